@@ -1,0 +1,1 @@
+"""Fill tables with asynchronous work, mostly model calls, from synchronous code."""

@@ -1,0 +1,114 @@
+"""Models: what users write about one, and what an adapter must be to serve it.
+
+A `Model` is a value. The part of its `spec` before the colon names a provider; the provider checks the model before
+anything is paid for, connects on the runtime's loop, and compiles the parameters of a column once, so that a call per
+cell carries nothing but its messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from pydantic import Field, SecretStr
+
+from .registry import Registry
+from .spec import spec
+
+if TYPE_CHECKING:
+    from ..runtime import Runtime
+
+Message: TypeAlias = dict[str, Any]
+"""One chat message in OpenAI's form: {"role": ..., "content": ...}."""
+
+ModelFunction: TypeAlias = Callable[..., Any]
+
+
+@spec
+class Model:
+    """A model and how to call it.
+
+    `spec` is "provider:name" (`openai:gpt-5-mini`, `local:gemma-3-270m`) or a Python callable that takes the prompt
+    and returns text. `base_url` points at any OpenAI-compatible endpoint (default: OPENAI_BASE_URL, else OpenAI's).
+    The key is read from the environment variable `api_key_env` (default: the provider's, OPENAI_API_KEY) or given as
+    `api_key`, which is held as a secret and written nowhere. `max_parallel` is the most requests in flight at once
+    for this provider and model. `timeout` is the total time of one attempt in seconds. `extra` goes into the request
+    body as it is.
+    """
+
+    spec: str | ModelFunction
+    base_url: str | None = Field(default=None, kw_only=True)
+    api_key: SecretStr | None = Field(default=None, kw_only=True, exclude=True, repr=False)
+    api_key_env: str | None = Field(default=None, kw_only=True)
+    max_parallel: int = Field(default=32, ge=1, kw_only=True)
+    temperature: float | None = Field(default=None, ge=0, kw_only=True)
+    max_tokens: int | None = Field(default=None, ge=1, kw_only=True)
+    timeout: float = Field(default=600.0, gt=0, kw_only=True)
+    extra: dict[str, Any] = Field(default_factory=dict, kw_only=True)
+
+    @property
+    def provider(self) -> str:
+        """The part of the spec before the colon; "python" for a callable."""
+        return self.spec.partition(":")[0] if isinstance(self.spec, str) else "python"
+
+    @property
+    def name(self) -> str:
+        """The part of the spec after the colon; the function's own name for a callable."""
+        if isinstance(self.spec, str):
+            return self.spec.partition(":")[2]
+        return getattr(self.spec, "__name__", type(self.spec).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatParameters:
+    """What all the calls of one column have in common. `schema` is a JSON Schema the answer must obey."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    schema: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Reply:
+    """What a model answered: the text, why it ended, and what it cost in tokens."""
+
+    text: str
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning: str | None = None
+    request_id: str | None = None
+
+
+Ask: TypeAlias = Callable[[list[Message]], Awaitable[Reply]]
+"""One call: messages in, a reply out. Raises ModelError, and nothing else but cancellation."""
+
+
+class ChatModel(Protocol):
+    """A connected model."""
+
+    def chat(self, parameters: ChatParameters) -> Ask:
+        """Compile a column's parameters; called once per column and run."""
+        ...
+
+
+class Provider(Protocol):
+    """Where models of one kind come from."""
+
+    def check(self, model: Model) -> None:
+        """Look for what is missing (a key, a package); raises RecipeError that says what to do. Does no IO."""
+        ...
+
+    async def connect(self, model: Model, runtime: Runtime) -> ChatModel:
+        """Connect on the runtime's loop, sharing clients through it.
+
+        Raises ModelError with fatal=True when the endpoint cannot be reached or refuses the key; asks for nothing
+        that is paid for.
+        """
+        ...
+
+
+providers: Registry[Provider] = Registry("model provider", entry_points="rowloop.models")

@@ -1,0 +1,61 @@
+"""`@spec`: a frozen, validated value object whose mistakes are told as RecipeError.
+
+Specs are pydantic dataclasses: the same class serves Python callers (positional name first, types checked), YAML
+(validated from plain data, unknown fields refused) and the JSON Schema.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+
+import pydantic
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from .errors import RecipeError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+T = TypeVar("T", bound=type)
+
+_UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden"}
+_MISSING = {"missing", "missing_argument", "missing_keyword_only_argument"}
+_CONFIG = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(pydantic.Field,))
+def spec(cls: T) -> T:
+    """Make `cls` a frozen pydantic dataclass that raises RecipeError, with a path that starts at its name."""
+    made: Any = pydantic_dataclass(frozen=True, config=_CONFIG)(cls)
+    validating_init = made.__init__
+
+    @functools.wraps(validating_init)
+    def __init__(self: object, *args: object, **kwargs: object) -> None:  # noqa: N807 - it becomes the class's own
+        try:
+            validating_init(self, *args, **kwargs)
+        except pydantic.ValidationError as error:
+            label = args[0] if args and isinstance(args[0], str) else kwargs.get("name")
+            root = f"{type(self).__name__}({label!r})" if isinstance(label, str) else type(self).__name__
+            raise recipe_error(error, root, tuple(made.__dataclass_fields__)) from None
+
+    made.__init__ = __init__
+    return made  # type: ignore[no-any-return] - pydantic's decorator is typed for classes, T is narrower
+
+
+def recipe_error(error: pydantic.ValidationError, root: str, fields: Sequence[str]) -> RecipeError:
+    """Tell the most telling of pydantic's findings in one line: a path from `root`, and the nearest right name."""
+    found = error.errors(include_url=False)
+    first = next((item for item in found if item["type"] in _UNKNOWN), found[0])
+    location = [_field_name(part, fields) if depth == 0 else str(part) for depth, part in enumerate(first["loc"])]
+    path = ".".join([root, *location])
+    if first["type"] in _UNKNOWN:
+        return RecipeError(path, f"unknown field; {nearest(location[-1], fields)}")
+    if first["type"] in _MISSING:
+        return RecipeError(path, "this field is needed")
+    return RecipeError(path, first["msg"].removeprefix("Value error, "))
+
+
+def _field_name(part: int | str, fields: Sequence[str]) -> str:
+    """Name the field that a positional argument stands for."""
+    return fields[part] if isinstance(part, int) and part < len(fields) else str(part)
