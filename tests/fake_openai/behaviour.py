@@ -1,0 +1,125 @@
+"""How the server behaves: its settings, and the dice that turn them into the fate of one request."""
+
+from hashlib import blake2b
+from itertools import accumulate
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(ge=0)]
+Rate = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+def _says(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting of the server; each is a keyword of FakeOpenAI, of configure() and a flag of the command line.
+
+    A request meets at most one fault, so the rates must not add up to more than 1.
+    """
+
+    latency: Annotated[Seconds, _says("seconds before an answer")] = 0.0
+    jitter: Annotated[Seconds, _says("up to so many seconds more, uniformly, drawn like the faults")] = 0.0
+    seed: Annotated[int, _says("what faults and jitter are drawn from, with the prompt and its attempt number")] = 0
+    api_key: Annotated[str | None, _says("the one key that is let in; 401 for others (default: any, or none)")] = None
+    models: Annotated[tuple[str, ...], _says("the models there are; 404 for others (default: any name)")] = ()
+    reply: Annotated[str, _says("words | echo | echo:PREFIX | fixed:TEXT | schema:JSON_SCHEMA")] = "words"
+    structured: Annotated[bool, _says("whether response_format is supported; 400 where it is not")] = True
+    dimensions: Annotated[Count, _says("length of an embedding where the request does not say")] = 8
+    limit: Annotated[Count | None, _says("hidden concurrency limit: 429 above it")] = None
+    requests_per_minute: Annotated[Count | None, _says("token bucket over requests: 429 when empty")] = None
+    tokens_per_minute: Annotated[Count | None, _says("token bucket over prompt and completion tokens")] = None
+    ratelimit_headers: Annotated[bool, _says("send x-ratelimit-* for the two buckets")] = False
+    retry_after: Annotated[
+        float | str | None,
+        _says("Retry-After of 429 and 503: seconds; date:SECONDS for the HTTP-date form; other text is sent as it is"),
+    ] = 1.0
+    trickle_seconds: Annotated[Seconds, _says("how long a trickled body takes")] = 60.0
+    record: Annotated[Annotated[int, Meta(ge=0)], _says("how many of the last requests are kept to be read")] = 1
+    fault_attempts: Annotated[Count | None, _says("only the first so many attempts of a prompt meet faults")] = None
+    fault_400: Annotated[Rate, _says("share answered 400, invalid request")] = 0.0
+    fault_401: Annotated[Rate, _says("share answered 401, wrong key")] = 0.0
+    fault_403: Annotated[Rate, _says("share answered 403, not allowed")] = 0.0
+    fault_404: Annotated[Rate, _says("share answered 404, no such model")] = 0.0
+    fault_408: Annotated[Rate, _says("share answered 408, request timeout")] = 0.0
+    fault_409: Annotated[Rate, _says("share answered 409, conflict")] = 0.0
+    fault_422: Annotated[Rate, _says("share answered 422, unprocessable")] = 0.0
+    fault_425: Annotated[Rate, _says("share answered 425, too early")] = 0.0
+    fault_429: Annotated[Rate, _says("share answered 429, whatever the load")] = 0.0
+    fault_500: Annotated[Rate, _says("share answered 500, server error")] = 0.0
+    fault_502: Annotated[Rate, _says("share answered 502, with a proxy's HTML page")] = 0.0
+    fault_503: Annotated[Rate, _says("share answered 503, overloaded")] = 0.0
+    fault_cut: Annotated[Rate, _says("share whose body or stream stops midway, and the connection with it")] = 0.0
+    fault_disconnect: Annotated[Rate, _says("share whose connection is closed without an answer")] = 0.0
+    fault_hang: Annotated[Rate, _says("share never answered")] = 0.0
+    fault_trickle: Annotated[Rate, _says("share whose body comes in small pieces over trickle_seconds")] = 0.0
+    fault_garbage: Annotated[Rate, _says("share answered 200 with a body that is not JSON")] = 0.0
+    fault_invalid_json: Annotated[Rate, _says("share whose content is JSON that breaks off")] = 0.0
+    fault_length: Annotated[Rate, _says("share cut to half its words, finish_reason length")] = 0.0
+    fault_reasoning: Annotated[Rate, _says("share with reasoning_content beside the content")] = 0.0
+    fault_think: Annotated[Rate, _says("share with <think>...</think> in front of the content")] = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no request could obey."""
+        if (total := sum(rates(self).values())) > 1 + 1e-9:
+            message = f"the fault rates add up to {total:g}: a request meets at most one fault, so 1 is the most"
+            raise ValueError(message)
+        kind, colon, _ = self.reply.partition(":")
+        if (kind, bool(colon)) not in _REPLIES:
+            message = f"reply={self.reply!r} is none of words, echo, echo:PREFIX, fixed:TEXT, schema:JSON_SCHEMA"
+            raise ValueError(message)
+
+
+_REPLIES = {("words", False), ("echo", False), ("echo", True), ("fixed", True), ("schema", True)}
+_PREFIX = "fault_"
+
+
+def rates(behaviour: Behaviour) -> dict[str, float]:
+    """Map each fault's name ("429", "cut" ...) to its rate."""
+    names = (name for name in Behaviour.__struct_fields__ if name.startswith(_PREFIX) and name != "fault_attempts")
+    return {name.removeprefix(_PREFIX): getattr(behaviour, name) for name in names}
+
+
+class Throw(NamedTuple):
+    """What one request meets."""
+
+    fault: str
+    """The fault's name; empty for none."""
+    wait: float
+    """Seconds until the answer."""
+
+
+class Dice:
+    """The faults and waits of one behaviour.
+
+    A throw depends on the seed, the prompt and the number of the attempt at that prompt, and on nothing else: runs
+    repeat whatever the order in which requests arrive.
+    """
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        """Lay the faults that can occur end to end on the line from 0 to 1."""
+        occurring = {name: rate for name, rate in rates(behaviour).items() if rate}
+        self._bounds = list(zip(accumulate(occurring.values()), occurring, strict=True))
+        self._attempts = behaviour.fault_attempts
+        self._latency = behaviour.latency
+        self._jitter = behaviour.jitter
+        self._seed = behaviour.seed
+
+    def throw(self, prompt: bytes, attempt: int) -> Throw:
+        """Draw for the given attempt (counted from 1) at a prompt."""
+        if not (self._bounds or self._jitter):
+            return Throw("", self._latency)
+        digest = blake2b(b"%d %d " % (self._seed, attempt) + prompt, digest_size=16).digest()
+        wait = self._latency + self._jitter * _share(digest[8:])
+        if self._attempts is not None and attempt > self._attempts:
+            return Throw("", wait)
+        point = _share(digest[:8])
+        return Throw(next((name for bound, name in self._bounds if point < bound), ""), wait)
+
+
+def _share(eight_bytes: bytes) -> float:
+    return int.from_bytes(eight_bytes) / 2**64

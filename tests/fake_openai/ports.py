@@ -1,0 +1,147 @@
+"""The two ports: the public one, which can be shut and opened again, and the one for control calls alone.
+
+The second port stays open while the first refuses connections, and its connections are not counted.
+"""
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+
+import msgspec
+from aiohttp import web
+
+from .behaviour import Behaviour
+from .counters import Counters
+from .server import FakeServer
+
+_HOST = "127.0.0.1"
+_BACKLOG = 4096
+_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class _Listener(web.Server):
+    """aiohttp's server, which also counts its connections and can cut them all."""
+
+    def __init__(self, handler: _Handler, server: FakeServer) -> None:
+        # A server that closes idle connections would add faults nobody asked for: hence the long keepalive_timeout.
+        super().__init__(handler, handler_cancellation=True, access_log=None, keepalive_timeout=86_400)
+        self._server = server
+        self._open: dict[web.RequestHandler, asyncio.Transport] = {}
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Count the connection."""
+        super().connection_made(handler, transport)
+        self._open[handler] = transport
+        self._server.ledger.counters.connections += 1
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """Forget the connection."""
+        super().connection_lost(handler, exc)
+        self._open.pop(handler, None)
+
+    def abort(self) -> None:
+        """Cut every connection."""
+        for transport in list(self._open.values()):
+            transport.abort()
+
+
+class Ports:
+    """The server on its ports, with its controls."""
+
+    def __init__(self, server: FakeServer) -> None:
+        """Take the server; open() starts it."""
+        self._server = server
+        self._held = ExitStack()
+        self._address: tuple[str, int] = (_HOST, 0)
+        self._listener = _Listener(self._public, server)
+        self._public_port: asyncio.Server | None = None
+
+    async def open(self, port: int) -> tuple[str, str]:
+        """Listen; return the base URL and the URL of the controls."""
+        reserved = self._held.enter_context(_bound((_HOST, port)))
+        self._address = reserved.getsockname()
+        if sys.platform != "linux":
+            # Linux alone lets a second socket be bound beside one that does not listen. Held for good, it keeps the
+            # port ours while connections are refused, also from clients' own ports (TCP can connect to itself).
+            reserved.close()
+        await self.start()
+        loop = asyncio.get_running_loop()
+        control = await loop.create_server(web.Server(self._control, access_log=None), _HOST, 0)
+        host, control_port = control.sockets[0].getsockname()
+        return f"http://{host}:{self._address[1]}/v1", f"http://{host}:{control_port}"
+
+    async def start(self) -> None:
+        """Accept connections, if that is not so already."""
+        if self._public_port is None:
+            loop = asyncio.get_running_loop()
+            self._public_port = await loop.create_server(self._listener, sock=_bound(self._address), backlog=_BACKLOG)
+            self._server.listening = True
+
+    async def stop(self) -> None:
+        """Refuse connections, and cut those there are."""
+        if self._public_port is not None:
+            self._server.listening = False
+            self._public_port.close()
+            self._public_port = None
+            self._listener.abort()
+            await asyncio.sleep(0)
+
+    async def _public(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.startswith("/control/"):
+            return await self._control(request)
+        return await self._server.handle(request)
+
+    async def _control(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            answer = await self._carry_out(f"{request.method} {request.path}", request)
+        except (ValueError, AttributeError, msgspec.MsgspecError) as error:
+            return web.Response(status=400, text=str(error))
+        return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
+
+    async def _carry_out(self, order: str, request: web.BaseRequest) -> object:
+        server = self._server
+        match order:
+            case "GET /control/counters":
+                pass
+            case "GET /control/requests":
+                return list(server.ledger.requests)
+            case "GET /control/behaviour":
+                return server.behaviour
+            case "GET /control/wait":
+                await self._wait({name: int(least) for name, least in request.query.items()})
+            case "POST /control/configure":
+                changes = msgspec.json.decode(await request.read(), type=dict)
+                server.configure(msgspec.convert(msgspec.structs.asdict(server.behaviour) | changes, Behaviour))
+                return server.behaviour
+            case "POST /control/reset":
+                server.reset()
+            case "POST /control/stop":
+                await self.stop()
+                if seconds := request.query.get("seconds"):
+                    loop = asyncio.get_running_loop()
+                    loop.call_later(float(seconds), lambda: loop.create_task(self.start()))
+            case "POST /control/start":
+                await self.start()
+            case _:
+                message = f"{order}: there is no such control"
+                raise ValueError(message)
+        return self._counters()
+
+    async def _wait(self, least: dict[str, int]) -> None:
+        while any(getattr(self._server.ledger.counters, name) < number for name, number in least.items()):
+            await self._server.changed()
+
+    def _counters(self) -> Counters:
+        counters = self._server.ledger.counters
+        counters.cpu_seconds = time.process_time()
+        return counters
+
+
+def _bound(address: tuple[str, int]) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(address)
+    return bound
