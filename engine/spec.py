@@ -7,7 +7,7 @@ Specs are pydantic dataclasses: the same class serves Python callers (positional
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, TypeVar, cast, dataclass_transform
 
 import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -17,7 +17,7 @@ from .errors import RecipeError, nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-T = TypeVar("T", bound=type)
+T = TypeVar("T")
 
 _UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden"}
 _MISSING = {"missing", "missing_argument", "missing_keyword_only_argument"}
@@ -25,7 +25,7 @@ _CONFIG = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, allo
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(pydantic.Field,))
-def spec(cls: T) -> T:
+def spec(cls: type[T]) -> type[T]:
     """Make `cls` a frozen pydantic dataclass that raises RecipeError, with a path that starts at its name."""
     made: Any = pydantic_dataclass(frozen=True, config=_CONFIG)(cls)
     validating_init = made.__init__
@@ -40,7 +40,7 @@ def spec(cls: T) -> T:
             raise recipe_error(error, root, tuple(made.__dataclass_fields__)) from None
 
     made.__init__ = __init__
-    return made  # type: ignore[no-any-return] - pydantic's decorator is typed for classes, T is narrower
+    return cast("type[T]", made)
 
 
 def recipe_error(error: pydantic.ValidationError, root: str, fields: Sequence[str]) -> RecipeError:

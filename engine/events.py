@@ -1,0 +1,156 @@
+"""What happened in a run, and what is to be done about it.
+
+Events go into the tracker, commands come out of it; both are plain values. A task is one cell, (row group, column,
+row), or a whole column of a row group, with `row=WHOLE`. msgspec structs: the cheapest frozen objects there are to make.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+WHOLE: Final = -1
+"""Stands in for the row where a column is worked whole."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why an attempt failed, as far as deciding goes. Times are in seconds."""
+
+    error: str
+    message: str
+    retryable: bool = False
+    retry_after: float | None = None
+    fatal: bool = False
+    """Every other cell of this column would fail for the same reason, so the run ends."""
+    rate_limited: bool = False
+
+
+Reason: TypeAlias = Literal["cancelled", "early_shutdown", "failed"]
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The run begins."""
+
+
+class Done(msgspec.Struct, frozen=True, gc=False):
+    """A task has its value, which the shell has stored."""
+
+    group: int
+    column: int
+    row: int
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """An attempt at a task failed."""
+
+    group: int
+    column: int
+    row: int
+    failure: Failure
+
+
+class Cancelled(msgspec.Struct, frozen=True, gc=False):
+    """A task in flight was cancelled on our command."""
+
+    group: int
+    column: int
+    row: int
+
+
+class Due(msgspec.Struct, frozen=True, gc=False):
+    """The wait before a task's next attempt is over."""
+
+    group: int
+    column: int
+    row: int
+
+
+class Committed(msgspec.Struct, frozen=True, gc=False):
+    """A row group is safe in the sink."""
+
+    group: int
+
+
+class CommitFailed(msgspec.Struct, frozen=True, gc=False):
+    """The sink could not take a row group; its rows are lost to this run."""
+
+    group: int
+
+
+class Halted(msgspec.Struct, frozen=True):
+    """The run must end: someone cancelled it, or something other than a task broke (an observer, the engine itself)."""
+
+    reason: Reason
+
+
+Event: TypeAlias = Started | Done | Failed | Cancelled | Due | Committed | CommitFailed | Halted
+
+
+class Admit(msgspec.Struct, frozen=True, gc=False):
+    """Make room for a row group: rows `start` to `start + rows` of the run."""
+
+    group: int
+    start: int
+    rows: int
+
+
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """Work a task now."""
+
+    group: int
+    column: int
+    row: int
+
+
+class RunAfter(msgspec.Struct, frozen=True, gc=False):
+    """Send `Due` for this task in `delay` seconds."""
+
+    delay: float
+    group: int
+    column: int
+    row: int
+
+
+class Null(msgspec.Struct, frozen=True, gc=False):
+    """Store no value for this task: it failed, and its column says on_error="null"."""
+
+    group: int
+    column: int
+    row: int
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A task failed for good: one row of the failures table (for a whole column, one per live row)."""
+
+    group: int
+    column: int
+    row: int
+    failure: Failure
+    attempts: int
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """Hand the live rows of a finished row group to the sink. `rows` are offsets into the group, ascending."""
+
+    group: int
+    rows: range | list[int]
+
+
+class Discard(msgspec.Struct, frozen=True, gc=False):
+    """Free a row group of which nothing is to be written: no row is left, or the run has failed."""
+
+    group: int
+
+
+class Cancel(msgspec.Struct, frozen=True):
+    """Cancel every task in flight and every timer; answer with `Cancelled` for each task."""
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Nothing is in flight and nothing is left to do. `reason` is None when the run went to its end."""
+
+    reason: Reason | None
+
+
+Command: TypeAlias = Admit | Run | RunAfter | Null | Record | Commit | Discard | Cancel | Stop

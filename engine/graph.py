@@ -1,0 +1,141 @@
+"""The compiled recipe: columns as integers, who needs whom, and where each is worked.
+
+A column is worked whole (one task a row group: samplers, seeds, batch functions) or by cell (one task a row). A column
+with a lane waits for room in it; one without is worked at once, on the spot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .errors import RecipeError, nearest
+
+Strategy: TypeAlias = Literal["cell", "whole"]
+OnError: TypeAlias = Literal["drop", "null", "raise"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Where the cells of one model or function queue: at most `limit` are in flight at once."""
+
+    name: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What the graph has to know of one column. `lane=None`: worked on the spot, never queued."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    strategy: Strategy = "cell"
+    lane: Lane | None = None
+    on_error: OnError = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A node in its place: all references are column and lane indices."""
+
+    id: int
+    name: str
+    whole: bool
+    lane: int | None
+    on_error: OnError
+    needs: tuple[int, ...]
+    whole_needs: int
+    cell_needs: int
+    whole_children: tuple[int, ...]
+    cell_children: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Columns in the order of the recipe, and the lanes they share."""
+
+    columns: tuple[Column, ...]
+    lanes: tuple[Lane, ...]
+    order: tuple[int, ...]
+    """Column ids so that every column comes after its needs."""
+
+
+def compile_graph(nodes: Sequence[Node]) -> Graph:
+    """Resolve names to indices; raises RecipeError for a duplicate, an unknown need or a cycle, with its path."""
+    ids = _ids(nodes)
+    needs = [_needs(node, ids) for node in nodes]
+    order = _order(nodes, needs)
+    lanes = list(dict.fromkeys(node.lane for node in nodes if node.lane is not None))
+    columns = tuple(
+        Column(
+            id=i,
+            name=node.name,
+            whole=node.strategy == "whole",
+            lane=None if node.lane is None else lanes.index(node.lane),
+            on_error=node.on_error,
+            needs=needs[i],
+            whole_needs=sum(_counts_whole(node, nodes[need]) for need in needs[i]),
+            cell_needs=sum(not _counts_whole(node, nodes[need]) for need in needs[i]),
+            whole_children=_children(i, nodes, needs, "whole"),
+            cell_children=_children(i, nodes, needs, "cell"),
+        )
+        for i, node in enumerate(nodes)
+    )
+    return Graph(columns, tuple(lanes), order)
+
+
+def _counts_whole(node: Node, need: Node) -> bool:
+    """Tell whether `node` waits for all rows of `need` at once: a whole column does, and so does its every child."""
+    return node.strategy == "whole" or need.strategy == "whole"
+
+
+def _children(i: int, nodes: Sequence[Node], needs: Sequence[tuple[int, ...]], strategy: Strategy) -> tuple[int, ...]:
+    return tuple(child for child, node in enumerate(nodes) if node.strategy == strategy and i in needs[child])
+
+
+def _ids(nodes: Iterable[Node]) -> dict[str, int]:
+    ids: dict[str, int] = {}
+    for i, node in enumerate(nodes):
+        if node.name in ids:
+            raise RecipeError(f"columns.{node.name}", "there are two columns of this name; rename one")
+        ids[node.name] = i
+    return ids
+
+
+def _needs(node: Node, ids: dict[str, int]) -> tuple[int, ...]:
+    for need in node.needs:
+        if need not in ids:
+            others = [name for name in ids if name != node.name]
+            raise RecipeError(f"columns.{node.name}", f"needs the unknown column '{need}'; {nearest(need, others)}")
+    return tuple(dict.fromkeys(ids[need] for need in node.needs))
+
+
+def _order(nodes: Sequence[Node], needs: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Sort by needs (Kahn's algorithm); what is left over holds a cycle."""
+    open_needs = [len(of) for of in needs]
+    children: list[list[int]] = [[] for _ in nodes]
+    for child, of in enumerate(needs):
+        for need in of:
+            children[need].append(child)
+    order = [i for i, count in enumerate(open_needs) if count == 0]
+    for i in order:
+        for child in children[i]:
+            open_needs[child] -= 1
+            if open_needs[child] == 0:
+                order.append(child)
+    if len(order) < len(nodes):
+        cycle = _cycle(next(i for i, count in enumerate(open_needs) if count), needs, open_needs)
+        path = " -> ".join(nodes[i].name for i in cycle)
+        raise RecipeError(f"columns.{nodes[cycle[0]].name}", f"columns need each other in a circle: {path}")
+    return tuple(order)
+
+
+def _cycle(start: int, needs: Sequence[tuple[int, ...]], open_needs: Sequence[int]) -> list[int]:
+    """Walk from need to need until one comes again."""
+    path = [start]
+    while True:
+        need = next(i for i in needs[path[-1]] if open_needs[i])
+        if need in path:
+            return [*path[path.index(need) :], need]
+        path.append(need)

@@ -1,0 +1,76 @@
+"""Policies: frozen values with pure functions. What to do about failures, decided from facts alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import tenacity
+
+if TYPE_CHECKING:
+    from .events import Failure
+
+Wait: TypeAlias = Callable[[int], float]
+"""From the number of the attempt that failed (1, 2, ...) to seconds until the next."""
+
+
+_NO_RETRYING = tenacity.Retrying()
+
+
+def tenacity_wait(strategy: tenacity.wait.wait_base) -> Wait:
+    """Use one of tenacity's wait strategies, which look at nothing but the attempt's number here."""
+
+    def wait(attempt: int) -> float:
+        state = tenacity.RetryCallState(_NO_RETRYING, None, (), {})
+        state.attempt_number = attempt
+        return strategy(state)
+
+    return wait
+
+
+def _default_wait() -> Wait:
+    return tenacity_wait(tenacity.wait_random_exponential(multiplier=0.5, max=30))
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Which attempts are followed by another, and when.
+
+    A retryable failure gets up to `attempts` attempts in all, `wait` apart; full jitter by default, as in "Exponential
+    Backoff And Jitter" (AWS architecture blog). What an endpoint asks for with Retry-After is kept to, up to
+    `longest_wait` seconds, plus up to a tenth so that the waiting do not all come at once. A rate limit delays and does
+    not drop: its attempts are not counted.
+    """
+
+    attempts: int = 6
+    wait: Wait = field(default_factory=_default_wait)
+    longest_wait: float = 120.0
+
+    def delay(self, failure: Failure, attempts: int, counted: int) -> float | None:
+        """Give the seconds until the next attempt, None for no further one.
+
+        `attempts` have failed so far, `counted` of them for other reasons than a rate limit.
+        """
+        if not failure.retryable or (counted >= self.attempts and not failure.rate_limited):
+            return None
+        if failure.retry_after is not None:
+            return min(failure.retry_after, self.longest_wait) * (1 + random.random() / 10)  # noqa: S311 - jitter
+        return self.wait(attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBudget:
+    """When so many of the latest outcomes are failures that going on is pointless.
+
+    Judged over the last `window` outcomes and never before there are so many; only failures that no retry can mend
+    count. `rate=None` switches it off.
+    """
+
+    window: int = 10
+    rate: float | None = 0.5
+
+    def spent(self, outcomes: int, failures: int) -> bool:
+        """Tell whether `failures` among the last `outcomes` (at most `window`) are too many."""
+        return self.rate is not None and outcomes >= self.window and failures >= self.rate * outcomes

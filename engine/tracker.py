@@ -1,0 +1,530 @@
+"""The tracker: every change of a run's state happens here. Events in, commands out; no clock, no IO, no asyncio.
+
+Theory of operation
+    A run is a row of row groups, and a row group is a small table of task states. A task is one cell, or a whole
+    column of a row group (`row=WHOLE`). Its life:
+
+        WAITING -> READY -> RUNNING -> DONE | FAILED
+                     ^         |                        SKIPPED: the row was dropped, or the run was stopped,
+                     +- DUE <--+  (a retry)             before the task ran to its end
+
+    WAITING becomes READY when counters reach zero, never by a scan: `missing[column][row]` cells of this row and
+    `missing_whole[column]` whole columns of this group are still awaited. READY becomes RUNNING when the column's lane
+    has room, at once where it has no lane. `_settle_cell` and `_settle_whole` are the only places where a task ends:
+    they count and release the children. A row group whose `open` columns reach zero is committed.
+
+    A failure for good drops its row, nulls its cell or halts the run, as its column says. A dropped row's tasks that
+    have not started are skipped; those in flight end on their own, and their children are skipped already.
+
+    Row groups are admitted one at a time, while no lane has more cells waiting than it can take at once: a slow lane
+    then bounds the memory, and a fast one never starves for want of rows.
+
+    Halting (cancelled, failed, too many failures): everything not in flight is skipped, the shell cancels what is, and
+    `Stop` follows when the last task has ended. Rows that were whole by then are committed, unless the run failed.
+
+    An event that cannot be (a task done that was not running) raises IllegalEventError, and nothing has changed.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from .events import (
+    WHOLE,
+    Admit,
+    Cancel,
+    Cancelled,
+    Commit,
+    CommitFailed,
+    Committed,
+    Discard,
+    Done,
+    Due,
+    Failed,
+    Halted,
+    Null,
+    Record,
+    Run,
+    RunAfter,
+    Started,
+    Stop,
+)
+from .policy import ErrorBudget, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .events import Command, Event, Failure, Reason
+    from .graph import Column, Graph, Lane
+
+WAITING: Final = 0
+READY: Final = 1
+RUNNING: Final = 2
+DUE: Final = 3
+DONE: Final = 4
+FAILED: Final = 5
+SKIPPED: Final = 6
+_NOT_STARTED = frozenset({WAITING, READY, DUE})
+
+
+class IllegalEventError(Exception):
+    """An event that cannot be: a fault of the shell, not of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many rows there are to be, in groups of how many, and how many rows may be open at once."""
+
+    rows: int
+    row_group_size: int = 1000
+    open_rows: int = 65_536
+
+    @property
+    def row_groups(self) -> int:
+        """How many row groups the rows make; the last may be smaller."""
+        return -(-self.rows // self.row_group_size)
+
+    @property
+    def open_groups(self) -> int:
+        """How many row groups may be open at once."""
+        return max(4, self.open_rows // self.row_group_size)
+
+
+@dataclass(slots=True)
+class Count:
+    """The cells of one column that are over, by how they ended."""
+
+    completed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+class _Group:
+    """The task states of one row group."""
+
+    __slots__ = (
+        "alive", "attempts", "committing", "cut", "id", "left", "live", "missing", "missing_whole", "open", "size",
+        "state", "whole_state", "worked",
+    )  # fmt: skip
+
+    def __init__(self, id_: int, size: int, graph: Graph) -> None:
+        self.id = id_
+        self.size = size
+        self.live = size
+        self.alive = bytearray(b"\1") * size
+        self.committing = False
+        self.cut = False
+        self.open = len(graph.columns)
+        self.left = [size] * self.open
+        self.missing_whole = [column.whole_needs for column in graph.columns]
+        self.missing = [array("H", [] if c.whole or not c.cell_needs else [c.cell_needs]) * size for c in graph.columns]
+        self.state = [bytearray() if column.whole else bytearray(size) for column in graph.columns]
+        self.whole_state = [WAITING] * self.open
+        self.worked = [0] * self.open
+        self.attempts: dict[tuple[int, int], tuple[int, int]] = {}
+
+
+class _Lane:
+    """Ready tasks of the columns that share a lane, taken from each column in turn."""
+
+    __slots__ = ("in_flight", "limit", "queues", "touched", "turn", "waiting")
+
+    def __init__(self, lane: Lane, columns: Iterable[Column]) -> None:
+        self.limit = lane.limit
+        self.in_flight = 0
+        self.waiting = 0
+        self.touched = False
+        self.queues: dict[int, deque[tuple[_Group, int]]] = {column.id: deque() for column in columns}
+        self.turn: deque[int] = deque()
+
+    def put(self, group: _Group, column: int, row: int) -> None:
+        queue = self.queues[column]
+        if not queue:
+            self.turn.append(column)
+        queue.append((group, row))
+        self.waiting += 1
+
+    def take(self) -> tuple[_Group, int, int]:
+        column = self.turn.popleft()
+        queue = self.queues[column]
+        group, row = queue.popleft()
+        if queue:
+            self.turn.append(column)
+        self.waiting -= 1
+        return group, column, row
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a run has come to so far."""
+
+    columns: list[Count]
+    committed: int = 0
+    dropped: int = 0
+    """Rows taken out because one of their cells failed; rows that a halt cut off are not among them."""
+    groups_over: int = 0
+    retries: int = 0
+    running: int = 0
+    waiting_to_retry: int = 0
+    cut_short: list[int] = field(default_factory=list)
+    """Row groups that lost rows because the run was halted."""
+
+
+class Tracker:
+    """The state of one run. `handle` is the only way to change it; everything else looks."""
+
+    def __init__(
+        self, graph: Graph, plan: Plan, retry: RetryPolicy | None = None, budget: ErrorBudget | None = None
+    ) -> None:
+        """Take what is to be done; nothing starts before the event Started."""
+        self.graph = graph
+        self.plan = plan
+        self.totals = Totals([Count() for _ in graph.columns])
+        self.halted: Reason | None = None
+        self._retry = retry or RetryPolicy()
+        self._budget = budget or ErrorBudget()
+        self._ended = 0
+        self._failed_at: deque[int] = deque()
+        self._columns = graph.columns
+        self._lanes = [_Lane(lane, (c for c in graph.columns if c.lane == i)) for i, lane in enumerate(graph.lanes)]
+        self._lane_of = [None if column.lane is None else self._lanes[column.lane] for column in graph.columns]
+        self._groups: dict[int, _Group] = {}
+        self._admitted = 0
+        self._on_the_spot = 0  # running tasks without a lane: until they end, empty lanes do not mean a want of rows
+        self._congested = 0  # lanes with as many cells waiting as they can take at once, or more
+        self._touched: list[_Lane] = []
+        self._stopped = False
+        self._out: list[Command] = []
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Started: self._on_started,
+            Done: self._on_done,
+            Failed: self._on_failed,
+            Cancelled: self._on_cancelled,
+            Due: self._on_due,
+            Committed: self._on_committed,
+            CommitFailed: self._on_commit_failed,
+            Halted: self._on_halted,
+        }
+
+    def handle(self, event: Event) -> list[Command]:
+        """Take in what happened and give back what is to be done, in order."""
+        out = self._out = []
+        self._handlers[type(event)](event)
+        if self.halted is None:
+            self._fill_touched()
+            if self._admitted < self.plan.row_groups:
+                self._admit()
+        if not self._groups and not self._stopped and (self.halted or self._admitted == self.plan.row_groups):
+            self._stopped = True
+            out.append(Stop(self.halted))
+        return out
+
+    # What happened
+
+    def _on_started(self, _: Started) -> None:
+        if self._admitted:
+            raise IllegalEventError("the run has started already")
+
+    def _on_done(self, event: Done) -> None:
+        group = self._release(event)
+        column = self._columns[event.column]
+        self._ended += 1
+        if event.row == WHOLE:
+            self._settle_whole(group, column, DONE)
+        else:
+            self._settle_cell(group, column, event.row, DONE)
+        if self._failed_at:
+            self._judge()
+
+    def _on_failed(self, event: Failed) -> None:
+        group = self._release(event)
+        key = (event.column, event.row)
+        attempts, counted = group.attempts.get(key, (0, 0))
+        attempts, counted = attempts + 1, counted + (not event.failure.rate_limited)
+        group.attempts[key] = attempts, counted
+        delay = self._retry.delay(event.failure, attempts, counted)
+        if delay is None or self.halted or not (event.row == WHOLE or group.alive[event.row]):
+            self._fail(group, event, attempts)
+        else:
+            self.totals.retries += 1
+            self.totals.waiting_to_retry += 1
+            self._set_state(group, event.column, event.row, DUE)
+            self._out.append(RunAfter(delay, event.group, event.column, event.row))
+
+    def _on_cancelled(self, event: Cancelled) -> None:
+        group = self._release(event)
+        column = self._columns[event.column]
+        if event.row == WHOLE:
+            group.worked[column.id] = 0
+            self._drop_all(group, cut=True)
+            self._settle_whole(group, column, SKIPPED)
+        else:
+            self._drop(group, event.row, cut=True)
+            self._settle_cell(group, column, event.row, SKIPPED)
+
+    def _on_due(self, event: Due) -> None:
+        group = self._groups.get(event.group)
+        if group is None or self._state(group, event.column, event.row) != DUE:
+            return  # its row was dropped, or the run was halted, while it waited
+        self.totals.waiting_to_retry -= 1
+        self._ready(group, self._columns[event.column], event.row)
+
+    def _on_committed(self, event: Committed) -> None:
+        group = self._committing(event.group)
+        self.totals.committed += group.live
+        self._close(group)
+
+    def _on_commit_failed(self, event: CommitFailed) -> None:
+        self._close(self._committing(event.group))
+        self._halt("failed")
+
+    def _on_halted(self, event: Halted) -> None:
+        self._halt(event.reason)
+
+    # How a task ends
+
+    def _release(self, event: Done | Failed | Cancelled) -> _Group:
+        """Take a running task out of its lane; the one check that it was running."""
+        group = self._groups.get(event.group)
+        if group is None or self._state(group, event.column, event.row) != RUNNING:
+            raise IllegalEventError(f"{event} for a task that is not running")
+        self.totals.running -= 1
+        lane = self._lane_of[event.column]
+        if lane is None:
+            self._on_the_spot -= 1
+        else:
+            lane.in_flight -= 1
+            self._touch(lane)
+        return group
+
+    def _settle_cell(self, group: _Group, column: Column, row: int, state: int) -> None:
+        """End a cell: count it and release its children. A nulled cell is FAILED and releases them all the same."""
+        group.state[column.id][row] = state
+        count = self.totals.columns[column.id]
+        if state == DONE:
+            count.completed += 1
+        elif state == FAILED:
+            count.failed += 1
+        else:
+            count.skipped += 1
+        if group.alive[row]:
+            for child in column.cell_children:
+                missing = group.missing[child]
+                missing[row] -= 1
+                if not missing[row] and not group.missing_whole[child]:
+                    self._ready(group, self._columns[child], row)
+        group.left[column.id] -= 1
+        if not group.left[column.id]:
+            for child in column.whole_children:
+                self._whole_need_met(group, child)
+            self._column_over(group)
+
+    def _settle_whole(self, group: _Group, column: Column, state: int) -> None:
+        """End a whole column: the rows it was worked for are completed or failed, those dropped before are skipped."""
+        group.whole_state[column.id] = state
+        count = self.totals.columns[column.id]
+        worked = group.worked[column.id]
+        if state == FAILED:
+            count.failed += worked
+        else:
+            count.completed += worked
+        count.skipped += group.size - worked
+        for child in (*column.whole_children, *column.cell_children):
+            self._whole_need_met(group, child)
+        self._column_over(group)
+
+    def _whole_need_met(self, group: _Group, child: int) -> None:
+        group.missing_whole[child] -= 1
+        if not group.missing_whole[child]:
+            self._release_column(group, self._columns[child])
+
+    def _release_column(self, group: _Group, column: Column) -> None:
+        """Start a column whose whole needs are all met, as far as its cells are not awaiting other cells."""
+        if not column.whole:
+            state, missing = group.state[column.id], group.missing[column.id]
+            for row in range(group.size):
+                if state[row] == WAITING and not (missing and missing[row]):
+                    self._ready(group, column, row)
+        elif group.whole_state[column.id] == WAITING:
+            self._ready(group, column, WHOLE)
+
+    def _column_over(self, group: _Group) -> None:
+        group.open -= 1
+        if not group.open:
+            self._finish(group)
+
+    # How a task fails
+
+    def _fail(self, group: _Group, event: Failed, attempts: int) -> None:
+        """End a task that failed for good: drop the row, null the cell or halt the run."""
+        column = self._columns[event.column]
+        self._out.append(Record(group.id, column.id, event.row, event.failure, attempts))
+        if column.on_error == "null":
+            self._out.append(Null(group.id, column.id, event.row))
+        elif event.row == WHOLE:
+            self._drop_all(group)
+        else:
+            self._drop(group, event.row)
+        if event.row == WHOLE:
+            self._settle_whole(group, column, FAILED)
+        else:
+            self._settle_cell(group, column, event.row, FAILED)
+        self._ended += 1
+        if event.failure.fatal or column.on_error == "raise":
+            self._halt("failed")
+        elif not event.failure.retryable:
+            self._failed_at.append(self._ended)
+            self._judge()
+
+    def _judge(self) -> None:
+        """Hold the failures among the latest outcomes against the error budget."""
+        window = self._budget.window
+        while self._failed_at and self._failed_at[0] <= self._ended - window:
+            self._failed_at.popleft()
+        if self.halted is None and self._budget.spent(min(self._ended, window), len(self._failed_at)):
+            self._halt("early_shutdown")
+
+    def _drop(self, group: _Group, row: int, *, cut: bool = False) -> None:
+        """Take a row out: whatever of it has not started is skipped."""
+        if not group.alive[row]:
+            return
+        group.alive[row] = 0
+        group.live -= 1
+        if cut:
+            group.cut = True
+        else:
+            self.totals.dropped += 1
+        for column in self._columns:
+            if not column.whole and group.state[column.id][row] in _NOT_STARTED:
+                self.totals.waiting_to_retry -= group.state[column.id][row] == DUE
+                self._settle_cell(group, column, row, SKIPPED)
+
+    def _drop_all(self, group: _Group, *, cut: bool = False) -> None:
+        for row in range(group.size):
+            self._drop(group, row, cut=cut)
+
+    # How a task starts
+
+    def _ready(self, group: _Group, column: Column, row: int) -> None:
+        if row == WHOLE and not group.live:
+            self._settle_whole(group, column, SKIPPED)
+            return
+        self._set_state(group, column.id, row, READY)
+        lane = self._lane_of[column.id]
+        if lane is None:
+            self._on_the_spot += 1
+            self._run(group, column.id, row)
+        else:
+            lane.put(group, column.id, row)
+            self._congested += lane.waiting == lane.limit
+            self._touch(lane)
+
+    def _touch(self, lane: _Lane) -> None:
+        if not lane.touched:
+            lane.touched = True
+            self._touched.append(lane)
+
+    def _fill_touched(self) -> None:
+        """Fill the lanes in which something has changed."""
+        touched, self._touched = self._touched, []
+        for lane in touched:
+            lane.touched = False
+            while lane.waiting and lane.in_flight < lane.limit:
+                self._congested -= lane.waiting == lane.limit
+                self._take(lane)
+
+    def _take(self, lane: _Lane) -> None:
+        group, column, row = lane.take()
+        if self._state(group, column, row) != READY:
+            return  # its row was dropped while it was in the queue
+        if row == WHOLE and not group.live:
+            self._settle_whole(group, self._columns[column], SKIPPED)
+            return
+        lane.in_flight += 1
+        self._run(group, column, row)
+
+    def _run(self, group: _Group, column: int, row: int) -> None:
+        self._set_state(group, column, row, RUNNING)
+        if row == WHOLE:
+            group.worked[column] = group.live
+        self.totals.running += 1
+        self._out.append(Run(group.id, column, row))
+
+    # How a row group begins and ends
+
+    def _admit(self) -> None:
+        """Open the next row group if every lane is about to run dry and there is room for one."""
+        if self._congested or self._on_the_spot or len(self._groups) >= self.plan.open_groups:
+            return
+        start = self._admitted * self.plan.row_group_size
+        group = _Group(self._admitted, min(self.plan.row_group_size, self.plan.rows - start), self.graph)
+        self._groups[group.id] = group
+        self._admitted += 1
+        self._out.append(Admit(group.id, start, group.size))
+        for column in self._columns:
+            if not column.whole_needs and not column.cell_needs:
+                self._release_column(group, column)
+        self._fill_touched()
+
+    def _finish(self, group: _Group) -> None:
+        """Every column of the group is over: commit what is live."""
+        if not group.live or self.halted == "failed":
+            self._out.append(Discard(group.id))
+            self._close(group)
+            return
+        group.committing = True
+        alive = group.alive
+        rows = range(group.size) if group.live == group.size else [row for row in range(group.size) if alive[row]]
+        self._out.append(Commit(group.id, rows))
+
+    def _committing(self, id_: int) -> _Group:
+        group = self._groups.get(id_)
+        if group is None or not group.committing:
+            raise IllegalEventError(f"row group {id_} was not to be committed")
+        return group
+
+    def _close(self, group: _Group) -> None:
+        if group.cut:
+            self.totals.cut_short.append(group.id)
+        self.totals.groups_over += 1
+        del self._groups[group.id]
+
+    def _halt(self, reason: Reason) -> None:
+        """End the run early: skip what has not started, have the rest cancelled. A failure outranks other reasons."""
+        if self.halted is not None:
+            self.halted = "failed" if reason == "failed" else self.halted
+            return
+        self.halted = reason
+        self._out.append(Cancel())
+        for group in list(self._groups.values()):
+            if not group.committing:
+                self._cut(group)
+
+    def _cut(self, group: _Group) -> None:
+        """Skip what has not started: rows that are whole stay, the others are cut off."""
+        if any(c.whole and group.whole_state[c.id] in _NOT_STARTED for c in self._columns):
+            self._drop_all(group, cut=True)
+        cells = [group.state[c.id] for c in self._columns if not c.whole]
+        for row in range(group.size):
+            if any(state[row] in _NOT_STARTED for state in cells):
+                self._drop(group, row, cut=True)
+        for column in self._columns:
+            if column.whole and group.whole_state[column.id] in {READY, DUE}:
+                self.totals.waiting_to_retry -= group.whole_state[column.id] == DUE
+                self._settle_whole(group, column, SKIPPED)
+
+    # One task's state
+
+    @staticmethod
+    def _state(group: _Group, column: int, row: int) -> int:
+        return group.whole_state[column] if row == WHOLE else group.state[column][row]
+
+    @staticmethod
+    def _set_state(group: _Group, column: int, row: int, state: int) -> None:
+        if row == WHOLE:
+            group.whole_state[column] = state
+        else:
+            group.state[column][row] = state
