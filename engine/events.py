@@ -1,7 +1,7 @@
 """What happened in a run, and what is to be done about it.
 
 Events go into the tracker, commands come out of it; both are plain values. A task is one cell, (row group, column,
-row), or a whole column of a row group, with `row=WHOLE`. msgspec structs: the cheapest frozen objects there are to make.
+row), or a whole column of a row group, with `row=WHOLE`. They are msgspec structs, the cheapest frozen objects there are to make.
 """
 
 from __future__ import annotations

@@ -6,11 +6,13 @@ with a lane waits for room in it; one without is worked at once, on the spot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .errors import RecipeError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 Strategy: TypeAlias = Literal["cell", "whole"]
 OnError: TypeAlias = Literal["drop", "null", "raise"]

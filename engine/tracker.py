@@ -57,7 +57,7 @@ from .policy import ErrorBudget, RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .events import Command, Event, Failure, Reason
+    from .events import Command, Event, Reason
     from .graph import Column, Graph, Lane
 
 WAITING: Final = 0
