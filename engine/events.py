@@ -1,7 +1,7 @@
 """What happened in a run, and what is to be done about it.
 
 Events go into the tracker, commands come out of it; both are plain values. A task is one cell, (row group, column,
-row), or a whole column of a row group, with `row=WHOLE`. They are msgspec structs, the cheapest frozen objects there are to make.
+row), or a whole column of a row group, with `row=WHOLE`. They are msgspec structs: the cheapest frozen objects to make.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ class Failure(msgspec.Struct, frozen=True):
     rate_limited: bool = False
 
 
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """What an attempt cost, in tokens."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
 Reason: TypeAlias = Literal["cancelled", "early_shutdown", "failed"]
 
 
@@ -39,6 +46,7 @@ class Done(msgspec.Struct, frozen=True, gc=False):
     group: int
     column: int
     row: int
+    usage: Usage | None = None
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -48,6 +56,7 @@ class Failed(msgspec.Struct, frozen=True):
     column: int
     row: int
     failure: Failure
+    usage: Usage | None = None
 
 
 class Cancelled(msgspec.Struct, frozen=True, gc=False):
@@ -96,11 +105,12 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
-    """Work a task now."""
+    """Work a task now. A whole column is worked for `rows`, the live ones."""
 
     group: int
     column: int
     row: int
+    rows: range | list[int] | None = None
 
 
 class RunAfter(msgspec.Struct, frozen=True, gc=False):

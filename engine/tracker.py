@@ -126,6 +126,11 @@ class _Group:
         self.worked = [0] * self.open
         self.attempts: dict[tuple[int, int], tuple[int, int]] = {}
 
+    def live_rows(self) -> range | list[int]:
+        if self.live == self.size:
+            return range(self.size)
+        return [row for row in range(self.size) if self.alive[row]]
+
 
 class _Lane:
     """Ready tasks of the columns that share a lane, taken from each column in turn."""
@@ -448,10 +453,12 @@ class Tracker:
 
     def _run(self, group: _Group, column: int, row: int) -> None:
         self._set_state(group, column, row, RUNNING)
+        self.totals.running += 1
         if row == WHOLE:
             group.worked[column] = group.live
-        self.totals.running += 1
-        self._out.append(Run(group.id, column, row))
+            self._out.append(Run(group.id, column, row, group.live_rows()))
+        else:
+            self._out.append(Run(group.id, column, row))
 
     # How a row group begins and ends
 
@@ -476,9 +483,7 @@ class Tracker:
             self._close(group)
             return
         group.committing = True
-        alive = group.alive
-        rows = range(group.size) if group.live == group.size else [row for row in range(group.size) if alive[row]]
-        self._out.append(Commit(group.id, rows))
+        self._out.append(Commit(group.id, group.live_rows()))
 
     def _committing(self, id_: int) -> _Group:
         group = self._groups.get(id_)

@@ -1,0 +1,241 @@
+"""The scheduler: carries the tracker's commands out in one TaskGroup and hands back what happened.
+
+A worker is an asyncio task that works one cell after the other: when a cell ends, the tracker usually answers with the
+next one for the permit that has become free, and the worker goes on with that. A task per permit rather than per cell
+saves most of what asyncio costs. Two things keep it honest: a worker yields to the loop when it has run for a while
+without waiting, and it ends when a cell has left something behind in its context.
+
+Nothing outlives `run`: workers, timers and commits are over when it returns or raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from .events import (
+    Admit,
+    Cancel,
+    Commit,
+    CommitFailed,
+    Committed,
+    Discard,
+    Due,
+    Halted,
+    Null,
+    Record,
+    Run,
+    RunAfter,
+    Started,
+    Stop,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .events import Command, Event, Reason
+    from .executor import Executor
+    from .store import RowGroup, Store
+    from .tracker import Tracker
+
+_SLICE = 0.005
+"""Seconds a worker may hold the loop before it lets others in."""
+
+
+class Sink(Protocol):
+    """Where finished row groups go."""
+
+    async def commit(self, group: RowGroup, rows: Sequence[int]) -> None:
+        """Take the rows at these offsets; they are safe when this returns."""
+        ...
+
+
+class Observer(Protocol):
+    """Someone who folds over the events and the failures of a run."""
+
+    def saw(self, event: Event) -> None:
+        """Take notice of what happened. Raising ends the run."""
+        ...
+
+    def recorded(self, record: Record, group: RowGroup) -> None:
+        """Take notice of a task that failed for good; `group` has the row's values."""
+        ...
+
+
+class Scheduler:
+    """One run of a tracker."""
+
+    def __init__(
+        self, tracker: Tracker, executor: Executor, store: Store, sink: Sink, observers: Sequence[Observer] = ()
+    ) -> None:
+        """Take the parts; `run` does the rest."""
+        self._tracker = tracker
+        self._executor = executor
+        self._store = store
+        self._sink = sink
+        self._observers = observers
+        self._workers: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._carriers: dict[type, Callable[..., None]] = {
+            Admit: store.admit,
+            RunAfter: self._run_after,
+            Null: self._null,
+            Record: self._record,
+            Commit: self._start_commit,
+            Discard: self._discard,
+            Cancel: self._cancel,
+            Stop: self._stop,
+        }
+
+    async def run(self) -> Reason | None:
+        """Work until the tracker says Stop, and give its reason.
+
+        A cancellation of the calling task halts the run, waits until what finished is committed, and is raised then; a
+        second one cuts that short. What the sink, an observer or the engine itself raises is raised from here, when
+        everything in flight has been cancelled and awaited.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        self._stopped: asyncio.Future[Reason | None] = self._loop.create_future()
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._feed(Started())
+                return await self._until_stopped()
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            self._cancel_timers()
+
+    def halt(self) -> None:
+        """Cancel the run from the loop's thread: what is in flight is cancelled, what is whole is committed."""
+        self._feed(Halted("cancelled"))
+
+    async def _until_stopped(self) -> Reason | None:
+        try:
+            return await asyncio.shield(self._stopped)
+        except asyncio.CancelledError:
+            if not self._stopped.done():
+                self._feed(Halted("cancelled"))
+                await self._stopped
+            raise
+
+    # Events in, commands out
+
+    def _feed(self, event: Event) -> None:
+        """Take in an event that no worker brought; what is to be run gets a worker each."""
+        run = self._step(event)
+        if run is not None:
+            self._start(run)
+
+    def _step(self, event: Event) -> Run | None:
+        """Take in an event and carry out the commands, but for one Run that the caller can go on with."""
+        kept: Run | None = None
+        events = [event]
+        on_the_spot = self._executor.on_the_spot
+        while events:
+            happened = events.pop()
+            for observer in self._observers:
+                observer.saw(happened)
+            for command in self._tracker.handle(happened):
+                if type(command) is not Run:
+                    self._carriers[type(command)](command)
+                elif on_the_spot[command.column]:
+                    events.append(self._executor.work_now(command))
+                elif kept is None:
+                    kept = command
+                else:
+                    self._start(command)
+        return kept
+
+    def _start(self, run: Run) -> None:
+        worker = self._tasks.create_task(self._work(run), context=self._context.copy())
+        self._workers.add(worker)
+        worker.add_done_callback(self._workers.discard)
+
+    async def _work(self, first: Run) -> None:
+        """Work one task after the other, as long as there is one."""
+        run: Run | None = first
+        until = time.monotonic() + _SLICE
+        while run is not None:
+            event = await self._executor.work(run)
+            run = self._step(event)
+            if run is not None and contextvars.copy_context() != self._context:
+                self._start(run)
+                return
+            if time.monotonic() > until:
+                await asyncio.sleep(0)
+                until = time.monotonic() + _SLICE
+
+    # Carrying out
+
+    def _run_after(self, command: RunAfter) -> None:
+        due = Due(command.group, command.column, command.row)
+        timer = self._loop.call_later(command.delay, self._on_timer, due)
+        self._timers.add(timer)
+
+    def _on_timer(self, due: Due) -> None:
+        now = self._loop.time()
+        self._timers = {timer for timer in self._timers if timer.when() > now}
+        self._guarded(self._feed, due)
+
+    def _guarded(self, call: Callable[[Event], None], event: Event) -> None:
+        """Let what a callback of the loop raises end the run, not vanish in the loop's log."""
+        try:
+            call(event)
+        except Exception as error:  # noqa: BLE001 - it is raised from run()
+            if not self._stopped.done():
+                self._stopped.set_exception(error)
+
+    def _null(self, command: Null) -> None:
+        if command.row >= 0:
+            self._store.groups[command.group].values[command.column][command.row] = None
+        else:
+            group = self._store.groups[command.group]
+            group.values[command.column] = [None] * group.size
+
+    def _record(self, command: Record) -> None:
+        group = self._store.groups[command.group]
+        for observer in self._observers:
+            observer.recorded(command, group)
+
+    def _start_commit(self, command: Commit) -> None:
+        self._tasks.create_task(self._commit(command), context=self._context.copy())
+
+    async def _commit(self, command: Commit) -> None:
+        group = self._store.groups[command.group]
+        try:
+            await self._sink.commit(group, command.rows)
+        except Exception:
+            self._feed(CommitFailed(command.group))
+            raise
+        self._store.free(command.group)
+        self._feed(Committed(command.group))
+
+    def _discard(self, command: Discard) -> None:
+        self._store.free(command.group)
+
+    def _cancel(self, _: Command) -> None:
+        self._cancel_timers()
+        current = asyncio.current_task()
+        for worker in self._workers:
+            if worker is not current:
+                worker.cancel()
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def _stop(self, command: Stop) -> None:
+        if not self._stopped.done():
+            self._stopped.set_result(command.reason)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Find the exception that ended a TaskGroup."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

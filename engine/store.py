@@ -1,0 +1,42 @@
+"""The store: the values of the open row groups, from their admission until they are committed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .events import Admit
+    from .graph import Graph
+
+
+class RowGroup:
+    """The values of one row group: a list per column, with None where there is no value (yet).
+
+    `start` is the run's row number of its first row; rows inside are offsets from it.
+    """
+
+    __slots__ = ("id", "size", "start", "values")
+
+    def __init__(self, admit: Admit, graph: Graph) -> None:
+        """Make room for every column that is worked by cell; a whole column brings its own."""
+        self.id = admit.group
+        self.start = admit.start
+        self.size = admit.rows
+        self.values: list[Any] = [None if column.whole else [None] * admit.rows for column in graph.columns]
+
+
+class Store:
+    """The open row groups by their number."""
+
+    def __init__(self, graph: Graph) -> None:
+        """Start empty."""
+        self._graph = graph
+        self.groups: dict[int, RowGroup] = {}
+
+    def admit(self, admit: Admit) -> None:
+        """Make room for a row group."""
+        self.groups[admit.group] = RowGroup(admit, self._graph)
+
+    def free(self, group: int) -> None:
+        """Let go of a row group's values."""
+        del self.groups[group]

@@ -1,0 +1,64 @@
+"""How a column is worked: what a column spec becomes when a run binds it to models, threads and seeds.
+
+Four shapes, by what is worked at once (a cell, a whole row group) and where (on the spot in the loop's thread, or
+awaited). Each takes the values of the column's needs, in their order, and gives values back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from .events import Usage
+
+Value: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A value that cost something: what a model column gives back instead of the bare value."""
+
+    value: Value
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """A whole column on the spot, from nothing but the position: (first row, number of rows) -> values."""
+
+    fill: Callable[[int, int], Sequence[Value]]
+
+
+@dataclass(frozen=True, slots=True)
+class Render:
+    """A cell on the spot: values of the needs -> value. For what takes microseconds."""
+
+    render: Callable[..., Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """A cell that is awaited: values of the needs -> value, or Answer."""
+
+    call: Callable[..., Awaitable[Value]]
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitWhole:
+    """A whole column that is awaited: the needs as lists over the live rows, and their number -> as many values."""
+
+    call: Callable[[list[list[Value]], int], Awaitable[Sequence[Value]]]
+
+
+Work: TypeAlias = Fill | Render | Await | AwaitWhole
+
+
+class CellError(Exception):
+    """A fault of this cell alone: what the user's function or template raised, or a value that will not do.
+
+    The cause is in `__cause__`. Anything else that work raises, but for ModelError, is a fault of the engine and ends
+    the run.
+    """
