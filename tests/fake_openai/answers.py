@@ -5,7 +5,7 @@ from base64 import b64encode
 from hashlib import blake2b, shake_128
 from random import Random
 from struct import pack, unpack
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -101,6 +101,20 @@ class EmbeddingRequest(msgspec.Struct):
         return [item if isinstance(item, str) else str(item) for item in self.input]
 
 
+class Prompt(NamedTuple):
+    """What tells requests apart: two are alike when their model and their texts are."""
+
+    text: str
+    key: bytes
+
+    @classmethod
+    def of(cls, request: ChatRequest | EmbeddingRequest) -> Self:
+        """Take the prompt out of a request."""
+        text = request.prompt()
+        named = f"{request.model}\x00{text}".encode("utf-8", "surrogatepass")
+        return cls(text, blake2b(named, digest_size=16).digest())
+
+
 class Usage(msgspec.Struct, omit_defaults=True):
     """Tokens of one answer: about four characters each."""
 
@@ -144,15 +158,9 @@ class Reply(NamedTuple):
 _encode = msgspec.json.Encoder().encode
 
 
-def prompt_key(request: ChatRequest | EmbeddingRequest) -> bytes:
-    """Name the prompt: two requests are alike when model and texts are."""
-    prompt = f"{request.model}\x00{request.prompt()}"
-    return blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def chat(request: ChatRequest, key: bytes, reply: str, fault: str) -> Reply:
+def chat(request: ChatRequest, prompt: Prompt, reply: str, fault: str) -> Reply:
     """Answer a chat request; `fault` may be one that changes what is said."""
-    text, finish = content(request, key, reply), "stop"
+    text, finish = content(request, prompt.key, reply), "stop"
     match fault:
         case "invalid_json":
             text = text.rstrip("}]") if text.startswith(("{", "[")) else f'{{"answer": "{text}'
@@ -161,9 +169,9 @@ def chat(request: ChatRequest, key: bytes, reply: str, fault: str) -> Reply:
         case "think":
             text = f"<think>\n{_REASONING}\n</think>\n\n{text}"
     reasoning = _REASONING if fault == "reasoning" else UNSET
-    usage = count_usage(request.prompt(), text, reasoning)
+    usage = count_usage(prompt.text, text, reasoning)
     choice = _Choice(0, _Said("assistant", text, reasoning), finish)
-    completion = _Completion(f"chatcmpl-{key.hex()}", request.model, [choice], usage)
+    completion = _Completion(f"chatcmpl-{prompt.key.hex()}", request.model, [choice], usage)
     if not request.stream:
         return Reply(_encode(completion), usage=usage)
     with_usage = bool((request.stream_options or {}).get("include_usage"))

@@ -1,10 +1,12 @@
 """What the server remembers between requests: counts, who asked what how often, and what may still be admitted."""
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .behaviour import Behaviour
-from .counters import Counters, Recorded
+from .counters import Counters
 
 
 @dataclass(slots=True)
@@ -16,13 +18,22 @@ class Visit:
     admitted: bool = False
 
 
+class Arrived(NamedTuple):
+    """A request as aiohttp read it: made into a Recorded when somebody asks for it."""
+
+    method: str
+    url: object
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Ledger:
     """The record since the last reset. A request is booked, from arrival to leaving, in the ledger it arrived under."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         """Open an empty book."""
         self.counters = Counters()
-        self.requests: deque[Recorded] = deque(maxlen=behaviour.record)
+        self.requests: deque[Arrived] = deque(maxlen=behaviour.record)
         self.working = 0
         self._asked: set[bytes] = set()
         self._attempts: dict[bytes, int] = {}
@@ -68,7 +79,7 @@ class Ledger:
         if visit.admitted:
             self.working -= 1
 
-    def record(self, behaviour: Behaviour, request: Recorded) -> None:
+    def record(self, behaviour: Behaviour, request: Arrived) -> None:
         """Keep the request among the last `behaviour.record` ones."""
         if self.requests.maxlen != behaviour.record:
             self.requests = deque(self.requests, maxlen=behaviour.record)

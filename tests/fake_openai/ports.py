@@ -14,7 +14,8 @@ import msgspec
 from aiohttp import web
 
 from .behaviour import Behaviour
-from .counters import Counters
+from .counters import Counters, Recorded
+from .ledger import Arrived
 from .server import FakeServer
 
 _HOST = "127.0.0.1"
@@ -97,7 +98,7 @@ class Ports:
     async def _control(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             answer = await self._carry_out(f"{request.method} {request.path}", request)
-        except (ValueError, AttributeError, msgspec.MsgspecError) as error:
+        except (ValueError, AttributeError) as error:
             return web.Response(status=400, text=str(error))
         return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
@@ -107,7 +108,7 @@ class Ports:
             case "GET /control/counters":
                 pass
             case "GET /control/requests":
-                return list(server.ledger.requests)
+                return [_recorded(request) for request in server.ledger.requests]
             case "GET /control/behaviour":
                 return server.behaviour
             case "GET /control/wait":
@@ -138,6 +139,11 @@ class Ports:
         counters = self._server.ledger.counters
         counters.cpu_seconds = time.process_time()
         return counters
+
+
+def _recorded(arrived: Arrived) -> Recorded:
+    headers = {name.lower(): value for name, value in arrived.headers.items()}
+    return Recorded(arrived.method, str(arrived.url), headers, arrived.body)
 
 
 def _bound(address: tuple[str, int]) -> socket.socket:

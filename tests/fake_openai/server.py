@@ -16,10 +16,9 @@ import msgspec
 from aiohttp import web
 
 from . import answers
-from .answers import ChatRequest, EmbeddingRequest, Reply
+from .answers import ChatRequest, EmbeddingRequest, Prompt, Reply
 from .behaviour import Behaviour, Dice
-from .counters import Recorded
-from .ledger import Gate, Ledger, Visit
+from .ledger import Arrived, Gate, Ledger, Visit
 
 _ERRORS = {
     400: ("invalid_request_error", None, "Your request could not be understood."),
@@ -165,8 +164,7 @@ class FakeServer:
             if visit is None:
                 return self._list_models(request)
             if behaviour.record:
-                headers = {name.lower(): value for name, value in request.headers.items()}
-                visit.ledger.record(behaviour, Recorded(request.method, request.path_qs, headers, body))
+                visit.ledger.record(behaviour, Arrived(request.method, request.rel_url, request.headers, body))
             return self._weigh(_parse(request.path, body), visit)
         except RefusedError as refused:
             headers = self._retry_after() if refused.status in {429, 503} else b""
@@ -187,20 +185,21 @@ class FakeServer:
 
     def _weigh(self, asked: ChatRequest | EmbeddingRequest, visit: Visit) -> Fate:
         behaviour, ledger = self.behaviour, visit.ledger
-        key = answers.prompt_key(asked)
+        prompt = Prompt.of(asked)
+        key = prompt.key
         ledger.ask(visit, asked.model, key)
         if behaviour.models and asked.model not in behaviour.models:
             raise RefusedError(404, f"The model `{asked.model}` does not exist or you do not have access to it.")
         chat = asked if isinstance(asked, ChatRequest) else None
         if chat and chat.response_format and chat.response_format.type != "text" and not behaviour.structured:
             raise RefusedError(400, "Unsupported parameter: 'response_format' is not supported with this model.")
-        if not self._gate.admits(ledger.working, len(asked.prompt()) // 4 + 16, time.monotonic()):
+        if not self._gate.admits(ledger.working, len(prompt.text) // 4 + 16, time.monotonic()):
             ledger.counters.refused += 1
             raise RefusedError(429)
         fault, wait = self._dice.throw(key, ledger.admit(visit, key))
         if fault:
             ledger.counters.by_fault[fault] = ledger.counters.by_fault.get(fault, 0) + 1
-        reply = self._failure(fault) or self._answer(asked, key, fault)
+        reply = self._failure(fault) or self._answer(asked, prompt, fault)
         return reply._replace(wait=wait, fault=fault, headers=reply.headers + self._gate.headers())
 
     def _failure(self, fault: str) -> Fate | None:
@@ -215,11 +214,11 @@ class FakeServer:
             return Fate(refused.status, Reply(refused.body), headers=headers)
         return None
 
-    def _answer(self, asked: ChatRequest | EmbeddingRequest, key: bytes, fault: str) -> Fate:
+    def _answer(self, asked: ChatRequest | EmbeddingRequest, prompt: Prompt, fault: str) -> Fate:
         if isinstance(asked, EmbeddingRequest):
             return Fate(200, answers.embeddings(asked, self.behaviour.dimensions))
         try:
-            reply = answers.chat(asked, key, self.behaviour.reply, fault)
+            reply = answers.chat(asked, prompt, self.behaviour.reply, fault)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RefusedError(400, f"Invalid schema for response_format: {error!r}") from error
         return Fate(200, reply, content_type="application/json" if reply.events is None else "text/event-stream")
