@@ -66,12 +66,16 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def __post_init__(self) -> None:
         """Refuse what no request could obey."""
         if (total := sum(rates(self).values())) > 1 + 1e-9:
-            message = f"the fault rates add up to {total:g}: a request meets at most one fault, so 1 is the most"
-            raise ValueError(message)
+            raise ValueError(
+                f"the fault rates add up to {total:g}: a request meets at most one fault, so 1 is the most"
+            )
+        if isinstance(self.retry_after, str) and self.retry_after.startswith("date:"):
+            float(self.retry_after.removeprefix("date:"))
         kind, colon, _ = self.reply.partition(":")
         if (kind, bool(colon)) not in _REPLIES:
-            message = f"reply={self.reply!r} is none of words, echo, echo:PREFIX, fixed:TEXT, schema:JSON_SCHEMA"
-            raise ValueError(message)
+            raise ValueError(
+                f"reply={self.reply!r} is none of words, echo, echo:PREFIX, fixed:TEXT, schema:JSON_SCHEMA"
+            )
 
 
 _REPLIES = {("words", False), ("echo", False), ("echo", True), ("fixed", True), ("schema", True)}

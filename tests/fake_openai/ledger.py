@@ -147,4 +147,4 @@ def _duration(seconds: float) -> str:
     if seconds < 1:
         return f"{round(seconds * 1000)}ms"
     minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)}m{round(rest)}s" if minutes else f"{rest:g}s"
+    return f"{int(minutes)}m{round(rest)}s" if minutes else f"{rest:.1f}s"

@@ -59,6 +59,7 @@ class Ports:
         self._address: tuple[str, int] = (_HOST, 0)
         self._listener = _Listener(self._public, server)
         self._public_port: asyncio.Server | None = None
+        self._reopening: asyncio.TimerHandle | None = None
 
     async def open(self, port: int) -> tuple[str, str]:
         """Listen; return the base URL and the URL of the controls."""
@@ -76,19 +77,28 @@ class Ports:
 
     async def start(self) -> None:
         """Accept connections, if that is not so already."""
+        self._forget_reopening()
         if self._public_port is None:
             loop = asyncio.get_running_loop()
             self._public_port = await loop.create_server(self._listener, sock=_bound(self._address), backlog=_BACKLOG)
             self._server.listening = True
 
-    async def stop(self) -> None:
-        """Refuse connections, and cut those there are."""
+    async def stop(self, seconds: float | None = None) -> None:
+        """Refuse connections, and cut those there are; for so many seconds, or until start()."""
+        self._forget_reopening()
+        if seconds is not None:
+            loop = asyncio.get_running_loop()
+            self._reopening = loop.call_later(seconds, lambda: loop.create_task(self.start()))
         if self._public_port is not None:
             self._server.listening = False
             self._public_port.close()
             self._public_port = None
             self._listener.abort()
             await asyncio.sleep(0)
+
+    def _forget_reopening(self) -> None:
+        if self._reopening is not None:
+            self._reopening.cancel()
 
     async def _public(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path.startswith("/control/"):
@@ -120,15 +130,12 @@ class Ports:
             case "POST /control/reset":
                 server.reset()
             case "POST /control/stop":
-                await self.stop()
-                if seconds := request.query.get("seconds"):
-                    loop = asyncio.get_running_loop()
-                    loop.call_later(float(seconds), lambda: loop.create_task(self.start()))
+                seconds = request.query.get("seconds")
+                await self.stop(float(seconds) if seconds else None)
             case "POST /control/start":
                 await self.start()
             case _:
-                message = f"{order}: there is no such control"
-                raise ValueError(message)
+                raise ValueError(f"{order}: there is no such control")
         return self._counters()
 
     async def _wait(self, least: dict[str, int]) -> None:

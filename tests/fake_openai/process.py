@@ -46,7 +46,8 @@ class FakeOpenAI:
         command = [sys.executable, str(Path(__file__).parent), "--port", str(self._port), "--until-stdin-closes"]
         if self._cpu is not None:
             command += ["--cpu", str(self._cpu)]
-        self._process = Popen(command, stdin=PIPE, stdout=PIPE, text=True)
+        # In a process group of its own: Ctrl-C is for the parent, and the server must outlive the parent's clients.
+        self._process = Popen(command, stdin=PIPE, stdout=PIPE, text=True, process_group=0)
         try:
             self.url, self._control = (self._line() for _ in range(2))
             self.configure(self.behaviour)
@@ -93,8 +94,7 @@ class FakeOpenAI:
         try:
             return self._call("GET", f"wait?{urlencode(least)}", Counters, timeout=timeout)
         except TimeoutError as error:
-            message = f"not {least} within {timeout:g} s; now {self.counters()}"
-            raise TimeoutError(message) from error
+            raise TimeoutError(f"not {least} within {timeout:g} s; now {self.counters()}") from error
 
     def stop(self) -> None:
         """Refuse connections from now on, and cut those there are. Counts go on."""
@@ -112,8 +112,9 @@ class FakeOpenAI:
         assert self._process.stdout is not None
         line = self._process.stdout.readline().split()
         if not line:
-            message = f"the server ended with status {self._process.wait()} before it listened; see its error output"
-            raise RuntimeError(message)
+            raise RuntimeError(
+                f"the server ended with status {self._process.wait()} before it listened; see its error output"
+            )
         return line[-1]
 
     def _call(

@@ -167,8 +167,8 @@ class FakeServer:
                 visit.ledger.record(behaviour, Arrived(request.method, request.rel_url, request.headers, body))
             return self._weigh(_parse(request.path, body), visit)
         except RefusedError as refused:
-            headers = self._retry_after() if refused.status in {429, 503} else b""
-            return Fate(refused.status, Reply(refused.body), headers=headers + self._gate.headers())
+            fate = self._refusal(refused)
+            return fate._replace(headers=fate.headers + self._gate.headers())
 
     def _check_key(self, request: web.BaseRequest) -> None:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -199,8 +199,8 @@ class FakeServer:
         fault, wait = self._dice.throw(key, ledger.admit(visit, key))
         if fault:
             ledger.counters.by_fault[fault] = ledger.counters.by_fault.get(fault, 0) + 1
-        reply = self._failure(fault) or self._answer(asked, prompt, fault)
-        return reply._replace(wait=wait, fault=fault, headers=reply.headers + self._gate.headers())
+        fate = self._failure(fault) or self._answer(asked, prompt, fault)
+        return fate._replace(wait=wait, fault=fault, headers=fate.headers + self._gate.headers())
 
     def _failure(self, fault: str) -> Fate | None:
         """Make the answer of a fault that takes the place of an answer."""
@@ -209,10 +209,12 @@ class FakeServer:
         if fault == "502":
             return Fate(502, Reply(_PAGE % b"502 Bad Gateway"), content_type="text/html")
         if fault.isdigit():
-            refused = RefusedError(int(fault))
-            headers = self._retry_after() if refused.status in {429, 503} else b""
-            return Fate(refused.status, Reply(refused.body), headers=headers)
+            return self._refusal(RefusedError(int(fault)))
         return None
+
+    def _refusal(self, refused: RefusedError) -> Fate:
+        headers = self._retry_after() if refused.status in {429, 503} else b""
+        return Fate(refused.status, Reply(refused.body), headers=headers)
 
     def _answer(self, asked: ChatRequest | EmbeddingRequest, prompt: Prompt, fault: str) -> Fate:
         if isinstance(asked, EmbeddingRequest):
@@ -238,8 +240,7 @@ class FakeServer:
         """Write the answer; return whether it went out whole."""
         transport = request.transport
         if transport is None or transport.is_closing():
-            message = "the client is gone"
-            raise ConnectionResetError(message)
+            raise ConnectionResetError("the client is gone")
         reply, fault = fate.reply, fate.fault
         if fault == "hang":
             await asyncio.get_running_loop().create_future()
