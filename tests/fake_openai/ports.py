@@ -71,7 +71,9 @@ class Ports:
             reserved.close()
         await self.start()
         loop = asyncio.get_running_loop()
-        control = await loop.create_server(web.Server(self._control, access_log=None), _HOST, 0)
+        control = await loop.create_server(
+            web.Server(self._control, handler_cancellation=True, access_log=None), _HOST, 0
+        )
         host, control_port = control.sockets[0].getsockname()
         return f"http://{host}:{self._address[1]}/v1", f"http://{host}:{control_port}"
 
