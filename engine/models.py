@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from pydantic import Field, SecretStr
+from pydantic.json_schema import SkipJsonSchema
 
 from .registry import Registry
 from .spec import spec
@@ -34,7 +35,8 @@ class Model:
     The key is read from the environment variable `api_key_env` (default: the provider's, OPENAI_API_KEY) or given as
     `api_key`, which is held as a secret and written nowhere. `max_parallel` is the most requests in flight at once
     for this provider and model. `timeout` is the total time of one attempt in seconds. `extra` goes into the request
-    body as it is.
+    body as it is. `client` is for what an address and a key cannot say: a function that makes a client of the
+    provider's own kind (`lambda: AsyncAzureOpenAI(...)`), called once on the loop that the client is then used on.
     """
 
     spec: str | ModelFunction
@@ -46,6 +48,7 @@ class Model:
     max_tokens: int | None = Field(default=None, ge=1, kw_only=True)
     timeout: float = Field(default=600.0, gt=0, kw_only=True)
     extra: dict[str, Any] = Field(default_factory=dict, kw_only=True)
+    client: SkipJsonSchema[Callable[[], Any] | None] = Field(default=None, kw_only=True, exclude=True, repr=False)
 
     @property
     def provider(self) -> str:

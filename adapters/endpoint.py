@@ -1,0 +1,111 @@
+"""Endpoint: where an OpenAI-compatible API is, and the key that opens it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from ..engine.errors import RecipeError
+
+if TYPE_CHECKING:
+    from ..engine.models import Model
+
+OPENAI_URL = "https://api.openai.com/v1"
+KEY_VARIABLE = "OPENAI_API_KEY"
+URL_VARIABLE = "OPENAI_BASE_URL"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address and a key. It is hashable, to share clients by, and its repr does not show the key."""
+
+    url: str
+    key: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, model: Model) -> Endpoint:
+        """Read address and key from the model and the environment; raises RecipeError that says what to set."""
+        url, named = _address(model)
+        return cls(url, _key(model, url, named))
+
+    @property
+    def host(self) -> str:
+        """The host's name, in lower case."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether this is OpenAI's own API, which alone needs its newest parameter names."""
+        return self.host == "api.openai.com" or self.host.endswith(".openai.azure.com")
+
+    @property
+    def shown(self) -> str:
+        """The address as messages show it: a query may hold a key."""
+        return urlunsplit((*urlsplit(self.url)[:3], "", ""))
+
+    def at(self, path: str) -> str:
+        """Return the address of `path` below this one; a query (`?api-version=...`) stays at the end."""
+        scheme, netloc, base, query, _ = urlsplit(self.url)
+        return urlunsplit((scheme, netloc, f"{base.rstrip('/')}/{path}", query, ""))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _address(model: Model) -> tuple[str, str]:
+    """Return the address and what names it in a message."""
+    if model.base_url is not None:
+        url, named = model.base_url, f"Model({model.spec!r}).base_url"
+    elif os.environ.get(URL_VARIABLE):
+        url, named = os.environ[URL_VARIABLE], URL_VARIABLE
+    else:
+        return OPENAI_URL, f"Model({model.spec!r})"
+    url = url.strip()
+    parts = _parts(url)
+    if parts is None:
+        raise RecipeError(named, "this is no http address; it looks like http://localhost:8000/v1")
+    if parts.username is not None or parts.password is not None:
+        raise RecipeError(named, "an address holds no user name or password; give the key through api_key_env")
+    return url, named
+
+
+def _parts(url: str) -> SplitResult | None:
+    """Take an address apart, or return None if it is none."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that are not closed
+        return None
+    return parts if usable else None
+
+
+def _key(model: Model, url: str, named: str) -> str | None:
+    """Return the key, or None where the address is on this machine and no key was named."""
+    if model.api_key is not None:
+        key, source = model.api_key.get_secret_value(), f"Model({model.spec!r}).api_key"
+    else:
+        source = model.api_key_env or KEY_VARIABLE
+        key = os.environ.get(source, "")
+    key = key.strip()
+    if key:
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise RecipeError(source, "this is no key: it holds spaces or other characters that no header can carry")
+        return key
+    host = urlsplit(url).hostname or ""
+    if is_loopback(host) and model.api_key is None and model.api_key_env is None:
+        return None
+    raise RecipeError(
+        source if model.api_key is not None else named,
+        f"{source} is not set; put the key for {host} into that environment variable"
+        " (any text will do for an endpoint that asks for none)",
+    )

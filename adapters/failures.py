@@ -1,0 +1,253 @@
+"""Failures: what went wrong with a request, told apart by its root cause and told in one line.
+
+    a status of 4xx or 5xx      by the status, and by the error code where the endpoint gives one
+    no answer, or half of one   by the exception at the root: clients wrap each other's, and lose the difference
+    an answer that says nothing that cannot be read, or holds no completion
+
+Retrying is the tracker's business; here it is only said whether it may help.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import ssl
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import aiohttp
+import msgspec
+
+from ..engine.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SHOWN = 300
+_MASKED = re.compile(r"\S*\*{3,}\S*")
+_SPACE = re.compile(r"\s+")
+
+
+class _Verdict(NamedTuple):
+    kind: str
+    retryable: bool = False
+    fatal: bool = False
+    advice: str = ""
+
+
+_AUTH = _Verdict("auth", fatal=True, advice="check the key, and that it may use this model")
+_QUOTA = _Verdict("quota", fatal=True, advice="the account has no credit left")
+_ADDRESS = _Verdict("not_found", fatal=True, advice="check the model's name and base_url")
+_MOVED = _Verdict("not_found", fatal=True)
+_RATE = _Verdict("rate_limited", retryable=True)
+_SERVER = _Verdict("server", retryable=True)
+_REQUEST = _Verdict("bad_request")
+
+_BY_STATUS = {
+    401: _AUTH,
+    402: _QUOTA,
+    403: _AUTH,
+    404: _ADDRESS,
+    405: _ADDRESS,
+    408: _Verdict("timeout", retryable=True),
+    409: _SERVER,
+    425: _SERVER,
+    429: _RATE,
+}
+_BY_CLASS = {3: _MOVED, 5: _SERVER}
+_BY_CODE = {  # endpoints say these with several statuses; the code is more precise
+    "insufficient_quota": _QUOTA,
+    "invalid_api_key": _AUTH,
+    "model_not_found": _ADDRESS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Makes the errors of one connected model. `label` names it in messages; `secret` appears in none."""
+
+    label: str
+    secret: str | None = field(default=None, repr=False)
+
+    def status(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
+        """Tell what an answer with this status means."""
+        told, code = _told(body)
+        verdict = _BY_CODE.get(code) or _verdict(status)
+        if verdict is _MOVED:
+            location = headers.get("location", "another address")
+            told = f"it has moved to {location}; set base_url accordingly"
+        return self._error(
+            f"{self.label} answered {status} {_phrase(status)}".rstrip(),
+            told,
+            verdict,
+            status=status,
+            retry_after=retry_after(headers),
+            request_id=headers.get("x-request-id"),
+        )
+
+    def transport(self, error: BaseException) -> ModelError:
+        """Tell why there is no answer, or only part of one."""
+        root = _root(error)
+        what, verdict = _no_answer(root)
+        detail = str(root) or type(root).__name__
+        return self._error(f"{self.label} {what}", detail, verdict)
+
+    def unreadable(self, body: bytes, *, truncated: bool) -> ModelError:
+        """Tell that a body with status 200 is no chat completion."""
+        told, code = _told(body)
+        if told and body.lstrip().startswith(b"{"):
+            # Gateways pass errors of the endpoints behind them on with status 200.
+            status = int(code) if code.isdecimal() else 500
+            return self._error(f"{self.label} answered with an error", told, _BY_CODE.get(code) or _verdict(status))
+        if truncated:
+            return self._error(f"{self.label} broke off its answer after {len(body)} bytes", "", _TRUNCATED)
+        return self._error(
+            f"{self.label} answered with something that is no chat completion", _plain(body), _UNREADABLE
+        )
+
+    def refused(self, why: str, request_id: str | None) -> ModelError:
+        """Tell that the model, or a filter behind it, would not answer."""
+        return self._error(f"{self.label} refused", why, _Verdict("refused"), request_id=request_id)
+
+    def cut(self, max_tokens: int | None, tokens: int, request_id: str | None) -> ModelError:
+        """Tell that a structured answer ended before it was whole."""
+        limit = f"max_tokens={max_tokens}" if max_tokens is not None else "its own limit"
+        verdict = _Verdict("length", advice="raise max_tokens")
+        return self._error(
+            f"{self.label} was cut off by {limit} after {tokens} tokens", "", verdict, request_id=request_id
+        )
+
+    def unsendable(self, error: Exception) -> ModelError:
+        """Tell that the messages cannot be written as JSON."""
+        return self._error(f"a message to {self.label} cannot be sent", str(error), _REQUEST)
+
+    def fatal(self, problem: str, kind: str) -> ModelError:
+        """Tell that no request will succeed."""
+        return self._error(problem, "", _Verdict(kind, fatal=True))
+
+    def _error(self, problem: str, detail: str, verdict: _Verdict, **facts: Any) -> ModelError:
+        text = ": ".join(filter(None, (problem, self._clean(detail))))
+        text = "; ".join(filter(None, (text, verdict.advice)))
+        return ModelError(text, kind=verdict.kind, retryable=verdict.retryable, fatal=verdict.fatal, **facts)
+
+    def _clean(self, text: str) -> str:
+        """Put text of others on one line, short, and without the key, which some endpoints echo half masked."""
+        text = _SPACE.sub(" ", text).strip().rstrip(".")
+        if self.secret:
+            text = text.replace(self.secret, "[key]")
+        text = _MASKED.sub("[key]", text)
+        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds an endpoint asks to wait, from either form of Retry-After or from retry-after-ms."""
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _seconds(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        date = parsedate_to_datetime(value)
+        # Both dates are the endpoint's where it says what time it is there: our clock may be off.
+        here = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+        return max(0.0, (date - here).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _seconds(value: str | None) -> float | None:
+    try:
+        number = float(value) if value is not None else math.nan
+    except ValueError:
+        return None
+    return max(0.0, number) if math.isfinite(number) else None
+
+
+_TRUNCATED = _Verdict("truncated", retryable=True)
+_UNREADABLE = _Verdict("unreadable", retryable=True)
+_CONNECTION = _Verdict("connection", retryable=True)
+_TIMEOUT = _Verdict("timeout", retryable=True)
+_HOPELESS = _Verdict("connection", fatal=True)
+
+# The first that fits. httpx's are known by name, since a client of the user's may be of any of its versions.
+_CAUSES: tuple[tuple[type[BaseException] | str, str, _Verdict], ...] = (
+    (ssl.SSLCertVerificationError, "has a certificate that is not trusted", _HOPELESS),
+    (aiohttp.ClientConnectorCertificateError, "has a certificate that is not trusted", _HOPELESS),
+    (aiohttp.InvalidURL, "has an address that cannot be used", _HOPELESS),
+    ("UnsupportedProtocol", "has an address that cannot be used", _HOPELESS),
+    (aiohttp.ConnectionTimeoutError, "could not be reached in time", _CONNECTION),
+    ("ConnectTimeout", "could not be reached in time", _CONNECTION),
+    ("PoolTimeout", "had no free connection in time", _CONNECTION),
+    (aiohttp.ClientConnectorError, "could not be reached", _CONNECTION),
+    ("ConnectError", "could not be reached", _CONNECTION),
+    (aiohttp.ClientPayloadError, "broke off its answer", _TRUNCATED),
+    (aiohttp.ClientResponseError, "answered with something that is not HTTP", _UNREADABLE),
+    (TimeoutError, "took too long", _TIMEOUT),
+    ("TimeoutException", "took too long", _TIMEOUT),
+)
+
+
+def _no_answer(root: BaseException) -> tuple[str, _Verdict]:
+    names = {cls.__name__ for cls in type(root).__mro__}
+    for cause, what, verdict in _CAUSES:
+        if cause in names if isinstance(cause, str) else isinstance(root, cause):
+            return what, verdict
+    if isinstance(root, (aiohttp.ClientError, OSError)) or "TransportError" in names:
+        return "closed the connection before it had answered", _CONNECTION
+    return "could not be asked", _Verdict("connection")
+
+
+def _root(error: BaseException) -> BaseException:
+    """Find the innermost exception that belongs to an HTTP client; below it there are only bare socket errors."""
+    found = error
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, aiohttp.ClientError):
+            return inner
+        if {cls.__name__ for cls in type(inner).__mro__} & {"TransportError", "TimeoutException"}:
+            found = inner
+        inner = inner.__cause__
+    return found
+
+
+def _verdict(status: int) -> _Verdict:
+    return _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, _REQUEST)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _told(body: bytes) -> tuple[str, str]:
+    """Return the endpoint's own message and error code, whichever of the usual shapes they come in."""
+    try:
+        said: Any = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _plain(body), ""
+    if isinstance(said, list) and len(said) == 1:
+        said = said[0]
+    if not isinstance(said, dict):
+        return str(said), ""
+    error = said.get("error") or said
+    if not isinstance(error, dict):
+        return str(error), ""
+    message = error.get("message") or error.get("detail") or ""
+    return message if isinstance(message, str) else _compact(message), str(error.get("code") or "")
+
+
+def _plain(body: bytes) -> str:
+    """Return a body that is not JSON, but not a page of HTML."""
+    text = body[: 4 * _SHOWN].decode("utf-8", "replace").strip()
+    return "" if text.startswith("<") else text
+
+
+def _compact(value: object) -> str:
+    return msgspec.json.encode(value).decode()

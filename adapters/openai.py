@@ -1,0 +1,81 @@
+"""The `openai:` provider: chat models of OpenAI and of every endpoint that speaks its API.
+
+    openai:NAME                    OPENAI_API_KEY and OPENAI_BASE_URL, else OpenAI itself
+    base_url=...                   any other endpoint; one on this machine needs no key
+    client=lambda: AsyncAzureOpenAI(...)    a client of the user's own carries the requests
+
+Both ways encode, decode and classify with the same code; the client only carries bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from ..engine.errors import ModelError, RecipeError
+from .chat_http import HttpChat, open_session
+from .endpoint import Endpoint
+from .failures import Failures
+
+if TYPE_CHECKING:
+    from ..engine.models import ChatModel, Model, Provider
+    from ..runtime import Runtime
+    from .openai_client import ClientChat
+
+_PROBE_SECONDS = 30.0
+
+
+class OpenAIProvider:
+    """Connects models to OpenAI-compatible endpoints."""
+
+    def check(self, model: Model) -> None:
+        """Refuse a model without a name, an address that is none, and a missing key."""
+        if not model.name:
+            raise RecipeError(f"Model({model.spec!r})", "the model's name is missing; write openai:NAME")
+        if model.client is None:
+            Endpoint.of(model)
+            return
+        for field in ("base_url", "api_key", "api_key_env"):
+            if getattr(model, field) is not None:
+                raise RecipeError(f"Model({model.spec!r}).{field}", "the client brings its own; give one or the other")
+
+    async def connect(self, model: Model, runtime: Runtime) -> ChatModel:
+        """Open or share the client, and see whether the endpoint is there and takes the key."""
+        chat: HttpChat | ClientChat
+        if model.client is None:
+            endpoint = Endpoint.of(model)
+            failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key)
+            session = await runtime.aenter(partial(open_session, endpoint), key=("openai", endpoint))
+            chat = HttpChat(session, endpoint, model.name, failures)
+        else:
+            # openai is imported by those who bring a client: they have it anyway, and it takes a second.
+            from .openai_client import ClientChat, endpoint_of, open_client  # noqa: PLC0415
+
+            client = await runtime.aenter(partial(open_client, model.client), key=("openai", model.client))
+            endpoint = endpoint_of(client)
+            failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key)
+            chat = ClientChat(client, model.name, failures)
+        await _probe(chat, failures)
+        return chat
+
+
+async def _probe(chat: HttpChat | ClientChat, failures: Failures) -> None:
+    """Raise what would make every call fail. An endpoint that has no list of models, or is slow to give it, is fine."""
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            status, body = await chat.probe()
+    except TimeoutError:
+        return
+    except ModelError as error:
+        if error.kind != "connection":
+            return
+        problem = f"{error}; start the server, or point base_url (--base-url, OPENAI_BASE_URL) at one that runs"
+        raise failures.fatal(problem, "connection") from None
+    # Restricted keys of OpenAI may chat, but not list models: 403, naming the scope that is missing.
+    if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and b"scope" not in body):
+        raise failures.status(status, {}, body)
+
+
+provider: Provider = OpenAIProvider()

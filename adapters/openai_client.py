@@ -1,0 +1,82 @@
+"""ClientChat: chat completions through a client that the user brings, an openai.AsyncOpenAI in any of its forms.
+
+It is the general path (Azure, custom authentication, custom transports) and does what the fast path does: the
+client carries the requests, and nothing else is left to it, neither retries nor redirects nor decoding.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import openai
+
+from ..engine.errors import RecipeError
+from .chat_wire import ChatWire
+from .endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from ..engine.models import Ask, ChatParameters, Message, Reply
+    from .failures import Failures
+
+_AS_IT_IS: Any = {"follow_redirects": False}
+
+
+@asynccontextmanager
+async def open_client(make: Callable[[], Any]) -> AsyncIterator[openai.AsyncOpenAI]:
+    """Have the user's factory make a client on the loop that it will be used on, and close it there at the end."""
+    made = make()
+    if not isinstance(made, openai.AsyncOpenAI):
+        kind = f"{type(made).__module__}.{type(made).__qualname__}"
+        raise RecipeError("client", f"the factory must return an openai.AsyncOpenAI, and returned a {kind}")
+    async with made:
+        yield made.with_options(max_retries=0)
+
+
+def endpoint_of(client: openai.AsyncOpenAI) -> Endpoint:
+    """Return where a client of the user's leads to, and the key it holds."""
+    return Endpoint(str(client.base_url), client.api_key or None)
+
+
+class ClientChat:
+    """A connected model on a client of the user's."""
+
+    def __init__(self, client: openai.AsyncOpenAI, name: str, failures: Failures) -> None:
+        """Take an entered client."""
+        self._client = client
+        self._endpoint = endpoint_of(client)
+        self._name = name
+        self._failures = failures
+
+    async def probe(self) -> tuple[int, bytes]:
+        """Ask for the list of models, which costs nothing; raises ModelError where there is no answer."""
+        try:
+            response = await self._client.get("/models", cast_to=httpx2.Response, options=_AS_IT_IS)
+        except openai.APIStatusError as error:
+            return error.status_code, error.response.content
+        except openai.OpenAIError as error:
+            raise self._failures.transport(error) from None
+        return response.status_code, response.content
+
+    def chat(self, parameters: ChatParameters) -> Ask:
+        """Put together once what a column's calls have in common."""
+        wire = ChatWire(self._name, parameters, self._failures, is_openai=self._endpoint.is_openai)
+        post, failures = self._client.post, self._failures
+
+        async def ask(messages: list[Message]) -> Reply:
+            body = wire.body(messages)
+            try:
+                response = await post("/chat/completions", cast_to=httpx2.Response, body=body, options=_AS_IT_IS)
+            except openai.APIStatusError as error:
+                answer = error.response
+                raise failures.status(error.status_code, answer.headers, answer.content) from None
+            except openai.OpenAIError as error:
+                raise failures.transport(error) from None
+            except (TypeError, ValueError) as error:
+                raise failures.unsendable(error) from None
+            return wire.decode(response.content, response.headers.get("x-request-id"))
+
+        return ask
