@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .events import Usage
     from .results import Result
 
 
@@ -112,6 +113,8 @@ class ModelError(RowloopError):
         self.status = status
         self.retry_after = retry_after
         self.request_id = request_id
+        self.usage: Usage | None = None
+        """What the answer cost that was no use, where there was one."""
         suffix = f" (request {request_id})" if request_id else ""
         super().__init__(f"{problem}{suffix}")
 

@@ -131,13 +131,14 @@ class Null(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A task failed for good: one row of the failures table (for a whole column, one per live row)."""
+    """A task failed for good: one line of the failures table; for a whole column, one for each of `rows`."""
 
     group: int
     column: int
     row: int
     failure: Failure
     attempts: int
+    rows: range | list[int] | None = None
 
 
 class Commit(msgspec.Struct, frozen=True):

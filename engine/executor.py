@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from .errors import ModelError
-from .events import WHOLE, Cancelled, Done, Failed, Failure
+from .events import WHOLE, Done, Failed, Failure
 from .work import Answer, Await, AwaitWhole, CellError, Fill, Render
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class Executor:
             return Failed(run.group, run.column, run.row, failure_of(error))
         return Done(run.group, run.column, run.row)
 
-    async def work(self, run: Run) -> Done | Failed | Cancelled:
-        """Work a task that is awaited. A cancellation of the task that we run in is answered with Cancelled."""
+    async def work(self, run: Run) -> Done | Failed:
+        """Work a task that is awaited. A cancellation that comes from outside the cell is passed on."""
         work = self._works[run.column]
         group = self._store.groups[run.group]
         try:
@@ -65,8 +65,8 @@ class Executor:
             return Failed(run.group, run.column, run.row, failure_of(error), getattr(error, "usage", None))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                return Cancelled(run.group, run.column, run.row)
+            if task is None or task.cancelling():
+                raise
             return Failed(run.group, run.column, run.row, failure_of(error))
 
     async def _work_whole(self, run: Run, work: AwaitWhole) -> None:

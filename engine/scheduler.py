@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from .events import (
     Admit,
     Cancel,
+    Cancelled,
     Commit,
     CommitFailed,
     Committed,
@@ -77,7 +78,8 @@ class Scheduler:
         self._sink = sink
         self._observers = observers
         self._workers: set[asyncio.Task[None]] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers: dict[Due, asyncio.TimerHandle] = {}
+        self._cancelling = False
         self._carriers: dict[type, Callable[..., None]] = {
             Admit: store.admit,
             RunAfter: self._run_after,
@@ -150,34 +152,52 @@ class Scheduler:
         return kept
 
     def _start(self, run: Run) -> None:
-        worker = self._tasks.create_task(self._work(run), context=self._context.copy())
-        self._workers.add(worker)
-        worker.add_done_callback(self._workers.discard)
+        self._tasks.create_task(self._work(run), context=self._context.copy())
 
     async def _work(self, first: Run) -> None:
         """Work one task after the other, as long as there is one."""
         run: Run | None = first
+        me = asyncio.current_task()
+        assert me is not None  # noqa: S101 - a coroutine of a task
+        self._workers.add(me)
         until = time.monotonic() + _SLICE
-        while run is not None:
-            event = await self._executor.work(run)
-            run = self._step(event)
-            if run is not None and contextvars.copy_context() != self._context:
-                self._start(run)
-                return
-            if time.monotonic() > until:
-                await asyncio.sleep(0)
-                until = time.monotonic() + _SLICE
+        try:
+            while run is not None:
+                run = self._step(await self._outcome(run))
+                if run is not None and contextvars.copy_context() != self._context:
+                    self._start(run)
+                    return
+                if time.monotonic() > until:
+                    await self._yield()
+                    until = time.monotonic() + _SLICE
+        finally:
+            self._workers.discard(me)
+
+    async def _outcome(self, run: Run) -> Event:
+        if self._cancelling:
+            return Cancelled(run.group, run.column, run.row)
+        try:
+            return await self._executor.work(run)
+        except asyncio.CancelledError:
+            if self._tracker.halted is None:
+                raise  # not our doing: the whole TaskGroup is being torn down
+            return Cancelled(run.group, run.column, run.row)
+
+    async def _yield(self) -> None:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if not self._cancelling:
+                raise
 
     # Carrying out
 
     def _run_after(self, command: RunAfter) -> None:
         due = Due(command.group, command.column, command.row)
-        timer = self._loop.call_later(command.delay, self._on_timer, due)
-        self._timers.add(timer)
+        self._timers[due] = self._loop.call_later(command.delay, self._on_timer, due)
 
     def _on_timer(self, due: Due) -> None:
-        now = self._loop.time()
-        self._timers = {timer for timer in self._timers if timer.when() > now}
+        del self._timers[due]
         self._guarded(self._feed, due)
 
     def _guarded(self, call: Callable[[Event], None], event: Event) -> None:
@@ -217,6 +237,12 @@ class Scheduler:
         self._store.free(command.group)
 
     def _cancel(self, _: Command) -> None:
+        """Cancel what is in flight.
+
+        Workers that have not begun see the flag: a task cut off before its first step could not answer. The one we
+        are called from is not in flight.
+        """
+        self._cancelling = True
         self._cancel_timers()
         current = asyncio.current_task()
         for worker in self._workers:
@@ -224,7 +250,7 @@ class Scheduler:
                 worker.cancel()
 
     def _cancel_timers(self) -> None:
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 

@@ -14,7 +14,8 @@ Theory of operation
     they count and release the children. A row group whose `open` columns reach zero is committed.
 
     A failure for good drops its row, nulls its cell or halts the run, as its column says. A dropped row's tasks that
-    have not started are skipped; those in flight end on their own, and their children are skipped already.
+    have not started are skipped; those in flight end on their own, without another attempt, and their children are
+    skipped already. Rows that go together go before anything is released: no column starts for rows on their way out.
 
     Row groups are admitted one at a time, while no lane has more cells waiting than it can take at once: a slow lane
     then bounds the memory, and a fast one never starves for want of rows.
@@ -67,7 +68,8 @@ DUE: Final = 3
 DONE: Final = 4
 FAILED: Final = 5
 SKIPPED: Final = 6
-_NOT_STARTED = frozenset({WAITING, READY, DUE})
+_STARTABLE = frozenset({READY, DUE})
+_NOT_STARTED = _STARTABLE | {WAITING}
 
 
 class IllegalEventError(Exception):
@@ -145,21 +147,30 @@ class _Lane:
         self.queues: dict[int, deque[tuple[_Group, int]]] = {column.id: deque() for column in columns}
         self.turn: deque[int] = deque()
 
-    def put(self, group: _Group, column: int, row: int) -> None:
+    def put(self, group: _Group, column: int, row: int, *, first: bool) -> None:
         queue = self.queues[column]
         if not queue:
             self.turn.append(column)
-        queue.append((group, row))
+        if first:
+            queue.appendleft((group, row))
+        else:
+            queue.append((group, row))
         self.waiting += 1
 
     def take(self) -> tuple[_Group, int, int]:
-        column = self.turn.popleft()
+        """Give the first task of the column whose turn it is; the turn passes on with `pass_on`."""
+        column = self.turn[0]
         queue = self.queues[column]
         group, row = queue.popleft()
-        if queue:
-            self.turn.append(column)
+        if not queue:
+            self.turn.popleft()
         self.waiting -= 1
         return group, column, row
+
+    def pass_on(self, column: int) -> None:
+        """Let the next column have its turn, unless this one's ended with its queue."""
+        if self.turn and self.turn[0] == column:
+            self.turn.rotate(-1)
 
 
 @dataclass(slots=True)
@@ -220,7 +231,7 @@ class Tracker:
         self._handlers[type(event)](event)
         if self.halted is None:
             self._fill_touched()
-            if self._admitted < self.plan.row_groups:
+            while self._wants_rows():
                 self._admit()
         if not self._groups and not self._stopped and (self.halted or self._admitted == self.plan.row_groups):
             self._stopped = True
@@ -237,10 +248,7 @@ class Tracker:
         group = self._release(event)
         column = self._columns[event.column]
         self._ended += 1
-        if event.row == WHOLE:
-            self._settle_whole(group, column, DONE)
-        else:
-            self._settle_cell(group, column, event.row, DONE)
+        self._settle(group, column, event.row, DONE)
         if self._failed_at:
             self._judge()
 
@@ -251,8 +259,10 @@ class Tracker:
         attempts, counted = attempts + 1, counted + (not event.failure.rate_limited)
         group.attempts[key] = attempts, counted
         delay = self._retry.delay(event.failure, attempts, counted)
-        if delay is None or self.halted or not (event.row == WHOLE or group.alive[event.row]):
+        if delay is None:
             self._fail(group, event, attempts)
+        elif self.halted or not (group.live if event.row == WHOLE else group.alive[event.row]):
+            self._give_up(group, event)
         else:
             self.totals.retries += 1
             self.totals.waiting_to_retry += 1
@@ -260,22 +270,16 @@ class Tracker:
             self._out.append(RunAfter(delay, event.group, event.column, event.row))
 
     def _on_cancelled(self, event: Cancelled) -> None:
-        group = self._release(event)
-        column = self._columns[event.column]
-        if event.row == WHOLE:
-            group.worked[column.id] = 0
-            self._drop_all(group, cut=True)
-            self._settle_whole(group, column, SKIPPED)
-        else:
-            self._drop(group, event.row, cut=True)
-            self._settle_cell(group, column, event.row, SKIPPED)
+        if self.halted is None:
+            raise IllegalEventError(f"{event}, and nothing was to be cancelled")
+        self._give_up(self._release(event), event)
 
     def _on_due(self, event: Due) -> None:
         group = self._groups.get(event.group)
         if group is None or self._state(group, event.column, event.row) != DUE:
             return  # its row was dropped, or the run was halted, while it waited
         self.totals.waiting_to_retry -= 1
-        self._ready(group, self._columns[event.column], event.row)
+        self._ready(group, self._columns[event.column], event.row, again=True)
 
     def _on_committed(self, event: Committed) -> None:
         group = self._committing(event.group)
@@ -283,11 +287,12 @@ class Tracker:
         self._close(group)
 
     def _on_commit_failed(self, event: CommitFailed) -> None:
-        self._close(self._committing(event.group))
+        self._lose(self._committing(event.group))
         self._halt("failed")
 
     def _on_halted(self, event: Halted) -> None:
-        self._halt(event.reason)
+        if not self._stopped:
+            self._halt(event.reason)
 
     # How a task ends
 
@@ -304,6 +309,12 @@ class Tracker:
             lane.in_flight -= 1
             self._touch(lane)
         return group
+
+    def _settle(self, group: _Group, column: Column, row: int, state: int) -> None:
+        if row == WHOLE:
+            self._settle_whole(group, column, state)
+        else:
+            self._settle_cell(group, column, row, state)
 
     def _settle_cell(self, group: _Group, column: Column, row: int, state: int) -> None:
         """End a cell: count it and release its children. A nulled cell is FAILED and releases them all the same."""
@@ -331,11 +342,11 @@ class Tracker:
         """End a whole column: the rows it was worked for are completed or failed, those dropped before are skipped."""
         group.whole_state[column.id] = state
         count = self.totals.columns[column.id]
-        worked = group.worked[column.id]
-        if state == FAILED:
-            count.failed += worked
-        else:
+        worked = 0 if state == SKIPPED else group.worked[column.id]
+        if state == DONE:
             count.completed += worked
+        else:
+            count.failed += worked
         count.skipped += group.size - worked
         for child in (*column.whole_children, *column.cell_children):
             self._whole_need_met(group, child)
@@ -350,7 +361,7 @@ class Tracker:
         """Start a column whose whole needs are all met, as far as its cells are not awaiting other cells."""
         if not column.whole:
             state, missing = group.state[column.id], group.missing[column.id]
-            for row in range(group.size):
+            for row in group.live_rows():
                 if state[row] == WAITING and not (missing and missing[row]):
                     self._ready(group, column, row)
         elif group.whole_state[column.id] == WAITING:
@@ -366,23 +377,25 @@ class Tracker:
     def _fail(self, group: _Group, event: Failed, attempts: int) -> None:
         """End a task that failed for good: drop the row, null the cell or halt the run."""
         column = self._columns[event.column]
-        self._out.append(Record(group.id, column.id, event.row, event.failure, attempts))
+        rows = group.live_rows() if event.row == WHOLE else None
+        self._out.append(Record(group.id, column.id, event.row, event.failure, attempts, rows))
         if column.on_error == "null":
             self._out.append(Null(group.id, column.id, event.row))
-        elif event.row == WHOLE:
-            self._drop_all(group)
         else:
-            self._drop(group, event.row)
-        if event.row == WHOLE:
-            self._settle_whole(group, column, FAILED)
-        else:
-            self._settle_cell(group, column, event.row, FAILED)
+            self._drop(group, group.live_rows() if event.row == WHOLE else (event.row,))
+        self._settle(group, column, event.row, FAILED)
         self._ended += 1
+        if not event.failure.retryable:
+            self._failed_at.append(self._ended)
         if event.failure.fatal or column.on_error == "raise":
             self._halt("failed")
-        elif not event.failure.retryable:
-            self._failed_at.append(self._ended)
+        else:
             self._judge()
+
+    def _give_up(self, group: _Group, event: Failed | Cancelled) -> None:
+        """End a task that would need another attempt for which there is no use, or no time: its rows are cut off."""
+        self._drop(group, group.live_rows() if event.row == WHOLE else (event.row,), cut=True)
+        self._settle(group, self._columns[event.column], event.row, SKIPPED)
 
     def _judge(self) -> None:
         """Hold the failures among the latest outcomes against the error budget."""
@@ -392,28 +405,33 @@ class Tracker:
         if self.halted is None and self._budget.spent(min(self._ended, window), len(self._failed_at)):
             self._halt("early_shutdown")
 
-    def _drop(self, group: _Group, row: int, *, cut: bool = False) -> None:
-        """Take a row out: whatever of it has not started is skipped."""
-        if not group.alive[row]:
-            return
-        group.alive[row] = 0
-        group.live -= 1
+    def _drop(self, group: _Group, rows: Iterable[int], *, cut: bool = False) -> None:
+        """Take rows out: whatever of them has not started is skipped, and whole columns too once no row is left."""
+        rows = [row for row in rows if group.alive[row]]
+        for row in rows:
+            group.alive[row] = 0
+        group.live -= len(rows)
         if cut:
-            group.cut = True
+            group.cut |= bool(rows)
         else:
-            self.totals.dropped += 1
+            self.totals.dropped += len(rows)
         for column in self._columns:
-            if not column.whole and group.state[column.id][row] in _NOT_STARTED:
-                self.totals.waiting_to_retry -= group.state[column.id][row] == DUE
-                self._settle_cell(group, column, row, SKIPPED)
+            if not column.whole:
+                for row in rows:
+                    self._skip(group, column, row, _NOT_STARTED)
+            elif not group.live:
+                self._skip(group, column, WHOLE, _STARTABLE)
 
-    def _drop_all(self, group: _Group, *, cut: bool = False) -> None:
-        for row in range(group.size):
-            self._drop(group, row, cut=cut)
+    def _skip(self, group: _Group, column: Column, row: int, states: frozenset[int]) -> None:
+        state = self._state(group, column.id, row)
+        if state in states:
+            self.totals.waiting_to_retry -= state == DUE
+            self._settle(group, column, row, SKIPPED)
 
     # How a task starts
 
-    def _ready(self, group: _Group, column: Column, row: int) -> None:
+    def _ready(self, group: _Group, column: Column, row: int, *, again: bool = False) -> None:
+        """Start a task as soon as there is room for it: one that has been tried before goes first."""
         if row == WHOLE and not group.live:
             self._settle_whole(group, column, SKIPPED)
             return
@@ -423,7 +441,7 @@ class Tracker:
             self._on_the_spot += 1
             self._run(group, column.id, row)
         else:
-            lane.put(group, column.id, row)
+            lane.put(group, column.id, row, first=again)
             self._congested += lane.waiting == lane.limit
             self._touch(lane)
 
@@ -445,9 +463,7 @@ class Tracker:
         group, column, row = lane.take()
         if self._state(group, column, row) != READY:
             return  # its row was dropped while it was in the queue
-        if row == WHOLE and not group.live:
-            self._settle_whole(group, self._columns[column], SKIPPED)
-            return
+        lane.pass_on(column)
         lane.in_flight += 1
         self._run(group, column, row)
 
@@ -462,10 +478,16 @@ class Tracker:
 
     # How a row group begins and ends
 
+    def _wants_rows(self) -> bool:
+        """Tell whether every lane is about to run dry and there is room for another row group."""
+        return (
+            not (self._congested or self._on_the_spot)
+            and self._admitted < self.plan.row_groups
+            and len(self._groups) < self.plan.open_groups
+        )
+
     def _admit(self) -> None:
-        """Open the next row group if every lane is about to run dry and there is room for one."""
-        if self._congested or self._on_the_spot or len(self._groups) >= self.plan.open_groups:
-            return
+        """Open the next row group."""
         start = self._admitted * self.plan.row_group_size
         group = _Group(self._admitted, min(self.plan.row_group_size, self.plan.rows - start), self.graph)
         self._groups[group.id] = group
@@ -480,7 +502,7 @@ class Tracker:
         """Every column of the group is over: commit what is live."""
         if not group.live or self.halted == "failed":
             self._out.append(Discard(group.id))
-            self._close(group)
+            self._lose(group)
             return
         group.committing = True
         self._out.append(Commit(group.id, group.live_rows()))
@@ -490,6 +512,11 @@ class Tracker:
         if group is None or not group.committing:
             raise IllegalEventError(f"row group {id_} was not to be committed")
         return group
+
+    def _lose(self, group: _Group) -> None:
+        """End a row group of which nothing is written; if it has live rows, the run's end costs it those."""
+        group.cut |= group.live > 0
+        self._close(group)
 
     def _close(self, group: _Group) -> None:
         if group.cut:
@@ -509,17 +536,12 @@ class Tracker:
                 self._cut(group)
 
     def _cut(self, group: _Group) -> None:
-        """Skip what has not started: rows that are whole stay, the others are cut off."""
-        if any(c.whole and group.whole_state[c.id] in _NOT_STARTED for c in self._columns):
-            self._drop_all(group, cut=True)
-        cells = [group.state[c.id] for c in self._columns if not c.whole]
-        for row in range(group.size):
-            if any(state[row] in _NOT_STARTED for state in cells):
-                self._drop(group, row, cut=True)
-        for column in self._columns:
-            if column.whole and group.whole_state[column.id] in {READY, DUE}:
-                self.totals.waiting_to_retry -= group.whole_state[column.id] == DUE
-                self._settle_whole(group, column, SKIPPED)
+        """Skip what has not started: rows that are whole stay, or whole but for what is in flight; the rest goes."""
+        rows = group.live_rows()
+        if not any(column.whole and group.whole_state[column.id] in _NOT_STARTED for column in self._columns):
+            cells = [group.state[column.id] for column in self._columns if not column.whole]
+            rows = [row for row in rows if any(state[row] in _NOT_STARTED for state in cells)]
+        self._drop(group, rows, cut=True)
 
     # One task's state
 

@@ -1,0 +1,183 @@
+"""Columns that are Python functions, of a cell or of a whole row group; `cell` and `batch` make them.
+
+The parameters without a default are the columns that the function needs. An asynchronous function runs on the
+runtime's loop, where it can share clients; a synchronous one in a thread.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+
+from pydantic import Field
+
+from .errors import RecipeError
+from .graph import Lane, Node, OnError
+from .spec import spec
+from .work import Await, AwaitWhole, CellError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .binding import Binding
+    from .threads import Threads
+
+AnyFunction: TypeAlias = Callable[..., Any]
+
+_ARROW_TYPES = {str: "string", int: "int64", float: "float64", bool: "bool"}
+_ASYNC_PARALLEL = 128
+_SYNC_PARALLEL = 16
+
+
+@spec
+class Function:
+    """A column that a Python function fills. Made by `cell`, `batch` and `Recipe.column`.
+
+    `max_parallel` is the most calls under way at once (default: 128 for an asynchronous function, 16 threads for a
+    synchronous one). `dtype` is the type of its values (default: the return annotation, else what the first are).
+    """
+
+    name: str
+    function: AnyFunction = Field(exclude=True)
+    needs: list[str]
+    whole: bool = Field(default=False, kw_only=True)
+    max_parallel: int | None = Field(default=None, ge=1, kw_only=True)
+    dtype: str | None = Field(default=None, kw_only=True)
+    on_error: OnError = Field(default="drop", kw_only=True)
+    type: Literal["function"] = Field(default="function", kw_only=True)
+
+    @property
+    def parallel(self) -> int:
+        """The most calls under way at once."""
+        default = _ASYNC_PARALLEL if inspect.iscoroutinefunction(self.function) else _SYNC_PARALLEL
+        return default if self.max_parallel is None else self.max_parallel
+
+    def node(self, _lanes: Mapping[str, Lane]) -> Node:
+        """Queue in a lane of its own."""
+        strategy: Literal["whole", "cell"] = "whole" if self.whole else "cell"
+        lane = Lane(f"function {self.name}", self.parallel)
+        return Node(self.name, tuple(self.needs), strategy, lane, self.on_error)
+
+    def arrow_type(self) -> str | None:
+        """Give `dtype`, else what the return annotation says of a cell."""
+        if self.dtype is not None or self.whole:
+            return self.dtype
+        try:
+            return _ARROW_TYPES.get(typing.get_type_hints(self.function).get("return", object))
+        except (NameError, TypeError):
+            return None  # annotations that cannot be resolved say nothing
+
+    def bind(self, binding: Binding) -> Await | AwaitWhole:
+        """Call on the loop or in a thread; what it raises is a fault of the cell."""
+        call = _guarded(_asynchronous(self.function, binding.threads))
+        return AwaitWhole(_on_frames(self, call)) if self.whole else Await(call)
+
+
+def _asynchronous(function: AnyFunction, threads: Threads) -> Callable[..., Awaitable[Any]]:
+    if inspect.iscoroutinefunction(function):
+        return function
+    return lambda *values: threads.call(function, *values)
+
+
+def _guarded(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def call(*values: object) -> Any:
+        try:
+            return await function(*values)
+        except Exception as error:
+            raise CellError from error
+
+    return call
+
+
+def _on_frames(
+    column: Function, call: Callable[..., Awaitable[Any]]
+) -> Callable[[list[list[Any]], int], Awaitable[Sequence[Any]]]:
+    """Hand a batch function Series (or one DataFrame, where its only parameter is `frame`) and check what it gives."""
+    takes_frame = list(inspect.signature(column.function).parameters) == ["frame"]
+
+    async def work(inputs: list[list[Any]], rows: int) -> Sequence[Any]:
+        import pandas as pd  # noqa: PLC0415 - not at import time
+
+        series = {need: pd.Series(values, name=need) for need, values in zip(column.needs, inputs, strict=True)}
+        given = await (call(pd.DataFrame(series)) if takes_frame else call(*series.values()))
+        return _values(column, given, rows)
+
+    return work
+
+
+def _values(column: Function, given: object, rows: int) -> list[Any]:
+    import pandas as pd  # noqa: PLC0415 - not at import time
+
+    if isinstance(given, pd.DataFrame):
+        if column.name not in given.columns:
+            names = ", ".join(map(str, given.columns))
+            raise CellError(f"the function gave a DataFrame without the column '{column.name}'; it has: {names}")
+        given = given[column.name]
+    if isinstance(given, str | bytes | dict) or not hasattr(given, "__len__") or not hasattr(given, "__iter__"):
+        raise CellError(f"the function gave a {type(given).__name__}; expected a Series, a list or a DataFrame")
+    values = given.tolist() if hasattr(given, "tolist") else list(given)
+    if len(values) != rows:
+        raise CellError(f"the function gave {len(values)} values for {rows} rows")
+    return values
+
+
+@overload
+def cell(function: AnyFunction, /) -> Function: ...
+@overload
+def cell(
+    *,
+    name: str | None = None,
+    max_parallel: int | None = None,
+    dtype: str | None = None,
+    on_error: OnError = "drop",
+) -> Callable[[AnyFunction], Function]: ...
+def cell(function: AnyFunction | None = None, /, **options: Any) -> Function | Callable[[AnyFunction], Function]:
+    """Make a function of single values a column: called once per row, with the values of its parameters' columns."""
+    if function is None:
+        return lambda actual: _column(actual, None, options)
+    return _column(function, None, options)
+
+
+@overload
+def batch(function: AnyFunction, /) -> Function: ...
+@overload
+def batch(
+    *,
+    name: str | None = None,
+    needs: list[str] | None = None,
+    max_parallel: int | None = None,
+    dtype: str | None = None,
+    on_error: OnError = "drop",
+) -> Callable[[AnyFunction], Function]: ...
+def batch(
+    function: AnyFunction | None = None, /, *, needs: list[str] | None = None, **options: Any
+) -> Function | Callable[[AnyFunction], Function]:
+    """Make a function of whole columns a column: called once per row group, with a Series per parameter.
+
+    A function whose only parameter is `frame` gets a DataFrame of the columns that `needs` names. It returns as many
+    values as it got rows: a Series, a list, an array, or a DataFrame that has the column.
+    """
+    options["whole"] = True
+    if function is None:
+        return lambda actual: _column(actual, needs, options)
+    return _column(function, needs, options)
+
+
+def _column(function: AnyFunction, needs: list[str] | None, options: dict[str, Any]) -> Function:
+    name = options.pop("name", None) or getattr(function, "__name__", None)
+    if name is None or name == "<lambda>":
+        raise RecipeError("column", "a function without a name needs name=...")
+    return Function(name, function, _parameters(name, function) if needs is None else needs, **options)
+
+
+def _parameters(name: str, function: AnyFunction) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    for parameter in parameters:
+        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
+            raise RecipeError(f"columns.{name}", f"*{parameter.name} names no column; write the parameters out")
+    needs = [p.name for p in parameters if p.default is p.empty]
+    if needs == ["frame"]:
+        raise RecipeError(f"columns.{name}", "a function of a frame says which columns it needs: batch(needs=[...])")
+    return needs

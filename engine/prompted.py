@@ -1,0 +1,125 @@
+"""What columns that ask a model have in common: prompts, parameters, a time limit, and the call of one cell."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from .errors import ModelError, RecipeError, nearest
+from .events import Usage
+from .graph import Node, OnError
+from .models import ChatParameters
+from .spec import spec
+from .templates import Template
+from .work import Answer, Await
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .binding import Binding
+    from .graph import Lane
+    from .models import Message, Model, Reply
+
+
+@spec
+class Prompted:
+    """A column whose cells are a model's answers.
+
+    `prompt` and `system` are Jinja templates; their variables are the columns it needs. `stop`, `max_tokens` and
+    `temperature` go before the model's own.
+    """
+
+    name: str
+    model: str
+    prompt: str
+    system: str | None = Field(default=None, kw_only=True)
+    stop: list[str] = Field(default_factory=list, kw_only=True)
+    max_tokens: int | None = Field(default=None, ge=1, kw_only=True)
+    temperature: float | None = Field(default=None, ge=0, kw_only=True)
+    on_error: OnError = Field(default="drop", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a template."""
+        self._templates()
+
+    def node(self, lanes: Mapping[str, Lane]) -> Node:
+        """Need the templates' variables, in the lane of the model."""
+        if self.model not in lanes:
+            problem = f"unknown model '{self.model}'; {nearest(self.model, lanes)}"
+            raise RecipeError(f"columns.{self.name}.model", problem)
+        needs = dict.fromkeys(need for _, template in self._templates() for need in template.needs)
+        return Node(self.name, tuple(needs), lane=lanes[self.model], on_error=self.on_error)
+
+    def bind(self, binding: Binding) -> Await:
+        """Compile all that the column's calls have in common, and give the call of one cell."""
+        model = binding.models[self.model]
+        ask = binding.connected[self.model].chat(self._parameters(model))
+        messages = self._messages()
+        read = self.reader(self._max_tokens(model))
+        limit = model.timeout
+
+        async def call(*values: object) -> Answer:
+            prompt = messages(values)
+            try:
+                async with asyncio.timeout(limit):
+                    reply = await ask(prompt)
+            except TimeoutError:
+                raise ModelError(f"no answer within timeout={limit:g} s", kind="timeout", retryable=True) from None
+            usage = Usage(reply.prompt_tokens, reply.completion_tokens)
+            try:
+                return Answer(read(reply), usage)
+            except ModelError as error:
+                error.usage = usage
+                raise
+
+        return Await(call)
+
+    def answer_schema(self) -> dict[str, Any] | None:
+        """Give the JSON Schema that answers must obey, None for text."""
+        return None
+
+    def reader(self, max_tokens: int | None) -> Callable[[Reply], Any]:
+        """Give the function from a reply to the value; it raises ModelError for a reply that will not do."""
+        raise NotImplementedError
+
+    def _templates(self) -> list[tuple[str, Template]]:
+        """Give the templates with the role that their text speaks in."""
+        system = [] if self.system is None else [("system", Template(self.system, "system"))]
+        return [*system, ("user", Template(self.prompt, "prompt"))]
+
+    def _max_tokens(self, model: Model) -> int | None:
+        return model.max_tokens if self.max_tokens is None else self.max_tokens
+
+    def _parameters(self, model: Model) -> ChatParameters:
+        return ChatParameters(
+            temperature=model.temperature if self.temperature is None else self.temperature,
+            max_tokens=self._max_tokens(model),
+            stop=tuple(self.stop),
+            schema=self.answer_schema(),
+            extra=model.extra,
+        )
+
+    def _messages(self) -> Callable[[tuple[object, ...]], list[Message]]:
+        """Give the function from the values of the needs to messages."""
+        needs = list(dict.fromkeys(need for _, template in self._templates() for need in template.needs))
+        parts = [
+            (role, template.renderer(), [needs.index(need) for need in template.needs])
+            for role, template in self._templates()
+        ]
+        if len(parts) == 1:
+            render = parts[0][1]
+            return lambda values: [{"role": "user", "content": render(*values)}]
+
+        def messages(values: tuple[object, ...]) -> list[Message]:
+            return [{"role": role, "content": render(*[values[i] for i in which])} for role, render, which in parts]
+
+        return messages
+
+
+def check_length(reply: Reply, max_tokens: int | None) -> None:
+    """Refuse an answer that was cut off."""
+    if reply.finish_reason == "length":
+        limit = "the model's limit" if max_tokens is None else f"max_tokens={max_tokens}"
+        raise ModelError(f"the answer was cut off at {limit}; raise max_tokens", kind="length", retryable=False)

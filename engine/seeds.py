@@ -1,0 +1,106 @@
+"""Seed datasets: tables that exist, whose rows the run starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from pydantic import Field
+
+from .errors import RecipeError, nearest
+from .graph import Node
+from .spec import spec
+from .work import Fill
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from .binding import Binding
+    from .graph import Lane
+
+_READERS = {".csv": "read_csv", ".parquet": "read_parquet", ".jsonl": "read_json", ".json": "read_json"}
+
+
+@spec
+class Seed:
+    """Columns of a table that exists: a DataFrame, or a path to csv, parquet or jsonl.
+
+    Row i of the run takes row i of the table, in order; a run longer than the table starts over at its top. `columns`
+    are the ones taken, all of them by default.
+    """
+
+    data: Any
+    columns: list[str] | None = None
+    type: Literal["seed"] = Field(default="seed", kw_only=True)
+
+    def expand(self) -> list[SeedColumn]:
+        """Read the table and give a column for each that is taken; raises RecipeError for what does not fit."""
+        table = self._table()
+        names = table.column_names if self.columns is None else self.columns
+        for name in names:
+            if name not in table.column_names:
+                problem = f"the seed data has no column '{name}'; {nearest(name, table.column_names)}"
+                raise RecipeError("columns.seed.columns", problem)
+        if not table.num_rows:
+            raise RecipeError("columns.seed.data", "the seed data has no rows")
+        return [SeedColumn(name, table.column(name).combine_chunks()) for name in names]
+
+    def _table(self) -> pa.Table:
+        import pandas as pd  # noqa: PLC0415 - not at import time
+        import pyarrow as pa  # noqa: PLC0415 - not at import time
+
+        frame = self.data if isinstance(self.data, pd.DataFrame) else self._read()
+        if not all(isinstance(name, str) for name in frame.columns):
+            raise RecipeError("columns.seed.data", "column names must be text")
+        try:
+            return pa.Table.from_pandas(frame, preserve_index=False)
+        except pa.ArrowException as error:
+            raise RecipeError("columns.seed.data", f"the seed data cannot be kept in a table: {error}") from error
+
+    def _read(self) -> Any:
+        import pandas as pd  # noqa: PLC0415 - not at import time
+
+        if not isinstance(self.data, str | Path):
+            problem = f"takes a DataFrame or a path, not {type(self.data).__name__}"
+            raise RecipeError("columns.seed.data", problem)
+        path = Path(self.data)
+        reader = _READERS.get(path.suffix)
+        if reader is None:
+            raise RecipeError("columns.seed.data", f"'{path}' is none of {', '.join(_READERS)}")
+        try:
+            return getattr(pd, reader)(path, **({"lines": True} if path.suffix == ".jsonl" else {}))
+        except (OSError, ValueError) as error:
+            raise RecipeError("columns.seed.data", f"cannot read '{path}': {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SeedColumn:
+    """One column of a seed dataset."""
+
+    name: str
+    values: Any
+    """A pyarrow Array."""
+
+    def node(self, _lanes: Mapping[str, Lane]) -> Node:
+        """Tell the graph that this is worked whole and needs nothing."""
+        return Node(self.name, strategy="whole")
+
+    def arrow_type(self) -> pa.DataType:
+        """Give the type that the data has."""
+        return cast("pa.DataType", self.values.type)
+
+    def bind(self, _binding: Binding) -> Fill:
+        """Copy the stretch of rows, over and over where the run is longer than the data."""
+        source = self.values
+
+        def fill(start: int, rows: int) -> list[Any]:
+            values: list[Any] = []
+            while len(values) < rows:
+                first = (start + len(values)) % len(source)
+                values += source.slice(first, rows - len(values)).to_pylist()
+            return values
+
+        return Fill(fill)
