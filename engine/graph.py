@@ -65,6 +65,8 @@ class Graph:
 
 def compile_graph(nodes: Sequence[Node]) -> Graph:
     """Resolve names to indices; raises RecipeError for a duplicate, an unknown need or a cycle, with its path."""
+    if not nodes:
+        raise RecipeError("columns", "there are none; a table needs at least one")
     ids = _ids(nodes)
     needs = [_needs(node, ids) for node in nodes]
     order = _order(nodes, needs)

@@ -40,8 +40,8 @@ class RetryPolicy:
 
     A retryable failure gets up to `attempts` attempts in all, `wait` apart; full jitter by default, as in "Exponential
     Backoff And Jitter" (AWS architecture blog). What an endpoint asks for with Retry-After is kept to, up to
-    `longest_wait` seconds, plus up to a tenth so that the waiting do not all come at once. A rate limit delays and does
-    not drop: its attempts are not counted.
+    `longest_wait` seconds, plus up to a tenth so that the waiting do not all come at once; one that asks for no wait
+    gets the ordinary one. A rate limit delays and does not drop: its attempts are not counted.
     """
 
     attempts: int = 6
@@ -55,7 +55,7 @@ class RetryPolicy:
         """
         if not failure.retryable or (counted >= self.attempts and not failure.rate_limited):
             return None
-        if failure.retry_after is not None:
+        if failure.retry_after is not None and failure.retry_after > 0:
             return min(failure.retry_after, self.longest_wait) * (1 + random.random() / 10)  # noqa: S311 - jitter
         return self.wait(attempts)
 
@@ -73,4 +73,4 @@ class ErrorBudget:
 
     def spent(self, outcomes: int, failures: int) -> bool:
         """Tell whether `failures` among the last `outcomes` (at most `window`) are too many."""
-        return self.rate is not None and outcomes >= self.window and failures >= self.rate * outcomes
+        return self.rate is not None and outcomes >= self.window and failures > 0 and failures / outcomes >= self.rate
