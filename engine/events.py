@@ -24,6 +24,7 @@ class Failure(msgspec.Struct, frozen=True):
     fatal: bool = False
     """Every other cell of this column would fail for the same reason, so the run ends."""
     rate_limited: bool = False
+    cause: BaseException | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):

@@ -90,12 +90,13 @@ def failure_of(error: BaseException) -> Failure:
             retry_after=error.retry_after,
             fatal=error.fatal,
             rate_limited=error.kind == "rate_limited",
+            cause=error,
         )
     cause = error.__cause__ if isinstance(error, CellError) and error.__cause__ is not None else error
     status = getattr(cause, "status_code", None)
     transient = isinstance(cause, ConnectionError | TimeoutError) or _is_transient(status)
     message = str(cause) if cause is error or str(error) == "" else f"{error}: {cause}"
-    return Failure(type(cause).__name__, message, retryable=transient, rate_limited=status == 429)  # noqa: PLR2004
+    return Failure(type(cause).__name__, message, retryable=transient, rate_limited=status == 429, cause=cause)  # noqa: PLR2004
 
 
 def _is_transient(status: object) -> bool:

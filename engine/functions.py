@@ -40,8 +40,8 @@ class Function:
     """
 
     name: str
-    function: AnyFunction = Field(exclude=True)
     needs: list[str]
+    function: AnyFunction = Field(exclude=True, kw_only=True)
     whole: bool = Field(default=False, kw_only=True)
     max_parallel: int | None = Field(default=None, ge=1, kw_only=True)
     dtype: str | None = Field(default=None, kw_only=True)
@@ -169,7 +169,7 @@ def _column(function: AnyFunction, needs: list[str] | None, options: dict[str, A
     name = options.pop("name", None) or getattr(function, "__name__", None)
     if name is None or name == "<lambda>":
         raise RecipeError("column", "a function without a name needs name=...")
-    return Function(name, function, _parameters(name, function) if needs is None else needs, **options)
+    return Function(name, _parameters(name, function) if needs is None else needs, function=function, **options)
 
 
 def _parameters(name: str, function: AnyFunction) -> list[str]:

@@ -62,6 +62,11 @@ class Model:
             return self.spec.partition(":")[2]
         return getattr(self.spec, "__name__", type(self.spec).__name__)
 
+    @property
+    def lane(self) -> str:
+        """The name of the lane that it shares with all aliases of the same model at the same endpoint."""
+        return f"{self.provider}:{self.name}" + (f" at {self.base_url}" if self.base_url else "")
+
 
 @dataclass(frozen=True, slots=True)
 class ChatParameters:

@@ -35,12 +35,18 @@ def spec(cls: type[T]) -> type[T]:
         try:
             validating_init(self, *args, **kwargs)
         except pydantic.ValidationError as error:
-            label = args[0] if args and isinstance(args[0], str) else kwargs.get("name")
-            root = f"{type(self).__name__}({label!r})" if isinstance(label, str) else type(self).__name__
-            raise recipe_error(error, root, tuple(made.__dataclass_fields__)) from None
+            raise recipe_error(error, _root(self, args, kwargs), tuple(made.__dataclass_fields__)) from None
 
     made.__init__ = __init__
     return cast("type[T]", made)
+
+
+def _root(made: object, args: tuple[object, ...], kwargs: dict[str, object]) -> str:
+    """Say what was being made: Text('answer'). A class that stands for a call's arguments has the root ""."""
+    if hasattr(made, "root"):
+        return str(made.root)
+    label = args[0] if args else kwargs.get("name", kwargs.get("spec"))
+    return f"{type(made).__name__}({label!r})" if isinstance(label, str) else type(made).__name__
 
 
 def recipe_error(error: pydantic.ValidationError, root: str, fields: Sequence[str]) -> RecipeError:
@@ -48,7 +54,7 @@ def recipe_error(error: pydantic.ValidationError, root: str, fields: Sequence[st
     found = error.errors(include_url=False)
     first = next((item for item in found if item["type"] in _UNKNOWN), found[0])
     location = [_field_name(part, fields) if depth == 0 else str(part) for depth, part in enumerate(first["loc"])]
-    path = ".".join([root, *location])
+    path = ".".join(filter(None, [root, *location]))
     if first["type"] in _UNKNOWN:
         return RecipeError(path, f"unknown field; {nearest(location[-1], fields)}")
     if first["type"] in _MISSING:

@@ -24,6 +24,11 @@ class RowGroup:
         self.size = admit.rows
         self.values: list[Any] = [None if column.whole else [None] * admit.rows for column in graph.columns]
 
+    def value(self, column: int, row: int) -> Any:
+        """Give one value, None where there is none."""
+        values = self.values[column]
+        return None if values is None else values[row]
+
 
 class Store:
     """The open row groups by their number."""

@@ -97,11 +97,12 @@ class Plan:
 
 @dataclass(slots=True)
 class Count:
-    """The cells of one column that are over, by how they ended."""
+    """The cells of one column that are over, by how they ended, and its tasks that are running."""
 
     completed: int = 0
     failed: int = 0
     skipped: int = 0
+    running: int = 0
 
 
 class _Group:
@@ -302,6 +303,7 @@ class Tracker:
         if group is None or self._state(group, event.column, event.row) != RUNNING:
             raise IllegalEventError(f"{event} for a task that is not running")
         self.totals.running -= 1
+        self.totals.columns[event.column].running -= 1
         lane = self._lane_of[event.column]
         if lane is None:
             self._on_the_spot -= 1
@@ -470,6 +472,7 @@ class Tracker:
     def _run(self, group: _Group, column: int, row: int) -> None:
         self._set_state(group, column, row, RUNNING)
         self.totals.running += 1
+        self.totals.columns[column].running += 1
         if row == WHOLE:
             group.worked[column] = group.live
             self._out.append(Run(group.id, column, row, group.live_rows()))

@@ -1,1 +1,111 @@
-"""Fill tables with asynchronous work, mostly model calls, from synchronous code."""
+"""Fill tables with asynchronous work, mostly model calls, from synchronous code.
+
+The public names. Each is loaded when it is first used, so that `import rowloop` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .engine.columns import Expression, Structured, Text
+    from .engine.errors import (
+        DatasetGenerationError,
+        DatasetProcessingError,
+        EarlyShutdownError,
+        ModelError,
+        PartialDatasetError,
+        RecipeError,
+        ResumeError,
+        RowloopError,
+    )
+    from .engine.functions import batch, cell
+    from .engine.models import Model
+    from .engine.progress import ProgressSnapshot
+    from .engine.recipe import Recipe
+    from .engine.results import Result, Run
+    from .engine.samplers import Category, Uniform
+    from .engine.seeds import Seed
+    from .runtime import client, run_sync
+
+_MODULES = {
+    "engine.columns": ["Expression", "Structured", "Text"],
+    "engine.errors": [
+        "DatasetGenerationError",
+        "DatasetProcessingError",
+        "EarlyShutdownError",
+        "ModelError",
+        "PartialDatasetError",
+        "RecipeError",
+        "ResumeError",
+        "RowloopError",
+    ],
+    "engine.functions": ["batch", "cell"],
+    "engine.models": ["Model"],
+    "engine.progress": ["ProgressSnapshot"],
+    "engine.recipe": ["Recipe"],
+    "engine.results": ["Result", "Run"],
+    "engine.samplers": ["Category", "Uniform"],
+    "engine.seeds": ["Seed"],
+    "runtime": ["client", "run_sync"],
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+_PROVIDERS = {
+    "openai": "rowloop.adapters.openai:provider",
+    "local": "rowloop.adapters.local:provider",
+    "python": "rowloop.adapters.callable:provider",
+}
+_DISPLAYS = {"auto": "rowloop.adapters.terminal:auto"}
+
+__all__ = [
+    "Category",
+    "DatasetGenerationError",
+    "DatasetProcessingError",
+    "EarlyShutdownError",
+    "Expression",
+    "Model",
+    "ModelError",
+    "PartialDatasetError",
+    "ProgressSnapshot",
+    "Recipe",
+    "RecipeError",
+    "Result",
+    "ResumeError",
+    "RowloopError",
+    "Run",
+    "Seed",
+    "Structured",
+    "Text",
+    "Uniform",
+    "batch",
+    "cell",
+    "client",
+    "run_sync",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name, and make the adapters known to the engine when it is the first one."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'rowloop' has no attribute '{name}'")
+    if _MODULE_OF[name].startswith("engine"):
+        _register_adapters()
+    value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _register_adapters() -> None:
+    from .engine.models import providers  # noqa: PLC0415 - nothing is loaded before it is used
+    from .engine.progress import displays  # noqa: PLC0415 - the same
+
+    for name, target in _PROVIDERS.items():
+        providers.register(name, target)
+    for name, target in _DISPLAYS.items():
+        displays.register(name, target)

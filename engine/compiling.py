@@ -1,0 +1,55 @@
+"""From what the user wrote to what a run needs: names resolved, lanes shared, everything refused that cannot work."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .errors import RecipeError
+from .functions import Function
+from .graph import Lane, compile_graph
+from .prompted import Prompted
+from .run import Compiled
+from .seeds import Seed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .binding import ColumnSpec
+    from .models import Model
+
+
+def compile_recipe(
+    models: Mapping[str, Model], columns: Sequence[ColumnSpec | Seed], description: dict[str, Any]
+) -> Compiled:
+    """Check a recipe as a whole; raises RecipeError with the path of what is wrong."""
+    expanded = [column for given in columns for column in (given.expand() if isinstance(given, Seed) else [given])]
+    if not expanded:
+        raise RecipeError("columns", "a recipe needs at least one column")
+    lanes = _lanes(models)
+    graph = compile_graph([column.node(lanes) for column in expanded])
+    model_of = {i: column.model for i, column in enumerate(expanded) if isinstance(column, Prompted)}
+    return Compiled(expanded, graph, models, model_of, description, _fingerprint(description, expanded))
+
+
+def _lanes(models: Mapping[str, Model]) -> dict[str, Lane]:
+    """Give each alias its lane: one for each model of a provider, with the least limit that an alias of it asks for."""
+    limits: dict[str, int] = {}
+    for model in models.values():
+        limits[model.lane] = min(model.max_parallel, limits.get(model.lane, model.max_parallel))
+    return {alias: Lane(model.lane, limits[model.lane]) for alias, model in models.items()}
+
+
+def _fingerprint(description: dict[str, Any], columns: Sequence[ColumnSpec]) -> str:
+    """Hash what decides the table: the description, and the code of Python functions."""
+    digest = hashlib.blake2b(msgspec.json.encode(description, order="deterministic", enc_hook=str), digest_size=16)
+    for column in columns:
+        if isinstance(column, Function):
+            try:
+                digest.update(inspect.getsource(column.function).encode())
+            except (OSError, TypeError):  # no source: typed into an interpreter, or not a plain function
+                digest.update(column.name.encode())
+    return digest.hexdigest()

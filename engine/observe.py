@@ -1,0 +1,141 @@
+"""Observers: what is known of a run beside its state, each a fold over its events."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .events import WHOLE, Done, Failed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .events import Event, Record
+    from .graph import Graph
+    from .store import RowGroup
+
+_ATTEMPTS = (Done, Failed)
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a column's attempts have cost: requests to its model, and tokens."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class UsageObserver:
+    """Adds up requests and tokens per column; for columns that ask a model."""
+
+    def __init__(self, model_columns: set[int]) -> None:
+        """Take the ids of the columns to count."""
+        self.columns = {column: Spent() for column in model_columns}
+        self.total = Spent()
+
+    def saw(self, event: Event) -> None:
+        """Count an attempt."""
+        if isinstance(event, _ATTEMPTS) and event.column in self.columns:
+            for spent in (self.columns[event.column], self.total):
+                spent.requests += 1
+                if event.usage is not None:
+                    spent.prompt_tokens += event.usage.prompt_tokens
+                    spent.completion_tokens += event.usage.completion_tokens
+
+    def recorded(self, record: Record, group: RowGroup) -> None:
+        """Learn nothing: failed attempts were seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCell:
+    """One line of the failures table. Times are UTC; `inputs` is JSON."""
+
+    row: int
+    column: str
+    error: str
+    message: str
+    attempts: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+    inputs: str
+    row_group: int
+
+
+@dataclass(slots=True)
+class FailureObserver:
+    """Keeps every cell that failed for good, with the values it was given."""
+
+    graph: Graph
+    cells: list[FailedCell] = field(default_factory=list)
+    by_error: Counter[str] = field(default_factory=Counter)
+    first: Record | None = None
+    """The first failure for good: the root cause, where nothing came of a run."""
+    _first: dict[tuple[int, int, int], datetime] = field(default_factory=dict)
+
+    def saw(self, event: Event) -> None:
+        """Remember when a task first failed, until it has succeeded."""
+        if type(event) is Failed:
+            self._first.setdefault((event.group, event.column, event.row), datetime.now(UTC))
+        elif self._first and type(event) is Done:
+            self._first.pop((event.group, event.column, event.row), None)
+
+    def recorded(self, record: Record, group: RowGroup) -> None:
+        """Write a line for the cell, or for each row of a whole column."""
+        self.first = self.first or record
+        now = datetime.now(UTC)
+        first = self._first.pop((record.group, record.column, record.row), now)
+        column = self.graph.columns[record.column]
+        for row in [record.row] if record.row != WHOLE else record.rows or ():
+            self.by_error[record.failure.error] += 1
+            self.cells.append(
+                FailedCell(
+                    row=group.start + row,
+                    column=column.name,
+                    error=record.failure.error,
+                    message=record.failure.message,
+                    attempts=record.attempts,
+                    first_failed_at=first,
+                    last_failed_at=now,
+                    inputs=self._inputs(group, column.needs, row),
+                    row_group=group.id,
+                )
+            )
+
+    def frame(self) -> pd.DataFrame:
+        """Give the table, in the order of the rows."""
+        import pandas as pd  # noqa: PLC0415 - not at import time
+
+        names = list(FailedCell.__dataclass_fields__)
+        lines = sorted(self.cells, key=lambda cell: (cell.row, cell.column))
+        return pd.DataFrame({name: [getattr(line, name) for line in lines] for name in names}, columns=names)
+
+    def _inputs(self, group: RowGroup, needs: tuple[int, ...], row: int) -> str:
+        inputs: dict[str, Any] = {}
+        for need in needs:
+            inputs[self.graph.columns[need].name] = group.value(need, row)
+        return msgspec.json.encode(inputs, enc_hook=str).decode()
+
+
+class Clock:
+    """When a run began and how long it has taken."""
+
+    def __init__(self) -> None:
+        """Start now."""
+        self.started_at = datetime.now(UTC)
+        self._start = time.monotonic()
+        self._elapsed: float | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds so far, or in all once it is stopped."""
+        return time.monotonic() - self._start if self._elapsed is None else self._elapsed
+
+    def stop(self) -> None:
+        """Stop counting."""
+        self._elapsed = self.elapsed

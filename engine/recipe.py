@@ -1,0 +1,160 @@
+"""Recipe: models and columns, checked as a whole, and the ways to run them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, cast, overload
+
+from . import recipe_file
+from .compiling import compile_recipe
+from .errors import RecipeError, nearest
+from .functions import Function, cell
+from .jobs import Job
+from .models import Model
+from .results import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from typing import Unpack
+
+    from .binding import ColumnSpec
+    from .functions import AnyFunction
+    from .jobs import RunOptions
+    from .models import ModelFunction
+    from .results import Result
+    from .run import Compiled
+    from .seeds import Seed
+
+
+class Recipe:
+    """What a table is made of. Checked when it is made: names, templates, needs, models, circles.
+
+    `models` maps aliases to a Model, or to its spec alone ("openai:gpt-5-mini"). `columns` come in the order of the
+    table; the order in which they are worked follows from their needs. With a `seed`, samplers draw the same values
+    in every run.
+    """
+
+    def __init__(
+        self,
+        *,
+        models: Mapping[str, Model | str | ModelFunction] | None = None,
+        columns: Sequence[ColumnSpec | Seed | AnyFunction] = (),
+        seed: int | None = None,
+    ) -> None:
+        """Check everything; raises RecipeError with the path of what is wrong."""
+        given = {} if models is None else dict(models)
+        self._models = {alias: m if isinstance(m, Model) else Model(m) for alias, m in given.items()}
+        self._columns = [_column(given) for given in columns]
+        self._seed = seed
+        self._compiled: Compiled | None = None
+        if self._columns:
+            self._compile()
+
+    @classmethod
+    def from_yaml(cls, source: str | Path) -> Recipe:
+        """Read a recipe from a YAML file (a path), or from YAML text of more than one line."""
+        models, columns, seed = recipe_file.parse(recipe_file.read(source))
+        return cls(models=models, columns=columns, seed=seed)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """Read a recipe from plain data in the form of the YAML file."""
+        models, columns, seed = recipe_file.parse(data)
+        return cls(models=models, columns=columns, seed=seed)
+
+    @staticmethod
+    def json_schema() -> dict[str, Any]:
+        """Give the JSON Schema of a recipe file, for editors."""
+        return recipe_file.json_schema()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain data. Keys are left out; Python functions are named and cannot be read back."""
+        return recipe_file.dump(self._models, self._columns, self._seed)
+
+    def to_yaml(self) -> str:
+        """Write the recipe as YAML."""
+        return recipe_file.to_yaml(self.to_dict())
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """The models by alias."""
+        return dict(self._models)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the table's columns, in order."""
+        return [column.name for column in self._compile().columns]
+
+    def replace_model(self, alias: str, **changes: Any) -> Recipe:
+        """Give a recipe in which some of a model's fields are others, such as spec="openai:gpt-5-mini"."""
+        if alias not in self._models:
+            raise RecipeError(f"models.{alias}", f"unknown model; {nearest(alias, self._models)}")
+        old = self._models[alias]
+        fields = {name: getattr(old, name) for name in Model.__dataclass_fields__}
+        for name in changes:
+            if name not in fields:
+                raise RecipeError(f"models.{alias}.{name}", f"unknown field; {nearest(name, fields)}")
+        changed = Model(**{**fields, **changes})
+        return Recipe(models={**self._models, alias: changed}, columns=self._columns, seed=self._seed)
+
+    @overload
+    def column(self, function: Function | AnyFunction, /) -> Function: ...
+    @overload
+    def column(self, function: None = None, /, **options: Any) -> Callable[[AnyFunction], Function]: ...
+    def column(
+        self, function: Function | AnyFunction | None = None, /, **options: Any
+    ) -> Function | Callable[[AnyFunction], Function]:
+        """Add a Python function as a column: `@recipe.column`, or `@recipe.column(max_parallel=4)`.
+
+        Its parameters name the columns it needs. A function marked with `batch` gets whole columns.
+        """
+        if function is None:
+            return lambda actual: self.column(cell(**options)(actual))
+        column = function if isinstance(function, Function) else cell(function)
+        self._columns.append(column)
+        self._compiled = None
+        try:
+            self._compile()
+        except RecipeError:
+            self._columns.pop()
+            raise
+        return column
+
+    def preview(self, rows: int = 5, **options: Unpack[RunOptions]) -> Result:
+        """Make a few rows in memory; `.dataset` is a DataFrame. Blocks, and works wherever `build` does."""
+        return self._job(None, rows, options).run()
+
+    def build(self, path: str | Path, rows: int, **options: Unpack[RunOptions]) -> Result:
+        """Make a dataset of `rows` rows in the directory `path`; blocks until it is done.
+
+        Works in scripts, notebooks and synchronous handlers, in any number of threads at once. Ctrl-C cancels what is
+        in flight, keeps what is whole, and is raised then.
+        """
+        return self._job(path, rows, options).run()
+
+    async def abuild(self, path: str | Path, rows: int, **options: Unpack[RunOptions]) -> Result:
+        """Make a dataset, from a coroutine in any event loop; cancelling it cancels the run."""
+        return await self._job(path, rows, options).submit()
+
+    def start(self, path: str | Path, rows: int, **options: Unpack[RunOptions]) -> Run:
+        """Start making a dataset and return at once: a Run has the progress, can be cancelled and awaited."""
+        job = self._job(path, rows, options)
+        return Run(job.submit(), job.execution.snapshot, job.execution.halt)
+
+    def _job(self, path: str | Path | None, rows: int, options: RunOptions) -> Job:
+        return Job(self._compile(), self._seed, path, rows, options)
+
+    def _compile(self) -> Compiled:
+        if self._compiled is None:
+            self._compiled = compile_recipe(self._models, self._columns, self.to_dict())
+        return self._compiled
+
+
+def _column(given: ColumnSpec | Seed | AnyFunction) -> ColumnSpec | Seed:
+    """Take a column as it is, and make a bare function one."""
+    if inspect.isroutine(given):
+        return cell(given)
+    if not hasattr(given, "type"):
+        raise RecipeError("columns", f"{given!r:.80} is no column; use Category, Text, ... or a function")
+    return cast("ColumnSpec | Seed", given)

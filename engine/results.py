@@ -1,0 +1,102 @@
+"""What a run gives back: a Result, and the Run that stands for one under way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    import pandas as pd
+    import pyarrow as pa
+
+    from ..runtime import Call
+    from .metadata import Metadata, Status
+    from .observe import Spent
+    from .progress import ProgressSnapshot
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run.
+
+    `status` is "complete", "partial" (fewer rows than asked for) or "cancelled". `target`, `actual` and `dropped` count
+    rows: dropped ones had a cell that failed, and `failures` (a DataFrame) says for each cell which, why, after how
+    many attempts and on what inputs. `usage` adds up requests and tokens.
+    """
+
+    status: Status
+    target: int
+    actual: int
+    dropped: int
+    usage: Spent
+    elapsed: float
+    path: Path | None
+    failures: pd.DataFrame = field(repr=False)
+    _metadata: Metadata = field(repr=False)
+    _table: Callable[[], pa.Table] = field(repr=False)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What metadata.json says, as plain data."""
+        return self._metadata.to_dict()
+
+    @cached_property
+    def dataset(self) -> pd.DataFrame:
+        """The rows, in order, as a DataFrame; read from the disk once."""
+        return self.to_pandas()
+
+    def to_arrow(self) -> pa.Table:
+        """Give the rows, in order, as an Arrow table."""
+        return self._table()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Give the rows, in order, as a DataFrame."""
+        frame: pd.DataFrame = self._table().to_pandas()
+        return frame
+
+    def summary(self) -> str:
+        """Tell it in one line."""
+        rate = self.actual / self.elapsed if self.elapsed else 0.0
+        parts = [f"{self.status}: {self.actual:,} of {self.target:,} rows"]
+        if self.dropped:
+            parts.append(f"{self.dropped:,} dropped")
+        parts.append(f"{self.elapsed:.1f} s ({rate:,.1f} rows/s)")
+        if self.usage.requests:
+            tokens = f"{self.usage.prompt_tokens:,} + {self.usage.completion_tokens:,} tokens"
+            parts.append(f"{self.usage.requests:,} requests, {tokens}")
+        return ", ".join(parts) + (f" -> {self.path}" if self.path else "")
+
+
+class Run:
+    """A run under way. `result()` waits for it in a thread, `await run` in any event loop."""
+
+    def __init__(self, call: Call[Result], snapshot: Callable[[], ProgressSnapshot], halt: Callable[[], None]) -> None:
+        """Take the call that the runtime works on."""
+        self._call = call
+        self._snapshot = snapshot
+        self._halt = halt
+
+    @property
+    def progress(self) -> ProgressSnapshot:
+        """The run at this moment; may be asked for from any thread."""
+        return self._snapshot()
+
+    def cancel(self) -> None:
+        """Cancel what is in flight and keep what is whole; the result's status is then "cancelled"."""
+        self._halt()
+
+    def done(self) -> bool:
+        """Tell whether the run is over."""
+        return self._call.done()
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for the result; raises what the run raised, and TimeoutError after `timeout` seconds."""
+        return self._call.result(timeout)
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        """Wait for the result in an event loop; cancelling the wait cancels the run."""
+        return self._call.__await__()

@@ -1,0 +1,256 @@
+"""One run, from a compiled recipe to a Result: connect, bind, schedule, and tell how it ended, on every way out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from .binding import Binding
+from .errors import DatasetGenerationError, EarlyShutdownError, PartialDatasetError, RowloopError
+from .executor import Executor
+from .metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMetadata
+from .models import providers
+from .observe import Clock, FailureObserver, Spent, UsageObserver
+from .progress import ColumnProgress, ProgressSnapshot
+from .results import Result
+from .scheduler import Scheduler
+from .store import Store
+from .threads import Threads
+from .tracker import Plan, Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..runtime import Runtime
+    from .binding import ColumnSpec
+    from .events import Reason
+    from .frames import Frames
+    from .graph import Graph
+    from .metadata import Status
+    from .models import Model
+    from .policy import ErrorBudget, RetryPolicy
+    from .progress import Display
+    from .sinks import Sink
+
+logger = logging.getLogger("rowloop")
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A recipe that has been checked, as far as a run needs it. `model_of` names the model of a column that has one."""
+
+    columns: Sequence[ColumnSpec]
+    graph: Graph
+    models: Mapping[str, Model]
+    model_of: Mapping[int, str]
+    description: dict[str, Any]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run has and a recipe has not."""
+
+    rows: int
+    seed: int
+    row_group_size: int = 1000
+    min_completion: float | None = None
+    display: Display | None = None
+    retry: RetryPolicy | None = None
+    budget: ErrorBudget | None = None
+
+
+class Execution:
+    """One run. `run` does it, once; `snapshot` looks at it and `halt` ends it, from any thread."""
+
+    def __init__(self, compiled: Compiled, settings: Settings, sink: Sink) -> None:
+        """Set everything up; nothing starts."""
+        plan = Plan(settings.rows, settings.row_group_size)
+        self._compiled = compiled
+        self._settings = settings
+        self._sink = sink
+        self._tracker = Tracker(compiled.graph, plan, settings.retry, settings.budget)
+        self._usage = UsageObserver(set(compiled.model_of))
+        self._failures = FailureObserver(compiled.graph)
+        self._clock = Clock()
+        self._scheduler: Scheduler | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._halt_asked = False
+
+    async def run(self, runtime: Runtime, frames: Frames) -> Result:
+        """Work until the run has ended; raises what it failed of, a RowloopError or a cancellation.
+
+        Before anything is raised, all in flight has been cancelled and awaited, the display is gone, and the metadata
+        says how it ended.
+        """
+        self._loop = asyncio.get_running_loop()
+        threads = Threads(64)
+        try:
+            try:
+                self._sink.begin(frames)
+                display = self._settings.display
+                with contextlib.nullcontext() if display is None else display(self.snapshot):
+                    reason = await self._work(runtime, threads)
+            finally:
+                self._clock.stop()
+                threads.close()
+        except BaseException as error:
+            status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
+            self._sink.describe(self._metadata(status, error), self._failures.frame())
+            if isinstance(error, Exception) and not isinstance(error, RowloopError):
+                raise DatasetGenerationError(f"{type(error).__name__}: {error}", stage="engine") from error
+            raise
+        finally:
+            self._sink.close()
+        return self._conclude(reason)
+
+    def halt(self) -> None:
+        """Ask for an end: what is in flight is cancelled, rows that are whole are committed."""
+        self._halt_asked = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._halt_scheduler)
+
+    def snapshot(self) -> ProgressSnapshot:
+        """Look at the run. Numbers are read while they change: each is right, their sum may be one off."""
+        totals, plan = self._tracker.totals, self._tracker.plan
+        columns = [
+            ColumnProgress(column.name, plan.rows, count.completed, count.failed, count.skipped, count.running)
+            for column, count in zip(self._compiled.graph.columns, totals.columns, strict=True)
+        ]
+        return ProgressSnapshot(
+            target=plan.rows,
+            committed=totals.committed,
+            dropped=totals.dropped,
+            row_groups=plan.row_groups,
+            row_groups_committed=totals.groups_over,
+            columns=tuple(columns),
+            running=totals.running,
+            waiting_to_retry=totals.waiting_to_retry,
+            retries=totals.retries,
+            requests=self._usage.total.requests,
+            prompt_tokens=self._usage.total.prompt_tokens,
+            completion_tokens=self._usage.total.completion_tokens,
+            elapsed=self._clock.elapsed,
+        )
+
+    async def _work(self, runtime: Runtime, threads: Threads) -> Reason | None:
+        compiled = self._compiled
+        self._sink.describe(self._metadata("running", None), self._failures.frame())
+        used = sorted(set(compiled.model_of.values()))
+        connected = {}
+        for alias in used:
+            model = compiled.models[alias]
+            connected[alias] = await providers.get(model.provider).connect(model, runtime)
+        binding = Binding(self._settings.seed, threads, compiled.models, connected)
+        works = [column.bind(binding) for column in compiled.columns]
+        store = Store(compiled.graph)
+        executor = Executor(compiled.graph, works, store)
+        observers = (self._usage, self._failures)
+        self._scheduler = Scheduler(self._tracker, executor, store, self._sink, observers)
+        if self._halt_asked:
+            asyncio.get_running_loop().call_soon(self._halt_scheduler)
+        return await self._scheduler.run()
+
+    def _halt_scheduler(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.halt()
+
+    # How it ended
+
+    def _conclude(self, reason: Reason | None) -> Result:
+        """Give the result, or raise what the run failed of."""
+        actual = self._tracker.totals.committed
+        status: Status = "cancelled" if reason == "cancelled" else "complete"
+        if status == "complete" and actual < self._settings.rows:
+            status = "partial"
+        error = self._error(reason, actual)
+        metadata = self._metadata("failed" if error else status, error)
+        failures = self._failures.frame()
+        self._sink.describe(metadata, failures)
+        if error is not None:
+            raise error
+        result = Result(
+            status=status,
+            target=self._settings.rows,
+            actual=actual,
+            dropped=self._tracker.totals.dropped,
+            usage=self._usage.total,
+            failures=failures,
+            elapsed=self._clock.elapsed,
+            path=self._sink.path,
+            _metadata=metadata,
+            _table=self._sink.table,
+        )
+        logger.log(logging.INFO if status == "complete" else logging.WARNING, "%s", self._last_line(result))
+        wanted = self._settings.min_completion
+        if wanted is not None and actual < wanted * self._settings.rows:
+            raise PartialDatasetError(result, wanted)
+        return result
+
+    def _error(self, reason: Reason | None, actual: int) -> DatasetGenerationError | None:
+        first = self._failures.first
+        if reason == "failed" and first is not None:
+            column = self._compiled.graph.columns[first.column].name
+            error = DatasetGenerationError(first.failure.message, stage="column", column=column, row_group=first.group)
+        elif actual == 0 and reason != "cancelled":
+            cause = "" if first is None else f"; the first failure was in column '{self._name(first.column)}': "
+            message = "" if first is None else f"{first.failure.error}: {first.failure.message}"
+            error = EarlyShutdownError(f"no row was completed{cause}{message}")
+        else:
+            return None
+        error.__cause__ = None if first is None else first.failure.cause
+        return error
+
+    def _name(self, column: int) -> str:
+        return self._compiled.graph.columns[column].name
+
+    def _last_line(self, result: Result) -> str:
+        errors = ", ".join(f"{count} x {error}" for error, count in self._failures.by_error.most_common(3))
+        return result.summary() + (f"; failures: {errors}" if errors else "")
+
+    def _metadata(self, status: Status, error: BaseException | None) -> Metadata:
+        totals, settings, compiled = self._tracker.totals, self._settings, self._compiled
+        parts = sorted(self._sink.parts, key=lambda part: part.row_group)
+        return Metadata(
+            schema_version=SCHEMA_VERSION,
+            rowloop_version=importlib.metadata.version("rowloop"),
+            kind=self._sink.kind,
+            engine="async",
+            status=status,
+            target_num_records=settings.rows,
+            actual_num_records=totals.committed,
+            dropped_num_records=totals.dropped,
+            row_group_size=settings.row_group_size,
+            seed=settings.seed,
+            recipe_fingerprint=compiled.fingerprint,
+            recipe=compiled.description,
+            columns=[self._column_metadata(i) for i in range(len(compiled.columns))],
+            parts=[PartMetadata(part.row_group, part.start, part.rows, part.file) for part in parts],
+            row_groups_cut_short=sorted(totals.cut_short),
+            early_shutdown=self._tracker.halted == "early_shutdown",
+            error=None if error is None else f"{type(error).__name__}: {error}",
+            retries=totals.retries,
+            failures=dict(self._failures.by_error),
+            started_at=self._clock.started_at.isoformat(),
+            finished_at=None if status == "running" else datetime.now(UTC).isoformat(),
+            elapsed=self._clock.elapsed,
+        )
+
+    def _column_metadata(self, i: int) -> ColumnMetadata:
+        count = self._tracker.totals.columns[i]
+        spent = self._usage.columns.get(i, Spent())
+        return ColumnMetadata(
+            name=self._name(i),
+            type=getattr(self._compiled.columns[i], "type", "seed"),
+            completed=count.completed,
+            failed=count.failed,
+            skipped=count.skipped,
+            requests=spent.requests,
+            prompt_tokens=spent.prompt_tokens,
+            completion_tokens=spent.completion_tokens,
+        )
