@@ -1,0 +1,93 @@
+"""How a call is awaited: from any event loop, the runtime's own included.
+
+The awaiting task suspends on a future of its own loop, which the end of the call resolves. If the awaiting task is cancelled, so is the
+call, and the task leaves when the call's cleanup is done, at most a grace later: what `await coro` on one loop would do.
+If the call was cancelled by somebody else, the awaiting task was not, and a CancelledError would tell its TaskGroup or
+asyncio.timeout a lie; it gets CallCancelledError instead. A loop that was closed, or has stopped for longer than the grace, can
+never be told; the runtime looks for such loops now and then, and cancels what they were waiting for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import guards
+from .errors import CallCancelledError, RuntimeClosedError
+
+if TYPE_CHECKING:
+    from .call import Call
+
+T = TypeVar("T")
+
+LOOK_EVERY = 0.25  # seconds between two looks at an awaiting loop
+
+
+async def outcome(call: Call[T]) -> T:
+    """Wait for `call` on the running loop, and return or raise its outcome."""
+    if not call.done():
+        if guards.blocked:
+            guards.refuse_ancestor(call.thread)
+        await _ended(call)
+    if not call.done():  # the runtime gave it up
+        raise call.thread.closed_error()
+    error = call.exception()
+    if isinstance(error, asyncio.CancelledError):
+        message = f"{call.name} on {call.thread.name} was cancelled, though the task that awaits it was not"
+        raise CallCancelledError(*([f"{message}: {error}"] if error.args else [message])) from error
+    return call.result()
+
+
+async def _ended(call: Call[Any]) -> None:
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    call.when_done(lambda: _tell(loop, ended))
+    if loop is not call.thread.loop:
+        with contextlib.suppress(RuntimeClosedError):
+            call.thread.post(_watch, call, loop, 0.0)
+    try:
+        await ended
+    except BaseException as error:  # cancelled, or this coroutine is being closed
+        call.cancel(*[str(arg) for arg in error.args[:1]])
+        if isinstance(error, asyncio.CancelledError):
+            await _cleaned_up(call, loop)
+            _prefer_failure(call, error)
+        raise
+
+
+async def _cleaned_up(call: Call[Any], loop: asyncio.AbstractEventLoop) -> None:
+    """Wait for the end of a cancelled call, at most the grace; a second cancellation leaves at once."""
+    ended = loop.create_future()
+    call.when_done(lambda: _tell(loop, ended))
+    await asyncio.wait([ended], timeout=call.thread.settings.grace)
+
+
+def _prefer_failure(call: Call[Any], cancelled: BaseException) -> None:
+    """Raise what the call's cleanup raised, as a plain await would."""
+    error = call.exception() if call.done() else None
+    if error is not None and not isinstance(error, (asyncio.CancelledError, RuntimeClosedError)):
+        raise error from cancelled
+
+
+def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+    with contextlib.suppress(RuntimeError):  # that loop is closed: nobody is waiting there any more
+        loop.call_soon_threadsafe(_resolve, ended)
+
+
+def _resolve(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+def _watch(call: Call[Any], loop: asyncio.AbstractEventLoop, stopped_for: float) -> None:
+    """Look at the awaiting loop, on the runtime's own; cancel the call once nobody can be waiting there."""
+    if call.done() or call.thread.loop is None:
+        return
+    stopped_for = 0.0 if loop.is_running() else stopped_for + LOOK_EVERY
+    if loop.is_closed() or stopped_for > call.thread.settings.grace:
+        call.cancel(
+            "the loop that awaited it is closed" if loop.is_closed() else "the loop that awaited it has stopped"
+        )
+        return
+    call.thread.loop.call_later(LOOK_EVERY, _watch, call, loop, stopped_for)

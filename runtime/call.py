@@ -1,0 +1,323 @@
+"""Call: the handle of one coroutine that was submitted to a runtime.
+
+Theory of operation. A Call is made by the submitting thread, queued, begun on the loop as one task, and finished exactly once, on the
+loop. The waiter underneath is one raw lock, taken at birth and released by `_finish`: cheaper than a Future's condition variable, and
+a lock's time limit returns a bool, so a TimeoutError that the coroutine itself raises is never mistaken for "not ready yet". The
+task runs `_drive`, which delivers the outcome itself: it catches BaseException, so that SystemExit and KeyboardInterrupt reach the
+caller instead of tearing down the loop, and no done-callback has to be scheduled.
+
+A task cancelled before its first step never enters its coroutine, and `_drive` could not deliver. So where tasks do not start
+eagerly, `_drive` is advanced to a first suspension inside its try block before the task gets it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from _thread import allocate_lock
+from concurrent.futures import Future
+from contextvars import copy_context
+from inspect import isawaitable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .errors import RuntimeClosedError
+from .guards import blocked, blocking, descend, set_line
+from .waiting import waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+    from .loop import LoopThread
+
+T = TypeVar("T")
+
+
+class Call(Generic[T]):
+    """One submitted coroutine: wait for it in any thread, await it on any loop, cancel it from anywhere."""
+
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_context",
+        "_coro",
+        "_done",
+        "_error",
+        "_lock",
+        "_seen",
+        "_stopped_by",
+        "_timeout",
+        "_timer",
+        "serial",
+        "submitted",
+        "task",
+        "thread",
+        "value",
+        "waited_by",
+    )
+
+    def __init__(self, thread: LoopThread, coro: Coroutine[Any, Any, T], timeout: float | None = None) -> None:
+        if type(coro) is not CoroutineType or timeout is not None:
+            _refuse_wrong(coro, timeout)
+        self.thread = thread
+        self._coro: Coroutine[Any, Any, T] | None = coro
+        self._timeout = timeout
+        self._context = copy_context()
+        line = descend()
+        self.serial = line[-1]
+        self._context.run(set_line, line)
+        self.submitted = False
+        self.waited_by: int | None = None
+        self._lock = allocate_lock()
+        self._lock.acquire()
+        self._done = False
+        self._seen = False
+        self.value: T | None = None
+        self._error: BaseException | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped_by: str | None = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        """Name the coroutine, the runtime and the state."""
+        state = "running" if not self._done else "failed" if self._error is not None else "done"
+        return f"<Call {self.name} on {self.thread.name}: {state}>"
+
+    @property
+    def name(self) -> str:
+        """The coroutine's qualified name."""
+        return getattr(self._coro, "__qualname__", None) or repr(self._coro)
+
+    def done(self) -> bool:
+        """Say whether the coroutine has ended, its cleanup included."""
+        return self._done
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the coroutine and return or raise what it returned or raised.
+
+        Raises TimeoutError if it is not done within `timeout` seconds; it goes on running then, as with any future.
+        """
+        self._wait_guarded(timeout)
+        error = self.outcome()
+        if error is None:
+            return self.value  # type: ignore[return-value] # set whenever there is no error
+        try:
+            raise error
+        finally:
+            del error, self  # the traceback holds this frame, and the call the error
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait like `result`, and return what the coroutine raised, or None."""
+        self._wait_guarded(timeout)
+        return self.outcome()
+
+    def outcome(self) -> BaseException | None:
+        """Return what the coroutine raised, or None; the call must be done."""
+        self._seen = True
+        return self._error
+
+    def _wait_guarded(self, timeout: float | None) -> None:
+        if self._done:
+            return
+        with blocking(self.thread, self):
+            if not self.wait(timeout):
+                message = f"{self.name} on {self.thread.name} is not done after {timeout:g} s; it goes on running"
+                raise TimeoutError(message)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the coroutine has ended; return False if that takes longer than `timeout` seconds."""
+        acquired = waiter().wait(self._lock, timeout)
+        if acquired:
+            self._lock.release()  # so that every other waiter gets through as well
+        return acquired
+
+    def cancel(self, message: str | None = None) -> bool:
+        """Ask for the coroutine's cancellation, from any thread; return False if it has ended already."""
+        if self._done:
+            return False
+        try:
+            self.thread.post(self._cancel_here, message)
+        except RuntimeClosedError as error:
+            self.fail(error)
+        return True
+
+    def future(self) -> Future[T]:
+        """Return a concurrent.futures.Future of the outcome; cancelling it cancels the call."""
+        future: Future[T] = Future()
+        future.add_done_callback(lambda ended: self.cancel() if ended.cancelled() else None)
+        self.when_done(lambda: self._settle(future))
+        return future
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait on the running loop, whichever it is."""
+        from .awaiting import outcome  # noqa: PLC0415 - the two modules know each other
+
+        return outcome(self).__await__()
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called once, on the loop's thread, or here and now if the call is done."""
+        self._callbacks.append(callback)
+        if self._done:
+            self._run_callbacks()
+
+    # From here on: on the loop's thread, but for `fail` once that thread is gone.
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the task. What goes wrong here is the call's own failure, and nobody else's."""
+        coro = self._coro
+        if self._done or coro is None:
+            return
+        driver = None
+        try:
+            self.thread.calls.add(self)
+            if self._timeout is not None:
+                self._timer = loop.call_later(self._timeout, self._expire)
+            if _starts_eagerly(loop):
+                driver = self._drive(coro)
+                task = _eager_task(driver, loop, self._context, self.name)
+            else:
+                driver = self._drive(coro, primed=True)
+                driver.send(None)
+                task = loop.create_task(driver, name=self.name, context=self._context)
+            if not self._done:
+                self.task = task
+        except BaseException as error:  # noqa: BLE001 - a task factory may raise anything; the caller gets it
+            self._finish(None, error)
+            coro.close()
+            if driver is not None:
+                driver.close()
+
+    async def _drive(self, coro: Coroutine[Any, Any, T], *, primed: bool = False) -> None:
+        try:
+            if primed:
+                await _Pause()
+            value = await coro
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the caller
+            trace = error.__traceback__
+            error.__traceback__ = trace.tb_next if trace is not None else None  # this frame would make a cycle
+            coro.close()  # does nothing, unless it has not begun
+            self._finish(None, self._translate(error))
+        else:
+            self._finish(value, None)
+
+    def _translate(self, error: BaseException) -> BaseException:
+        """Say why, if it was the runtime that cancelled."""
+        if self._stopped_by is None or not isinstance(error, asyncio.CancelledError):
+            return error
+        said: BaseException
+        if self._stopped_by == "timeout":
+            said = TimeoutError(
+                f"{self.name} on {self.thread.name} did not end within {self._timeout:g} s and was cancelled"
+            )
+        else:
+            said = RuntimeClosedError(f"{self.name} was cancelled: {self.thread.name} is being closed")
+        said.__cause__ = error
+        return said
+
+    def _finish(self, value: T | None, error: BaseException | None) -> None:
+        if self._done:
+            return
+        self._done = True
+        self.value = value
+        self._error = error
+        self.task = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.thread.calls.discard(self)
+        self._lock.release()
+        if self._callbacks:
+            self._run_callbacks()
+
+    def fail(self, error: BaseException) -> None:
+        """End the call without its coroutine: the loop will not, or no longer, carry it out."""
+        coro = self._coro
+        self._finish(None, error)
+        if coro is not None and self.task is None:
+            with contextlib.suppress(ValueError, RuntimeError):  # it is running, or refuses to end; it ends on its own
+                coro.close()
+
+    def close(self) -> None:
+        """Cancel the task because the runtime ends; the caller gets RuntimeClosedError."""
+        self._stopped_by = "close"
+        if self.task is not None:
+            self.task.cancel(f"{self.thread.name} is being closed")
+
+    def _expire(self) -> None:
+        self._stopped_by = "timeout"
+        if self.task is not None:
+            self.task.cancel()
+
+    def _cancel_here(self, message: str | None) -> None:
+        if self._done:
+            return
+        self._stopped_by = None
+        if self.task is not None:
+            self.task.cancel(message)
+        else:
+            self.fail(asyncio.CancelledError(*([] if message is None else [message])))
+
+    def _run_callbacks(self) -> None:
+        while self._callbacks:
+            try:
+                callback = self._callbacks.pop()
+            except IndexError:  # another thread took the last one
+                return
+            callback()
+
+    def _settle(self, future: Future[T]) -> None:
+        self._seen = True
+        if isinstance(self._error, asyncio.CancelledError):
+            future.cancel()
+        elif not future.set_running_or_notify_cancel():
+            return
+        elif self._error is not None:
+            future.set_exception(self._error)
+        else:
+            future.set_result(self.value)  # type: ignore[arg-type] # set whenever there is no error
+
+
+def _refuse_wrong(coro: object, timeout: float | None) -> None:
+    """Raise, with a sentence, for what is not a coroutine or not a number of seconds."""
+    if isinstance(coro, asyncio.Future):
+        message = f"{coro!r} belongs to a loop already; pass the coroutine itself, or await it there"
+        raise ValueError(message)  # noqa: TRY004 - the type may be right on another loop
+    if not asyncio.iscoroutine(coro):
+        hint = (
+            "call it"
+            if callable(coro)
+            else "wrap it in an `async def` that awaits it"
+            if isawaitable(coro)
+            else "pass one"
+        )
+        message = f"a coroutine is needed, as `async def` functions return, not {coro!r}: {hint}"
+        raise TypeError(message)
+    if timeout is not None and not timeout >= 0:
+        message = f"timeout must be a number of seconds, not less than 0, or None; not {timeout!r}"
+        raise ValueError(message)
+
+
+class _Pause:
+    """Suspends once."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+if sys.version_info >= (3, 12):
+
+    def _starts_eagerly(loop: asyncio.AbstractEventLoop) -> bool:
+        return loop.get_task_factory() is None
+
+    def _eager_task(driver, loop, context, name):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+        return asyncio.Task(driver, loop=loop, context=context, name=name, eager_start=True)
+
+else:
+
+    def _starts_eagerly(loop: asyncio.AbstractEventLoop) -> bool:  # noqa: ARG001 - 3.11 has no eager start
+        return False
+
+    def _eager_task(driver, loop, context, name):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+        raise NotImplementedError

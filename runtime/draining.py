@@ -1,0 +1,119 @@
+"""Draining: how everything that runs on a loop comes to its end, in order and in bounded time.
+
+Calls first, for they use the resources; then the resources, last in first out; then whatever tasks are left, async generators, and
+the worker threads. Each step has a share of the time, so that one that refuses to end does not take the others'.
+What refuses is named, not waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from .errors import RuntimeClosedError
+from .loop import State, closed_lock
+from .waiting import waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .loop import LoopThread
+
+SHARES = {"waited for": 0.45, "calls": 0.6, "resources": 0.8, "tasks": 0.85, "generators": 0.9, "workers": 0.95}
+
+
+class Ending:
+    """The draining of one loop thread, as seen from the thread that asks for it."""
+
+    def __init__(self, thread: LoopThread, *, final: bool) -> None:
+        """Begin at once. A final draining takes no more calls and ends the thread.
+
+        One that is not final, at interpreter exit, gives the callers that the interpreter waits for a part of the time to finish,
+        and leaves the loop running for plain coroutines.
+        """
+        self._thread = thread
+        self._final = final
+        self._drained = closed_lock()
+        self.leftovers: list[str] = []
+        self.failures: list[Exception] = []
+        thread.state = State.DRAINING
+        thread.refusing = final
+        with contextlib.suppress(RuntimeClosedError):  # then there is nothing left to drain
+            thread.post(self._begin)
+
+    def wait(self) -> None:
+        """Wait until everything has ended, at most the exit budget; then `leftovers` and `failures` are known."""
+        thread, budget = self._thread, self._thread.settings.exit_budget
+        if not waiter().wait(self._drained, budget):
+            self.leftovers.append(f"its loop is blocked, and could not be drained. It is here:\n{thread.stack()}")
+            thread.give_up()
+        elif self._final and not self.leftovers:
+            thread.join(budget)
+
+    def _begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._drain(), name=f"draining of {self._thread.name}")
+
+    async def _drain(self) -> None:
+        thread, loop = self._thread, asyncio.get_running_loop()
+        begun, budget = loop.time(), thread.settings.exit_budget
+        until = {step: begun + budget * share for step, share in SHARES.items()}
+        try:
+            if not self._final:
+                await _wait((c.task for c in thread.calls if _interpreter_waits_for(c.waited_by)), until["waited for"])
+            await _end_calls(thread, until["calls"])
+            self.failures = await thread.resources.close(until["resources"])
+            self.leftovers += await _end_tasks(until["tasks"])
+            await _wait([loop.create_task(loop.shutdown_asyncgens())], until["generators"])
+            self.leftovers += await _end_workers(thread, until["workers"])
+        finally:
+            self._drained.release()
+        if self._final:
+            await _wait(_others(), float("inf"))
+            thread.stop_here()
+
+
+def _others() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {task for task in [asyncio.current_task()] if task is not None}
+
+
+def _interpreter_waits_for(ident: int | None) -> bool:
+    return any(thread.ident == ident and not thread.daemon for thread in threading.enumerate()) and (
+        ident != threading.main_thread().ident
+    )
+
+
+async def _end_calls(thread: LoopThread, until: float) -> None:
+    calls = tuple(thread.calls)
+    tasks = [call.task for call in calls]
+    for call in calls:
+        call.close()
+    await _wait(tasks, until)
+    for call in calls:
+        call.fail(RuntimeClosedError(f"{thread.name} is closed, and {call.name} refuses to be cancelled"))
+
+
+async def _end_tasks(until: float) -> list[str]:
+    tasks = _others()
+    for task in tasks:
+        task.cancel("the runtime is being closed")
+    await _wait(tasks, until)
+    return [f"task {task.get_name()} refuses to be cancelled: {task.get_coro()!r}" for task in tasks if not task.done()]
+
+
+async def _end_workers(thread: LoopThread, until: float) -> list[str]:
+    workers, loop = thread.workers, asyncio.get_running_loop()
+    if workers is None:
+        return []
+    workers.shutdown(wait=False, cancel_futures=True)
+    while (busy := workers.busy()) and loop.time() < until:
+        await asyncio.sleep(0.005)
+    return [f"thread {name} is still working" for name in busy]
+
+
+async def _wait(tasks: Iterable[asyncio.Task[Any] | None], until: float) -> None:
+    pending = [task for task in tasks if task is not None and not task.done()]
+    if pending:
+        left = until - asyncio.get_running_loop().time()
+        await asyncio.wait(pending, timeout=None if left == float("inf") else max(0.0, left))

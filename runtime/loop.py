@@ -1,0 +1,232 @@
+"""LoopThread: one daemon thread that runs one event loop, from its first call to its end.
+
+Theory of operation. A LoopThread lives once: NEW -> RUNNING -> DRAINING -> CLOSED. The thread itself makes the loop, publishes it from
+a callback that the running loop carries out (a flag set before run_forever would let racing first callers see a loop that does
+not run), and every first caller waits for that one attempt. If it fails they all get the error, and the Runtime makes a new
+LoopThread for its next call. After a fork the child does the same: it drops what it inherited, unclosed, because the
+selector is shared with the parent and closing would unregister the parent's sockets.
+
+Calls go through a deque. Whoever finds the flag `_waking` down raises it and wakes the loop; many submissions cost one wake-up. The flag
+is taken down again before the deque is emptied, so no call is left behind. An interrupt between raising and waking would leave
+it up for ever; it can only surface inside call_soon_threadsafe, whose failure takes it down. Builds without a GIL do not order
+the two writes as this needs, so there every call wakes the loop.
+
+A submitter that loses the race against the end of the loop finds its call still queued after the state became CLOSED; then
+either side empties the deque, and fails what it finds there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import traceback
+from _thread import allocate_lock, get_ident
+from collections import deque
+from contextvars import Context
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import RuntimeClosedError
+from .resources import Resources
+from .waiting import waiter
+from .workers import Workers, daemon_thread
+
+if TYPE_CHECKING:
+    from _thread import LockType
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+    from .call import Call
+
+ONE_WAKE_UP = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+class State(Enum):
+    """The one-way life of a loop thread."""
+
+    NEW = "new"
+    RUNNING = "running"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+class Settings(NamedTuple):
+    """How a runtime behaves; times in seconds."""
+
+    name: str
+    grace: float  # how long a caller that gives up waits for the cleanup of what it cancelled
+    exit_budget: float  # how long closing may take in all
+    strict: bool  # blocking calls that stop another loop are errors
+    factory: Callable[[], AbstractEventLoop]
+
+
+class LoopThread:
+    """One thread, one loop, one life."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.state = State.NEW
+        self.loop: AbstractEventLoop | None = None
+        self.workers: Workers | None = None
+        self.calls: set[Call[Any]] = set()  # begun and not ended; touched on the loop's thread only
+        self.resources = Resources()
+        self.refusing = False  # whether calls that are still queued come too late
+        self.cause: BaseException | None = None  # what ended it, if it was not asked to end
+        self._thread = daemon_thread(self._main, f"rowloop-{settings.name}")
+        self._starts: deque[Call[Any]] = deque()
+        self._waking = False
+        self._stopping = False
+        self._published = closed_lock()
+        self._ended = closed_lock()
+
+    # Any thread.
+
+    def start(self) -> None:
+        """Start the thread; `wait_started` tells how it went."""
+        self._thread.start()
+
+    @property
+    def begun(self) -> bool:
+        """Whether `start` has been called."""
+        return self._thread.ident is not None
+
+    @property
+    def failed_to_start(self) -> bool:
+        """Whether there never was a loop, and will be none."""
+        return self.loop is None and self.state is State.CLOSED
+
+    def wait_started(self) -> None:
+        """Wait until the loop runs; raise what kept it from running."""
+        waiter().wait(self._published, None)
+        self._published.release()
+        if self.loop is None and self.cause is not None:
+            raise self.cause
+
+    def is_current(self) -> bool:
+        """Whether the calling thread is the loop's, with the loop running in it."""
+        return self._thread.ident == get_ident() and self.loop is asyncio._get_running_loop()  # noqa: SLF001 - None, not an error
+
+    def submit(self, call: Call[Any]) -> None:
+        """Have the loop begin `call`, in the order of submission."""
+        call.submitted = True
+        self._starts.append(call)
+        if not (self._waking and ONE_WAKE_UP):
+            self._waking = True
+            try:
+                self.loop.call_soon_threadsafe(self._begin_calls, context=_NO_CONTEXT)  # type: ignore[union-attr] # it runs
+            except BaseException:
+                self._waking = False
+                if self.state is not State.CLOSED:
+                    raise
+        if self.state is State.CLOSED:
+            self._refuse_queued()
+
+    def post(self, callback: Callable[..., object], *args: Any) -> None:
+        """Run `callback` soon on the loop; raise RuntimeClosedError if there is no loop any more."""
+        if self.loop is None or self.state is State.CLOSED:
+            raise self.closed_error()
+        try:
+            self.loop.call_soon_threadsafe(callback, *args, context=Context())
+        except RuntimeError as error:  # it was closed a moment ago
+            raise self.closed_error() from error
+
+    def closed_error(self) -> RuntimeClosedError:
+        """Say that, and why, there is no loop to do the work."""
+        if self.cause is None:
+            return RuntimeClosedError(f"{self.name} is closed; nothing runs on it any more")
+        error = RuntimeClosedError(f"the loop thread of {self.name} died of {self.cause!r}")
+        error.__cause__ = self.cause
+        return error
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the end of the thread; return False if that takes longer than `seconds`."""
+        if not waiter().wait(self._ended, seconds):
+            return False
+        self._ended.release()
+        return True
+
+    def stack(self) -> str:
+        """Return what the loop's thread is doing right now, as a traceback prints it."""
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - the only way to see another thread
+        return "".join(traceback.format_stack(frame)) if frame is not None else "  (the thread has ended)\n"
+
+    def stop_if_idle(self) -> None:
+        """End the loop and the thread if no task is left; wait a moment for it."""
+        if self.state in (State.RUNNING, State.DRAINING) and not self.calls:
+            self.refusing = True
+            with contextlib.suppress(RuntimeClosedError):
+                self.post(self.stop_here)
+                self.join(0.5)
+
+    def give_up(self) -> None:
+        """Fail all calls from outside: the loop is blocked, and nobody shall wait for it."""
+        self.state = State.CLOSED
+        for call in tuple(self.calls):
+            call.fail(self.closed_error())
+        self._refuse_queued()
+
+    # The loop's thread.
+
+    def _main(self) -> None:
+        loop = None
+        try:
+            loop = self.settings.factory()
+            asyncio.set_event_loop(loop)
+            self.workers = Workers(self._thread.name)
+            loop.set_default_executor(self.workers)
+            loop.call_soon(self._publish, loop)
+            self._serve(loop)
+        except BaseException as error:  # noqa: BLE001 - every caller is told
+            self.cause = error
+        self.give_up()
+        asyncio.set_event_loop(None)
+        if loop is not None:
+            loop.close()
+        if self.loop is None:
+            self._published.release()
+        self._ended.release()
+
+    def _serve(self, loop: AbstractEventLoop) -> None:
+        """Run the loop until it is asked to end; a task that raises SystemExit, or calls loop.stop(), does not count."""
+        while not self._stopping:
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):  # the task that raised it holds it too
+                loop.run_forever()
+
+    def _publish(self, loop: AbstractEventLoop) -> None:
+        self.loop = loop
+        self.state = State.RUNNING
+        self._published.release()
+
+    def stop_here(self) -> None:
+        """End the loop and the thread; to be called on the loop."""
+        self._stopping = True
+        if self.loop is not None:
+            self.loop.stop()
+
+    def _begin_calls(self) -> None:
+        self._waking = False
+        starts, loop = self._starts, self.loop
+        for _ in range(len(starts)):  # those that come meanwhile bring their own wake-up
+            call = starts.popleft()
+            if self.refusing:
+                call.fail(self.closed_error())
+            else:
+                call.begin(loop)  # type: ignore[arg-type] # it runs: this is one of its callbacks
+            del call  # an idle loop must keep no result alive
+
+    def _refuse_queued(self) -> None:
+        with contextlib.suppress(IndexError):  # the other side took the last one
+            while True:
+                self._starts.popleft().fail(self.closed_error())
+
+
+_NO_CONTEXT = Context()
+
+
+def closed_lock() -> LockType:
+    """Return a lock that is taken: whoever waits for it waits until somebody releases it."""
+    lock = allocate_lock()
+    lock.acquire()
+    return lock

@@ -1,0 +1,355 @@
+"""Runtime: a background event loop that synchronous and asynchronous code of every thread can share.
+
+A Runtime is a name and its settings; the loop thread is made by the first call, and made anew after a fork or a failed start.
+`default()` is the one that everybody shares, `run_sync(coro)` its blocking call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+import threading
+import traceback
+import warnings
+from asyncio import _get_running_loop
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from weakref import WeakValueDictionary
+
+from . import guards, lifecycle
+from .call import Call
+from .draining import Ending
+from .errors import RuntimeClosedError
+from .loop import LoopThread, Settings, State
+from .streams import Entered, Items
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Coroutine, Hashable
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from .resources import Resources
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+RUNNING = State.RUNNING
+_by_loop: WeakValueDictionary[int, Runtime] = WeakValueDictionary()
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return a new uvloop loop where uvloop is installed, else asyncio's."""
+    try:
+        uvloop = importlib.import_module("uvloop")
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+class Runtime:
+    """A persistent background event loop.
+
+    `grace`: seconds a caller that gives up (time-out, Ctrl-C) waits for the cleanup of what it cancelled. `exit_budget`: seconds
+    that closing, and interpreter exit, may take. `strict`: raise, not warn, where a blocking call stops another loop.
+    """
+
+    def __init__(
+        self,
+        name: str = "rowloop",
+        *,
+        grace: float = 2.0,
+        exit_budget: float = 5.0,
+        strict: bool = False,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] = new_loop,
+    ) -> None:
+        self._settings = Settings(name, grace, exit_budget, strict, loop_factory)
+        self._closed = False
+        self.begin_anew()
+        lifecycle.runtimes.add(self)
+
+    def __repr__(self) -> str:
+        """Name the runtime and its state."""
+        return f"<Runtime {self.name}: {'closed' if self._closed else self._thread.state.value}>"
+
+    @property
+    def name(self) -> str:
+        """The name that threads, warnings and errors show."""
+        return self._settings.name
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, or its loop thread died."""
+        return self._closed or (self._thread.state is State.CLOSED and not self._thread.failed_to_start)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The running event loop; started if need be."""
+        loop = self._running_thread().loop
+        if loop is None:
+            raise RuntimeClosedError(f"{self.name} has no loop")  # noqa: EM102, TRY003
+        return loop
+
+    @staticmethod
+    def current() -> Runtime | None:
+        """Return the runtime whose loop is running in this thread, or None."""
+        loop = _get_running_loop()
+        runtime = _by_loop.get(id(loop)) if loop is not None else None
+        return runtime if runtime is not None and runtime._thread.loop is loop else None  # noqa: SLF001 - its own class
+
+    def run(self, coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run `coro` on the loop and wait for it; return what it returns, raise what it raises.
+
+        After `timeout` seconds it is cancelled; TimeoutError is raised when its cleanup is done, or a grace later.
+        A KeyboardInterrupt (or whatever a signal handler raises) cancels it and surfaces after its cleanup.
+        """
+        call: Call[T] | None = None
+        try:
+            thread = self._thread
+            if thread.state is not RUNNING:
+                thread = self._running_thread()
+            call = Call(thread, coro, timeout)
+            limit = None if timeout is None else timeout + thread.settings.grace
+            if _get_running_loop() is None and not guards.blocked:
+                thread.submit(call)
+                ended = call.wait(limit)
+            else:
+                with guards.blocking(thread, call):
+                    thread.submit(call)
+                    ended = call.wait(limit)
+            if not ended:
+                call.cancel()
+        except BaseException as error:
+            _abandon(call, coro, error)
+            raise
+        error = call.outcome() if ended else _gave_up(call)
+        if error is None:
+            return call.value
+        try:
+            raise error
+        finally:
+            del error, call  # the traceback holds this frame
+
+    def submit(self, coro: Coroutine[Any, Any, T]) -> Call[T]:
+        """Have `coro` run on the loop; return its call at once. `await rt.submit(coro)` is the asynchronous form of `run`."""
+        call: Call[T] | None = None
+        try:
+            thread = self._thread
+            if thread.state is not RUNNING:
+                thread = self._running_thread()
+            call = Call(thread, coro)
+            thread.submit(call)
+        except BaseException as error:
+            _abandon(call, coro, error)
+            raise
+        return call
+
+    def iterate(self, source: AsyncIterable[T], prefetch: int = 8) -> Items[T]:
+        """Iterate over an async generator, which one task runs at most `prefetch` items ahead.
+
+        The result is also a context manager: when its `with` block ends, the generator's cleanup has run.
+        """
+        if prefetch < 1:
+            message = f"prefetch must be at least 1, not {prefetch!r}"
+            raise ValueError(message)
+        thread = self._running_thread()
+        guards.refuse_own_loop(thread, "async for item in source")
+        return Items(thread, self.submit, source, prefetch)
+
+    def context(self, manager: AbstractAsyncContextManager[T]) -> Entered[T]:
+        """Return a context manager for `with`, which enters and leaves `manager` in one task of the loop."""
+        return Entered(self._running_thread(), self.submit, manager)
+
+    def enter(self, factory: Callable[[], Any], *, key: Hashable = None, idle: float | None = None) -> Any:
+        """Return the resource of `key` (the factory itself, if not given), shared by all calls until the runtime closes.
+
+        `factory` returns an async context manager, an object with aclose() or close(), or a coroutine giving one. It is called
+        on the loop, once. With `idle` the resource is closed when nobody has leased it for that many seconds.
+        """
+        return self.run(self.aenter(factory, key=key, idle=idle))
+
+    async def aenter(self, factory: Callable[[], Any], *, key: Hashable = None, idle: float | None = None) -> Any:
+        """Do what `enter` does, for code that runs on the loop."""
+        return await self._here("aenter").enter(factory, factory if key is None else key, idle)
+
+    def lease(
+        self, factory: Callable[[], Any], *, key: Hashable = None, idle: float | None = None
+    ) -> AbstractAsyncContextManager[Any]:
+        """Return an async context manager that keeps the resource of `key` open for the length of its block."""
+        return self._here("lease").lease(factory, factory if key is None else key, idle)
+
+    def leave(self, key: Hashable) -> None:
+        """Close the resource of `key` (or of that factory) now, not at the runtime's end."""
+        self.run(self.aleave(key))
+
+    async def aleave(self, key: Hashable) -> None:
+        """Do what `leave` does, for code that runs on the loop."""
+        await self._here("aleave").leave(key)
+
+    def construct(self, factory: Callable[[], T], key: Hashable) -> T:
+        """Return the resource of `key`, made on the loop without being awaited; for sync and async code alike."""
+        if self._thread.is_current():
+            made: T = self._thread.resources.construct(factory, key)
+            return made
+        return self.run(self._construct(factory, key))
+
+    def close(self) -> None:
+        """Cancel what runs, close what is open, end the thread; within the exit budget, from any thread but the loop's own.
+
+        Callers still waiting get RuntimeClosedError. Raises an ExceptionGroup of what closing the resources raised.
+        """
+        thread = self._thread
+        guards.refuse_own_loop(thread, "await asyncio.to_thread(rt.close)")
+        with self._lock:
+            first, self._closed = not self._closed, True
+        if not thread.begun or thread.state is State.CLOSED:
+            return
+        if first:
+            thread.wait_started()
+            _finish(thread, Ending(thread, final=True))
+        else:
+            thread.join(self._settings.exit_budget)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the runtime."""
+        self.close()
+
+    async def _construct(self, factory: Callable[[], T], key: Hashable) -> T:
+        made: T = self._thread.resources.construct(factory, key)
+        return made
+
+    def _here(self, form: str) -> Resources:
+        if not self._thread.is_current():
+            message = f"`{form}` is for code that runs on the loop of {self.name}; elsewhere use `enter`"
+            raise RuntimeError(message)
+        return self._thread.resources
+
+    def _running_thread(self) -> LoopThread:
+        """Return the running loop thread, started if need be; raise what keeps it from running."""
+        guards.refuse_green_threads()
+        with self._lock:
+            thread = self._thread
+            if thread.failed_to_start:
+                thread = self._thread = LoopThread(self._settings)
+            if self._closed or thread.state is State.CLOSED:
+                raise thread.closed_error()
+            if not thread.begun:
+                thread.start()
+        thread.wait_started()
+        _by_loop[id(thread.loop)] = self
+        return thread
+
+    # Called by lifecycle.
+
+    def begin_anew(self) -> LoopThread | None:
+        """Forget the loop thread and all that lives on it; return it, to be kept alive."""
+        inherited: LoopThread | None = getattr(self, "_thread", None)
+        self._lock = threading.Lock()
+        self._thread = LoopThread(self._settings)
+        return inherited
+
+    def drain_at_exit(self) -> Callable[[], None]:
+        """Begin to drain; return what waits for the end of it and reports what is left."""
+        thread = self._thread
+        if self._closed or thread.state is not RUNNING:
+            return lambda: None
+        ending = Ending(thread, final=False)
+        return lambda: _report(thread, ending)
+
+    def stop_at_exit(self) -> None:
+        """End the loop, unless something on it refuses to end: then it is left as it is, and dies with the process."""
+        if not self._closed:
+            self._closed = True
+            self._thread.stop_if_idle()
+
+
+def _finish(thread: LoopThread, ending: Ending) -> None:
+    ending.wait()
+    for leftover in ending.leftovers:
+        warnings.warn(f"{thread.name} is closed, but {leftover}", RuntimeWarning, stacklevel=3)
+    if ending.failures:
+        message = f"closing the resources of {thread.name} failed"
+        raise ExceptionGroup(message, ending.failures)
+
+
+def _report(thread: LoopThread, ending: Ending) -> None:
+    ending.wait()
+    for leftover in ending.leftovers:
+        print(f"{thread.name}: at exit, {leftover}", file=sys.stderr)  # noqa: T201 - it is too late for logging
+    for failure in ending.failures:
+        print("".join(traceback.format_exception(failure)), file=sys.stderr)  # noqa: T201 - as above
+
+
+def _abandon(call: Call[Any] | None, coro: object, error: BaseException) -> None:
+    """Leave nothing behind when a caller is interrupted: cancel, and wait for the cleanup, at most the grace."""
+    if call is None or not call.submitted:
+        if asyncio.iscoroutine(coro):
+            coro.close()
+        return
+    call.cancel()
+    thread = call.thread
+    if not call.wait(thread.settings.grace):
+        error.add_note(
+            f"{call.name} on {thread.name} did not end within the grace; its loop is here:\n{thread.stack()}"
+        )
+
+
+def _gave_up(call: Call[Any]) -> TimeoutError:
+    """Say why nothing came of a time limit even a grace later."""
+    thread = call.thread
+    return TimeoutError(
+        f"{call.name} on {thread.name} neither ended within its time limit nor, cancelled, within the grace of"
+        f" {thread.settings.grace:g} s after it. The loop is blocked, or the coroutine refuses to end. The loop is here:\n"
+        f"{thread.stack()}"
+    )
+
+
+_default: Runtime | None = None
+_default_lock = threading.Lock()
+
+
+def default() -> Runtime:
+    """Return the runtime that everybody shares; a new one if the last was closed."""
+    global _default, _default_lock  # noqa: PLW0603 - it is the process-wide one
+    runtime = _default
+    if runtime is None or runtime.is_closed:
+        with _default_lock:
+            if _default is None or (_default.is_closed and not lifecycle.exiting):
+                _default = Runtime()
+            runtime = _default
+    return runtime
+
+
+def run_sync(coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+    """Run `coro` on the default runtime and wait for it; see Runtime.run."""
+    return default().run(coro, timeout)
+
+
+def client(factory: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return the one `factory(*args, **kwargs)` of this loop: a client to be shared, and closed with the runtime.
+
+    For synchronous code, and without await for async code that runs on a runtime's loop.
+    """
+    runtime = Runtime.current() or default()
+    key = ("client", factory, _frozen(args), _frozen(kwargs))
+    return runtime.construct(lambda: factory(*args, **kwargs), key)
+
+
+def _frozen(value: Any) -> Hashable:
+    """Return a hashable stand-in of arguments; equal for equal arguments of equal type."""
+    if isinstance(value, dict):
+        return (dict, frozenset((key, _frozen(item)) for key, item in value.items()))
+    if isinstance(value, (list, tuple)):
+        return (type(value), tuple(map(_frozen, value)))
+    try:
+        hash(value)
+    except TypeError as error:
+        message = f"client() shares by arguments, and {value!r} is not hashable; use rt.enter(factory, key=...)"
+        raise TypeError(message) from error
+    return (type(value), value)

@@ -1,0 +1,233 @@
+"""Streams: async generators and async context managers for synchronous code, each run by one task from beginning to end.
+
+Theory of operation. Stepping an async generator with one task per item breaks whatever belongs to a task inside it: cancel scopes,
+task groups, time-outs, context variables. So one pumping task runs the whole generator and puts items into a queue, from
+which the consuming thread takes them. The pump pauses when it is `prefetch` items ahead and goes on when half of them are taken, so
+that a wake-up is paid per half a queue, not per item. Closing asks the pump to end the generator: if the pump pauses, by aclose() from
+the pump's own task; if the generator is awaiting something, by cancelling it there.
+
+The pump knows the pipe, not the iterator, so an iterator that is dropped is collected, and its finaliser asks for the closing
+without waiting: it may run anywhere, on the loop's own thread as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterable, Iterator
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from . import guards
+from .errors import RuntimeClosedError
+from .waiting import waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from .call import Call
+    from .loop import LoopThread
+
+    Submit = Callable[[Coroutine[Any, Any, Any]], Call[Any]]
+
+T = TypeVar("T")
+_END: Any = object()
+
+
+class Pipe(Generic[T]):
+    """What the pump and the consumer share."""
+
+    def __init__(self, prefetch: int) -> None:
+        self.queue: SimpleQueue[T] = SimpleQueue()
+        self.prefetch = prefetch
+        self.low = prefetch // 2
+        self.made = 0
+        self.taken = 0
+        self.room: asyncio.Future[None] | None = None
+        self.stopped = False
+
+    async def pump(self, source: AsyncIterable[T]) -> None:
+        """Run the whole source in this task."""
+        items = source.__aiter__()
+        async with _closed_at_end(items):
+            async for item in items:
+                self.queue.put(item)
+                self.made += 1
+                if self.made - self.taken >= self.prefetch:
+                    await self._pause()
+                if self.stopped:
+                    return
+
+    async def _pause(self) -> None:
+        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.room = room
+        if self.made - self.taken > self.low and not self.stopped:  # looked at again: the consumer may have been faster
+            await room
+        self.room = None
+
+    def stop(self, call: Call[None]) -> None:
+        """End the source; on the loop's thread."""
+        self.stopped = True
+        if self.room is not None:
+            self.go_on(self.room)
+        else:
+            call.cancel()
+
+    @staticmethod
+    def go_on(room: asyncio.Future[None]) -> None:
+        """Let a pausing pump go on; on the loop's thread."""
+        if not room.done():
+            room.set_result(None)
+
+
+class Items(Iterator[T]):
+    """The items of an async source; a context manager, whose end is the end of the source's cleanup."""
+
+    def __init__(self, thread: LoopThread, submit: Submit, source: AsyncIterable[T], prefetch: int) -> None:
+        self._thread = thread
+        self._pipe: Pipe[T] = Pipe(prefetch)
+        self._get = self._pipe.queue.get_nowait
+        self._over = False
+        self._call: Call[None] = submit(self._pipe.pump(source))
+        queue = self._pipe.queue
+        self._call.when_done(lambda: queue.put(_END))
+
+    def __iter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> T:
+        """Return the next item; raise what the source raises."""
+        pipe = self._pipe
+        try:
+            item = self._get()
+        except Empty:
+            item = self._wait_for_item()
+        if item is _END:
+            return self._end()
+        pipe.taken += 1
+        if (room := pipe.room) is not None and pipe.made - pipe.taken <= pipe.low:
+            pipe.room = None
+            self._post(pipe.go_on, room)
+        return item
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the source."""
+        self.close()
+
+    def close(self) -> None:
+        """End the source and wait for its cleanup, at most the grace; raise what the cleanup raises."""
+        if self._over:
+            return
+        self._over = True
+        self._post(self._pipe.stop, self._call)
+        if self._thread.is_current():
+            return  # waiting would keep the cleanup from running
+        if self._call.wait(self._thread.settings.grace):
+            error = self._call.exception()
+            if error is not None and not isinstance(error, (asyncio.CancelledError, RuntimeClosedError)):
+                raise error
+
+    def __del__(self) -> None:
+        """Ask for the closing of a source that was not read to its end, without waiting for it."""
+        if not getattr(self, "_over", True):
+            self._over = True
+            self._post(self._pipe.stop, self._call)
+
+    def _post(self, callback: Callable[..., object], *args: Any) -> None:
+        with contextlib.suppress(RuntimeClosedError):  # then the pump has ended too
+            self._thread.post(callback, *args)
+
+    def _wait_for_item(self) -> T:
+        if self._over:
+            return _END  # type: ignore[no-any-return]
+        try:
+            guards.refuse_own_loop(self._thread, "async for item in source")
+            return waiter().take(self._pipe.queue)
+        except BaseException:
+            self.close()
+            raise
+
+    def _end(self) -> T:
+        if self._over:
+            raise StopIteration
+        self._over = True
+        self._call.result()
+        raise StopIteration
+
+
+class Entered(contextlib.AbstractContextManager[T]):
+    """An async context manager for a `with` block; entered and left by one task of the loop."""
+
+    def __init__(self, thread: LoopThread, submit: Submit, manager: AbstractAsyncContextManager[T]) -> None:
+        self._thread = thread
+        self._submit = submit
+        self._manager = manager
+        self._news: SimpleQueue[Any] = SimpleQueue()
+
+    def __enter__(self) -> T:
+        """Enter on the loop; an interrupt meanwhile unwinds what was begun."""
+        guards.refuse_own_loop(self._thread, "async with")
+        self._call: Call[bool] = self._submit(self._hold())
+        self._call.when_done(lambda: self._news.put(_END))
+        try:
+            entered: T = waiter().take(self._news)
+        except BaseException:
+            self._call.cancel()
+            self._call.wait(self._thread.settings.grace)
+            raise
+        if entered is _END:
+            self._call.result()
+        return entered
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Leave on the loop; return whether the manager suppressed the error."""
+        with contextlib.suppress(RuntimeClosedError):  # then the call has its outcome
+            self._thread.post(self._leave, error)
+        try:
+            self._call.wait()
+        except BaseException:
+            self._call.cancel()
+            self._call.wait(self._thread.settings.grace)
+            raise
+        if error is not None and self._call.exception() is error:
+            return False
+        return self._call.result()
+
+    async def _hold(self) -> bool:
+        manager = self._manager
+        self._left: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        entered = await type(manager).__aenter__(manager)
+        self._news.put(entered)
+        try:
+            error = await self._left
+        except asyncio.CancelledError as cancelled:
+            if await type(manager).__aexit__(manager, type(cancelled), cancelled, cancelled.__traceback__):
+                return False
+            raise
+        if error is None:
+            await type(manager).__aexit__(manager, None, None, None)
+            return False
+        return bool(await type(manager).__aexit__(manager, type(error), error, error.__traceback__))
+
+    def _leave(self, error: BaseException | None) -> None:
+        if not self._left.done():
+            self._left.set_result(error)
+
+
+@contextlib.asynccontextmanager
+async def _closed_at_end(items: Any) -> Any:
+    try:
+        yield
+    finally:
+        closing = getattr(items, "aclose", None)
+        if closing is not None:
+            await closing()

@@ -1,0 +1,130 @@
+"""How a thread waits for a call: on one raw lock, cheaply; in slices where it must look around meanwhile.
+
+A lock acquired without a time limit costs one futex and is interruptible by signals on POSIX. Three kinds of threads need more:
+on Windows a blocked lock hides Ctrl-C, so the wait is sliced; a worker thread of anyio (a sync FastAPI handler) must notice that its
+host scope was cancelled; a worker of our own must give its place in the pool away while it waits. Which kind a thread is
+never changes, so it is found out once per thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from queue import Empty
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from _thread import LockType
+    from collections.abc import Callable
+    from queue import SimpleQueue
+
+    from .workers import Workers
+
+T = TypeVar("T")
+
+SLICE = 0.1  # seconds; how late Ctrl-C on Windows and a cancelled anyio scope are noticed
+
+
+class Waiter:
+    """The way of waiting of an ordinary thread, where blocked locks can be interrupted."""
+
+    def wait(self, lock: LockType, seconds: float | None) -> bool:
+        """Acquire the lock; return False if that takes longer than `seconds`."""
+        if seconds is None:
+            return lock.acquire()
+        return lock.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+
+    def take(self, queue: SimpleQueue[T]) -> T:
+        """Take the next item of a queue."""
+        return queue.get()
+
+
+class SlicedWaiter(Waiter):
+    """Wakes ten times a second, so that signals are delivered and `look` can raise what must end the wait."""
+
+    def __init__(self, look: Callable[[], object]) -> None:
+        self._look = look
+
+    def wait(self, lock: LockType, seconds: float | None) -> bool:
+        """Acquire the lock in slices; whatever `look` raises ends the wait."""
+        end = None if seconds is None else time.monotonic() + seconds
+        while True:
+            left = SLICE if end is None else min(SLICE, end - time.monotonic())
+            if lock.acquire(timeout=max(left, 0.0)):
+                return True
+            if end is not None and time.monotonic() >= end:
+                return False
+            self._look()
+
+    def take(self, queue: SimpleQueue[T]) -> T:
+        """Take the next item of a queue; whatever `look` raises ends the wait."""
+        while True:
+            try:
+                return queue.get(timeout=SLICE)
+            except Empty:
+                self._look()
+
+
+class WorkerWaiter(Waiter):
+    """A worker of the loop's own pool: while it waits, another may take its place."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+
+    def wait(self, lock: LockType, seconds: float | None) -> bool:
+        """Acquire the lock with the place in the pool given away."""
+        with self._workers.waiting():
+            return super().wait(lock, seconds)
+
+    def take(self, queue: SimpleQueue[T]) -> T:
+        """Take the next item of a queue, with the place in the pool given away."""
+        with self._workers.waiting():
+            return super().take(queue)
+
+
+class _Here(threading.local):
+    waiter: Waiter | None = None
+
+
+_here = _Here()
+_plain = Waiter()
+
+
+def adopt(workers: Workers) -> None:
+    """Note that the calling thread is one of `workers`."""
+    _here.waiter = WorkerWaiter(workers)
+
+
+def waiter() -> Waiter:
+    """Return the way the calling thread waits."""
+    found = _here.waiter
+    if found is None:
+        found = _here.waiter = _find()
+    return found
+
+
+def _find() -> Waiter:
+    check = _anyio_check()
+    if check is not None:
+        return SlicedWaiter(check)
+    if sys.platform == "win32":
+        return SlicedWaiter(_nothing)
+    return _plain
+
+
+def _nothing() -> None:
+    """Only give Python a moment to run its signal handlers."""
+
+
+def _anyio_check() -> Callable[[], object] | None:
+    """Return anyio's check_cancelled if the calling thread is one of anyio's workers."""
+    from_thread = sys.modules.get("anyio.from_thread")
+    check: Callable[[], object] | None = getattr(from_thread, "check_cancelled", None)
+    if check is None:
+        return None
+    with contextlib.suppress(RuntimeError):  # what anyio raises on threads that are not its own
+        check()
+        return check
+    return None
