@@ -15,7 +15,8 @@ Theory of operation
 
     A failure for good drops its row, nulls its cell or halts the run, as its column says. A dropped row's tasks that
     have not started are skipped; those in flight end on their own, without another attempt, and their children are
-    skipped already. Rows that go together go before anything is released: no column starts for rows on their way out.
+    skipped already; so are whole columns once no row is left. Rows that go together are gone before anything is
+    released: no column starts for rows on their way out.
 
     Row groups are admitted one at a time, while no lane has more cells waiting than it can take at once: a slow lane
     then bounds the memory, and a fast one never starves for want of rows.
@@ -68,8 +69,7 @@ DUE: Final = 3
 DONE: Final = 4
 FAILED: Final = 5
 SKIPPED: Final = 6
-_STARTABLE = frozenset({READY, DUE})
-_NOT_STARTED = _STARTABLE | {WAITING}
+_NOT_STARTED = frozenset({WAITING, READY, DUE})
 
 
 class IllegalEventError(Exception):
@@ -110,7 +110,7 @@ class _Group:
 
     __slots__ = (
         "alive", "attempts", "committing", "cut", "id", "left", "live", "missing", "missing_whole", "open", "size",
-        "state", "whole_state", "worked",
+        "state", "worked",
     )  # fmt: skip
 
     def __init__(self, id_: int, size: int, graph: Graph) -> None:
@@ -124,8 +124,7 @@ class _Group:
         self.left = [size] * self.open
         self.missing_whole = [column.whole_needs for column in graph.columns]
         self.missing = [array("H", [] if c.whole or not c.cell_needs else [c.cell_needs]) * size for c in graph.columns]
-        self.state = [bytearray() if column.whole else bytearray(size) for column in graph.columns]
-        self.whole_state = [WAITING] * self.open
+        self.state = [bytearray(1 if column.whole else size) for column in graph.columns]  # a whole one's is at WHOLE
         self.worked = [0] * self.open
         self.attempts: dict[tuple[int, int], tuple[int, int]] = {}
 
@@ -145,33 +144,31 @@ class _Lane:
         self.in_flight = 0
         self.waiting = 0
         self.touched = False
-        self.queues: dict[int, deque[tuple[_Group, int]]] = {column.id: deque() for column in columns}
+        self.queues: dict[int, deque[tuple[_Group, int, int]]] = {column.id: deque() for column in columns}
         self.turn: deque[int] = deque()
 
-    def put(self, group: _Group, column: int, row: int, *, first: bool) -> None:
+    def put(self, group: _Group, column: int, row: int) -> None:
         queue = self.queues[column]
         if not queue:
             self.turn.append(column)
-        if first:
-            queue.appendleft((group, row))
-        else:
-            queue.append((group, row))
+        queue.append((group, column, row))
         self.waiting += 1
 
-    def take(self) -> tuple[_Group, int, int]:
-        """Give the first task of the column whose turn it is; the turn passes on with `pass_on`."""
-        column = self.turn[0]
-        queue = self.queues[column]
-        group, row = queue.popleft()
+    def put_first(self, group: _Group, column: int, row: int) -> None:
+        self.put(group, column, row)
+        self.queues[column].rotate(1)
+
+    def take(self) -> tuple[_Group, int, int] | None:
+        """Give the next task, or None: its row was dropped while it waited, which does not cost its column the turn."""
+        queue = self.queues[self.turn[0]]
+        task = group, column, row = queue.popleft()
+        self.waiting -= 1
+        ready = group.state[column][row] == READY
         if not queue:
             self.turn.popleft()
-        self.waiting -= 1
-        return group, column, row
-
-    def pass_on(self, column: int) -> None:
-        """Let the next column have its turn, unless this one's ended with its queue."""
-        if self.turn and self.turn[0] == column:
+        elif ready:
             self.turn.rotate(-1)
+        return task if ready else None
 
 
 @dataclass(slots=True)
@@ -184,10 +181,14 @@ class Totals:
     """Rows taken out because one of their cells failed; rows that a halt cut off are not among them."""
     groups_over: int = 0
     retries: int = 0
-    running: int = 0
     waiting_to_retry: int = 0
     cut_short: list[int] = field(default_factory=list)
     """Row groups that lost rows because the run was halted."""
+
+    @property
+    def running(self) -> int:
+        """How many tasks are in flight."""
+        return sum(column.running for column in self.columns)
 
 
 class Tracker:
@@ -206,9 +207,12 @@ class Tracker:
         self._ended = 0
         self._failed_at: deque[int] = deque()
         self._columns = graph.columns
+        self._counts = self.totals.columns
         self._lanes = [_Lane(lane, (c for c in graph.columns if c.lane == i)) for i, lane in enumerate(graph.lanes)]
         self._lane_of = [None if column.lane is None else self._lanes[column.lane] for column in graph.columns]
         self._groups: dict[int, _Group] = {}
+        self._row_groups = plan.row_groups
+        self._open_groups = plan.open_groups
         self._admitted = 0
         self._on_the_spot = 0  # running tasks without a lane: until they end, empty lanes do not mean a want of rows
         self._congested = 0  # lanes with as many cells waiting as they can take at once, or more
@@ -234,7 +238,7 @@ class Tracker:
             self._fill_touched()
             while self._wants_rows():
                 self._admit()
-        if not self._groups and not self._stopped and (self.halted or self._admitted == self.plan.row_groups):
+        if not (self._groups or self._stopped) and (self.halted or self._admitted == self._row_groups):
             self._stopped = True
             out.append(Stop(self.halted))
         return out
@@ -249,7 +253,10 @@ class Tracker:
         group = self._release(event)
         column = self._columns[event.column]
         self._ended += 1
-        self._settle(group, column, event.row, DONE)
+        if event.row == WHOLE:
+            self._settle_whole(group, column, DONE)
+        else:
+            self._settle_cell(group, column, event.row, DONE)
         if self._failed_at:
             self._judge()
 
@@ -267,7 +274,7 @@ class Tracker:
         else:
             self.totals.retries += 1
             self.totals.waiting_to_retry += 1
-            self._set_state(group, event.column, event.row, DUE)
+            group.state[event.column][event.row] = DUE
             self._out.append(RunAfter(delay, event.group, event.column, event.row))
 
     def _on_cancelled(self, event: Cancelled) -> None:
@@ -276,11 +283,10 @@ class Tracker:
         self._give_up(self._release(event), event)
 
     def _on_due(self, event: Due) -> None:
-        group = self._groups.get(event.group)
-        if group is None or self._state(group, event.column, event.row) != DUE:
-            return  # its row was dropped, or the run was halted, while it waited
-        self.totals.waiting_to_retry -= 1
-        self._ready(group, self._columns[event.column], event.row, again=True)
+        group = self._find(event, DUE)
+        if group is not None:  # else its row was dropped, or the run was halted, while it waited
+            self.totals.waiting_to_retry -= 1
+            self._ready(group, event.column, event.row, again=True)
 
     def _on_committed(self, event: Committed) -> None:
         group = self._committing(event.group)
@@ -297,19 +303,29 @@ class Tracker:
 
     # How a task ends
 
+    def _find(self, event: Done | Failed | Cancelled | Due, state: int) -> _Group | None:
+        """Give the row group of a task if there is such a task and it is in this state."""
+        row = event.row
+        try:
+            group = self._groups[event.group]
+            found = group.state[event.column][row] == state and (row < 0) == self._columns[event.column].whole
+        except LookupError:
+            return None
+        return group if found else None
+
     def _release(self, event: Done | Failed | Cancelled) -> _Group:
         """Take a running task out of its lane; the one check that it was running."""
-        group = self._groups.get(event.group)
-        if group is None or self._state(group, event.column, event.row) != RUNNING:
+        group = self._find(event, RUNNING)
+        if group is None:
             raise IllegalEventError(f"{event} for a task that is not running")
-        self.totals.running -= 1
-        self.totals.columns[event.column].running -= 1
+        self._counts[event.column].running -= 1
         lane = self._lane_of[event.column]
         if lane is None:
             self._on_the_spot -= 1
         else:
             lane.in_flight -= 1
-            self._touch(lane)
+            if not lane.touched:
+                self._touch(lane)
         return group
 
     def _settle(self, group: _Group, column: Column, row: int, state: int) -> None:
@@ -321,7 +337,7 @@ class Tracker:
     def _settle_cell(self, group: _Group, column: Column, row: int, state: int) -> None:
         """End a cell: count it and release its children. A nulled cell is FAILED and releases them all the same."""
         group.state[column.id][row] = state
-        count = self.totals.columns[column.id]
+        count = self._counts[column.id]
         if state == DONE:
             count.completed += 1
         elif state == FAILED:
@@ -333,46 +349,44 @@ class Tracker:
                 missing = group.missing[child]
                 missing[row] -= 1
                 if not missing[row] and not group.missing_whole[child]:
-                    self._ready(group, self._columns[child], row)
-        group.left[column.id] -= 1
-        if not group.left[column.id]:
-            for child in column.whole_children:
-                self._whole_need_met(group, child)
-            self._column_over(group)
+                    self._ready(group, child, row)
+        left = group.left
+        left[column.id] -= 1
+        if not left[column.id]:
+            self._column_over(group, column.whole_children)
 
     def _settle_whole(self, group: _Group, column: Column, state: int) -> None:
         """End a whole column: the rows it was worked for are completed or failed, those dropped before are skipped."""
-        group.whole_state[column.id] = state
-        count = self.totals.columns[column.id]
+        group.state[column.id][WHOLE] = state
+        count = self._counts[column.id]
         worked = 0 if state == SKIPPED else group.worked[column.id]
         if state == DONE:
             count.completed += worked
         else:
             count.failed += worked
         count.skipped += group.size - worked
-        for child in (*column.whole_children, *column.cell_children):
-            self._whole_need_met(group, child)
-        self._column_over(group)
+        self._column_over(group, (*column.whole_children, *column.cell_children))
 
-    def _whole_need_met(self, group: _Group, child: int) -> None:
-        group.missing_whole[child] -= 1
-        if not group.missing_whole[child]:
-            self._release_column(group, self._columns[child])
-
-    def _release_column(self, group: _Group, column: Column) -> None:
-        """Start a column whose whole needs are all met, as far as its cells are not awaiting other cells."""
-        if not column.whole:
-            state, missing = group.state[column.id], group.missing[column.id]
-            for row in group.live_rows():
-                if state[row] == WAITING and not (missing and missing[row]):
-                    self._ready(group, column, row)
-        elif group.whole_state[column.id] == WAITING:
-            self._ready(group, column, WHOLE)
-
-    def _column_over(self, group: _Group) -> None:
+    def _column_over(self, group: _Group, children: Iterable[int]) -> None:
+        """Release the columns that waited for all rows of this one; where no row is left, they are skipped already."""
+        if group.live:
+            for child in children:
+                group.missing_whole[child] -= 1
+                if not group.missing_whole[child]:
+                    self._release_column(group, self._columns[child])
         group.open -= 1
         if not group.open:
             self._finish(group)
+
+    def _release_column(self, group: _Group, column: Column) -> None:
+        """Start a column whose whole needs are all met, as far as its cells are not awaiting other cells."""
+        if column.whole:
+            self._ready(group, column.id, WHOLE)
+            return
+        state, missing = group.state[column.id], group.missing[column.id]
+        for row in group.live_rows():
+            if state[row] == WAITING and not (missing and missing[row]):
+                self._ready(group, column.id, row)
 
     # How a task fails
 
@@ -418,61 +432,52 @@ class Tracker:
         else:
             self.totals.dropped += len(rows)
         for column in self._columns:
-            if not column.whole:
-                for row in rows:
-                    self._skip(group, column, row, _NOT_STARTED)
-            elif not group.live:
-                self._skip(group, column, WHOLE, _STARTABLE)
-
-    def _skip(self, group: _Group, column: Column, row: int, states: frozenset[int]) -> None:
-        state = self._state(group, column.id, row)
-        if state in states:
-            self.totals.waiting_to_retry -= state == DUE
-            self._settle(group, column, row, SKIPPED)
+            whole = () if group.live else (WHOLE,)
+            for row in whole if column.whole else rows:
+                state = group.state[column.id][row]
+                if state in _NOT_STARTED:
+                    self.totals.waiting_to_retry -= state == DUE
+                    self._settle(group, column, row, SKIPPED)
 
     # How a task starts
 
-    def _ready(self, group: _Group, column: Column, row: int, *, again: bool = False) -> None:
+    def _ready(self, group: _Group, column: int, row: int, *, again: bool = False) -> None:
         """Start a task as soon as there is room for it: one that has been tried before goes first."""
-        if row == WHOLE and not group.live:
-            self._settle_whole(group, column, SKIPPED)
-            return
-        self._set_state(group, column.id, row, READY)
-        lane = self._lane_of[column.id]
+        lane = self._lane_of[column]
         if lane is None:
             self._on_the_spot += 1
-            self._run(group, column.id, row)
+            self._run(group, column, row)
+            return
+        group.state[column][row] = READY
+        if again:
+            lane.put_first(group, column, row)
         else:
-            lane.put(group, column.id, row, first=again)
-            self._congested += lane.waiting == lane.limit
+            lane.put(group, column, row)
+        if lane.waiting == lane.limit:
+            self._congested += 1
+        if not lane.touched:
             self._touch(lane)
 
     def _touch(self, lane: _Lane) -> None:
-        if not lane.touched:
-            lane.touched = True
-            self._touched.append(lane)
+        lane.touched = True
+        self._touched.append(lane)
 
     def _fill_touched(self) -> None:
         """Fill the lanes in which something has changed."""
-        touched, self._touched = self._touched, []
-        for lane in touched:
+        for lane in self._touched:
             lane.touched = False
             while lane.waiting and lane.in_flight < lane.limit:
-                self._congested -= lane.waiting == lane.limit
-                self._take(lane)
-
-    def _take(self, lane: _Lane) -> None:
-        group, column, row = lane.take()
-        if self._state(group, column, row) != READY:
-            return  # its row was dropped while it was in the queue
-        lane.pass_on(column)
-        lane.in_flight += 1
-        self._run(group, column, row)
+                if lane.waiting == lane.limit:
+                    self._congested -= 1
+                task = lane.take()
+                if task is not None:
+                    lane.in_flight += 1
+                    self._run(*task)
+        self._touched.clear()
 
     def _run(self, group: _Group, column: int, row: int) -> None:
-        self._set_state(group, column, row, RUNNING)
-        self.totals.running += 1
-        self.totals.columns[column].running += 1
+        group.state[column][row] = RUNNING
+        self._counts[column].running += 1
         if row == WHOLE:
             group.worked[column] = group.live
             self._out.append(Run(group.id, column, row, group.live_rows()))
@@ -485,8 +490,8 @@ class Tracker:
         """Tell whether every lane is about to run dry and there is room for another row group."""
         return (
             not (self._congested or self._on_the_spot)
-            and self._admitted < self.plan.row_groups
-            and len(self._groups) < self.plan.open_groups
+            and self._admitted < self._row_groups
+            and len(self._groups) < self._open_groups
         )
 
     def _admit(self) -> None:
@@ -541,20 +546,7 @@ class Tracker:
     def _cut(self, group: _Group) -> None:
         """Skip what has not started: rows that are whole stay, or whole but for what is in flight; the rest goes."""
         rows = group.live_rows()
-        if not any(column.whole and group.whole_state[column.id] in _NOT_STARTED for column in self._columns):
+        if not any(column.whole and group.state[column.id][WHOLE] in _NOT_STARTED for column in self._columns):
             cells = [group.state[column.id] for column in self._columns if not column.whole]
             rows = [row for row in rows if any(state[row] in _NOT_STARTED for state in cells)]
         self._drop(group, rows, cut=True)
-
-    # One task's state
-
-    @staticmethod
-    def _state(group: _Group, column: int, row: int) -> int:
-        return group.whole_state[column] if row == WHOLE else group.state[column][row]
-
-    @staticmethod
-    def _set_state(group: _Group, column: int, row: int, state: int) -> None:
-        if row == WHOLE:
-            group.whole_state[column] = state
-        else:
-            group.state[column][row] = state
