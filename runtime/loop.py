@@ -78,6 +78,7 @@ class LoopThread:
         self._starts: deque[Call[Any]] = deque()
         self._waking = False
         self._stopping = False
+        self._first: list[Callable[[], object]] = []
         self._published = closed_lock()
         self._ended = closed_lock()
 
@@ -167,6 +168,10 @@ class LoopThread:
             call.fail(self.closed_error())
         self._refuse_queued()
 
+    def post_first(self, callback: Callable[[], object]) -> None:
+        """Run `callback` on the loop as the first thing it does; to be called before the start."""
+        self._first.append(callback)
+
     # The loop's thread.
 
     def _main(self) -> None:
@@ -196,6 +201,8 @@ class LoopThread:
 
     def _publish(self, loop: AbstractEventLoop) -> None:
         self.loop = loop
+        for callback in self._first:
+            callback()
         self.state = State.RUNNING
         self._published.release()
 

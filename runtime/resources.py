@@ -56,6 +56,10 @@ class Resources:
         """Name what is open."""
         return [resource.name for resource in self._entered]
 
+    def holders(self) -> list[asyncio.Task[None]]:
+        """Return the tasks that hold what is open."""
+        return [resource.holder for resource in self._entered]
+
     async def enter(self, factory: Callable[[], Any], key: Hashable, idle: float | None) -> Any:
         """Return the resource of `key`, made with `factory` if there is none yet."""
         resource = await self._found(factory, key, idle)

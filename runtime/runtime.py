@@ -70,7 +70,7 @@ class Runtime:
 
     def __repr__(self) -> str:
         """Name the runtime and its state."""
-        return f"<Runtime {self.name}: {'closed' if self._closed else self._thread.state.value}>"
+        return f"<Runtime {self.name}: {'closed' if self._closed else self.thread.state.value}>"
 
     @property
     def name(self) -> str:
@@ -80,7 +80,7 @@ class Runtime:
     @property
     def is_closed(self) -> bool:
         """Whether it was closed, or its loop thread died."""
-        return self._closed or (self._thread.state is State.CLOSED and not self._thread.failed_to_start)
+        return self._closed or (self.thread.state is State.CLOSED and not self.thread.failed_to_start)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -95,7 +95,7 @@ class Runtime:
         """Return the runtime whose loop is running in this thread, or None."""
         loop = _get_running_loop()
         runtime = _by_loop.get(id(loop)) if loop is not None else None
-        return runtime if runtime is not None and runtime._thread.loop is loop else None  # noqa: SLF001 - its own class
+        return runtime if runtime is not None and runtime.thread.loop is loop else None  
 
     def run(self, coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run `coro` on the loop and wait for it; return what it returns, raise what it raises.
@@ -105,7 +105,7 @@ class Runtime:
         """
         call: Call[T] | None = None
         try:
-            thread = self._thread
+            thread = self.thread
             if thread.state is not RUNNING:
                 thread = self._running_thread()
             call = Call(thread, coro, timeout)
@@ -134,7 +134,7 @@ class Runtime:
         """Have `coro` run on the loop; return its call at once. `await rt.submit(coro)` is the asynchronous form of `run`."""
         call: Call[T] | None = None
         try:
-            thread = self._thread
+            thread = self.thread
             if thread.state is not RUNNING:
                 thread = self._running_thread()
             call = Call(thread, coro)
@@ -188,8 +188,8 @@ class Runtime:
 
     def construct(self, factory: Callable[[], T], key: Hashable) -> T:
         """Return the resource of `key`, made on the loop without being awaited; for sync and async code alike."""
-        if self._thread.is_current():
-            made: T = self._thread.resources.construct(factory, key)
+        if self.thread.is_current():
+            made: T = self.thread.resources.construct(factory, key)
             return made
         return self.run(self._construct(factory, key))
 
@@ -198,7 +198,7 @@ class Runtime:
 
         Callers still waiting get RuntimeClosedError. Raises an ExceptionGroup of what closing the resources raised.
         """
-        thread = self._thread
+        thread = self.thread
         guards.refuse_own_loop(thread, "await asyncio.to_thread(rt.close)")
         with self._lock:
             first, self._closed = not self._closed, True
@@ -221,22 +221,22 @@ class Runtime:
         self.close()
 
     async def _construct(self, factory: Callable[[], T], key: Hashable) -> T:
-        made: T = self._thread.resources.construct(factory, key)
+        made: T = self.thread.resources.construct(factory, key)
         return made
 
     def _here(self, form: str) -> Resources:
-        if not self._thread.is_current():
+        if not self.thread.is_current():
             message = f"`{form}` is for code that runs on the loop of {self.name}; elsewhere use `enter`"
             raise RuntimeError(message)
-        return self._thread.resources
+        return self.thread.resources
 
     def _running_thread(self) -> LoopThread:
         """Return the running loop thread, started if need be; raise what keeps it from running."""
         guards.refuse_green_threads()
         with self._lock:
-            thread = self._thread
+            thread = self.thread
             if thread.failed_to_start:
-                thread = self._thread = LoopThread(self._settings)
+                thread = self.thread = LoopThread(self._settings)
             if self._closed or thread.state is State.CLOSED:
                 raise thread.closed_error()
             if not thread.begun:
@@ -249,14 +249,14 @@ class Runtime:
 
     def begin_anew(self) -> LoopThread | None:
         """Forget the loop thread and all that lives on it; return it, to be kept alive."""
-        inherited: LoopThread | None = getattr(self, "_thread", None)
+        inherited: LoopThread | None = getattr(self, "thread", None)
         self._lock = threading.Lock()
-        self._thread = LoopThread(self._settings)
+        self.thread = LoopThread(self._settings)
         return inherited
 
     def drain_at_exit(self) -> Callable[[], None]:
         """Begin to drain; return what waits for the end of it and reports what is left."""
-        thread = self._thread
+        thread = self.thread
         if self._closed or thread.state is not RUNNING:
             return lambda: None
         ending = Ending(thread, final=False)
@@ -266,7 +266,7 @@ class Runtime:
         """End the loop, unless something on it refuses to end: then it is left as it is, and dies with the process."""
         if not self._closed:
             self._closed = True
-            self._thread.stop_if_idle()
+            self.thread.stop_if_idle()
 
 
 def _finish(thread: LoopThread, ending: Ending) -> None:

@@ -1,0 +1,68 @@
+"""What the tests of the runtime share: a fresh runtime on either event loop, and child processes that must be silent."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+import uvloop
+
+from rowloop.runtime.testing import fresh_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rowloop.runtime import Runtime
+
+ROOT = Path(__file__).parents[2]
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(params=list(LOOPS))
+def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return the two kinds of event loop, one after the other."""
+    return LOOPS[request.param]
+
+
+@pytest.fixture
+def rt(request: pytest.FixtureRequest, loop_factory) -> Iterator[Runtime]:
+    """Return a fresh runtime on either loop; the test fails if it leaves anything on it."""
+    with fresh_runtime(request.node.name, grace=1.0, exit_budget=2.0, loop_factory=loop_factory) as fresh:
+        yield fresh
+
+
+class Ended(NamedTuple):
+    """How a child process ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Callable[..., Ended]:
+    """Return a function that runs a script in a process of its own, under -X dev and -W error, and wants silence on stderr."""
+
+    def run(script: str, *, silent: bool = True, seconds: float = 20, flags: tuple[str, ...] = ()) -> Ended:
+        path = tmp_path / "child.py"
+        path.write_text(textwrap.dedent(script))
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error", *flags, str(path)],
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            cwd=tmp_path,
+            env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin"},
+        )
+        if silent:
+            assert done.stderr == "", done.stderr
+            assert done.returncode == 0, done
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return run

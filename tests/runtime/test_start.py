@@ -1,0 +1,138 @@
+"""Statements 1 to 4: start and identity."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+
+import pytest
+
+from rowloop.runtime import Runtime
+from rowloop.runtime.testing import fresh_runtime
+
+
+async def here() -> tuple[int, int]:
+    """Return the identity of the loop and of its thread."""
+    return id(asyncio.get_running_loop()), threading.get_ident()
+
+
+class LateLoop(asyncio.SelectorEventLoop):
+    """A loop whose thread is slow to run it."""
+
+    def run_forever(self) -> None:
+        """Run, 20 ms late."""
+        time.sleep(0.02)
+        super().run_forever()
+
+
+def test_s01_64_first_callers_get_one_loop_and_one_thread():
+    """Racing first calls all wait for the same start, however late the loop runs."""
+    loops, results, gate = [], [], threading.Barrier(64)
+
+    def factory() -> asyncio.AbstractEventLoop:
+        loops.append(LateLoop())
+        return loops[-1]
+
+    with fresh_runtime("s01", loop_factory=factory) as rt:
+
+        def first_call() -> None:
+            gate.wait()
+            results.append(rt.run(here()))
+
+        threads = [threading.Thread(target=first_call) for _ in range(64)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(loops) == 1
+    assert len(results) == 64
+    assert len(set(results)) == 1
+
+
+def test_s02_failing_loop_creation_raises_in_every_waiting_caller_and_is_tried_again():
+    """Eight first callers get the factory's error; the next call gets a loop."""
+    errors, attempts, gate = [], [], threading.Event()
+
+    def factory() -> asyncio.AbstractEventLoop:
+        attempts.append(1)
+        if len(attempts) == 1:
+            gate.wait()
+            message = "no file descriptors left"
+            raise OSError(message)
+        return asyncio.new_event_loop()
+
+    with fresh_runtime("s02", loop_factory=factory) as rt:
+        waiting = threading.Semaphore(0)
+
+        def first_call() -> None:
+            waiting.release()
+            try:
+                rt.run(here())
+            except OSError as error:
+                errors.append(str(error))
+
+        threads = [threading.Thread(target=first_call) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+            waiting.acquire()
+        while not rt.thread.begun:
+            pass
+        time.sleep(0.05)  # not a synchronisation: late callers would make another, successful attempt
+        gate.set()
+        for thread in threads:
+            thread.join()
+        assert errors == ["no file descriptors left"] * 8
+        assert rt.run(here())
+        assert len(attempts) == 2
+
+
+def test_s03_importing_and_constructing_start_no_thread(child):
+    """A process that only imports and constructs has one thread."""
+    ended = child("""
+        import threading
+        import rowloop.runtime as r
+        r.Runtime("mine"), r.default()
+        print(threading.active_count())
+    """)
+    assert ended.out == "1\n"
+
+
+def test_s03_runtimes_coexist_and_name_their_calls():
+    """Two runtimes have two loops; their threads and errors carry their names."""
+    with fresh_runtime("left") as left, fresh_runtime("right") as right:
+        assert left.run(here()) != right.run(here())
+        assert {"rowloop-left", "rowloop-right"} <= {thread.name for thread in threading.enumerate()}
+        with pytest.raises(TimeoutError, match="on right"):
+            right.run(asyncio.sleep(60), timeout=0)
+
+
+def test_s03_current_is_the_runtime_whose_loop_runs_here(rt):
+    """Runtime.current() tells loop code where it runs, and is None elsewhere."""
+
+    async def current() -> Runtime | None:
+        return Runtime.current()
+
+    assert rt.run(current()) is rt
+    assert Runtime.current() is None
+
+
+def test_s04_first_callers_context_does_not_reach_later_calls(rt):
+    """The loop's base context is empty: callbacks and later callers do not see the first caller's variables."""
+    var = contextvars.ContextVar("var", default="unset")
+    seen = []
+
+    async def look() -> str:
+        return var.get()
+
+    context = contextvars.copy_context()
+    context.run(var.set, "first")
+    assert context.run(rt.run, look()) == "first"
+    assert contextvars.Context().run(rt.run, look()) == "unset"
+    done = threading.Event()
+    rt.loop.call_soon_threadsafe(lambda: (seen.append(var.get()), done.set()), context=contextvars.Context())
+    rt.thread.post(lambda: seen.append(len(list(contextvars.copy_context()))))
+    rt.run(asyncio.sleep(0))
+    assert done.wait(5)
+    assert seen == ["unset", 0]
