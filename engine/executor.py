@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import enum
+from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError
 from .events import WHOLE, Done, Failed, Failure
-from .work import Answer, Await, AwaitWhole, CellError, Fill, Render
+from .work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Render
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .events import Run
     from .graph import Graph
-    from .store import Store
+    from .store import RowGroup, Store
+    from .threads import Threads
     from .work import Work
 
 _TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
 
 
+class Place(enum.Enum):
+    """Where the tasks of a column are worked."""
+
+    ON_THE_SPOT = enum.auto()
+    IN_TASK = enum.auto()
+    IN_THREAD = enum.auto()
+
+
 class Executor:
     """Works tasks on the values in the store and puts what comes of them back there."""
 
-    def __init__(self, graph: Graph, works: Sequence[Work], store: Store) -> None:
+    def __init__(self, graph: Graph, works: Sequence[Work], store: Store, threads: Threads) -> None:
         """Take the works in the order of the graph's columns."""
         self._columns = graph.columns
         self._works = works
         self._store = store
-        self.on_the_spot = [isinstance(work, Fill | Render) for work in works]
+        self._threads = threads
+        self.places = [_place(work) for work in works]
 
     def work_now(self, run: Run) -> Done | Failed:
         """Work a task on the spot."""
@@ -36,13 +47,11 @@ class Executor:
         group = self._store.groups[run.group]
         try:
             if type(work) is Render:
-                values = group.values
-                inputs = [values[need][run.row] for need in self._columns[run.column].needs]
-                values[run.column][run.row] = work.render(*inputs)
+                group.values[run.column][run.row] = work.render(*self._inputs(group, run))
             elif type(work) is Fill:
                 group.values[run.column] = work.fill(group.start, group.size)
         except CellError as error:
-            return Failed(run.group, run.column, run.row, failure_of(error))
+            return _failed(run, error)
         return Done(run.group, run.column, run.row)
 
     async def work(self, run: Run) -> Done | Failed:
@@ -51,33 +60,65 @@ class Executor:
         group = self._store.groups[run.group]
         try:
             if type(work) is Await:
-                values = group.values
-                value = await work.call(*[values[need][run.row] for need in self._columns[run.column].needs])
+                value = await work.call(*self._inputs(group, run))
                 usage = None
                 if type(value) is Answer:
                     value, usage = value.value, value.usage
-                values[run.column][run.row] = value
+                group.values[run.column][run.row] = value
                 return Done(run.group, run.column, run.row, usage)
             if type(work) is AwaitWhole:
-                await self._work_whole(run, work)
+                await self._work_whole(group, run, work)
             return Done(run.group, run.column, WHOLE)
-        except (CellError, ModelError, TimeoutError) as error:
-            return Failed(run.group, run.column, run.row, failure_of(error), getattr(error, "usage", None))
+        except (CellError, ModelError) as error:
+            return _failed(run, error)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            return Failed(run.group, run.column, run.row, failure_of(error))
+            return _failed(run, error)
+        except Exception as error:
+            if type(work) is Await and work.foreign:
+                return _failed(run, error)
+            raise
 
-    async def _work_whole(self, run: Run, work: AwaitWhole) -> None:
-        group = self._store.groups[run.group]
+    def work_in_thread(self, run: Run, ended: Callable[[Run, Any, BaseException | None], None]) -> None:
+        """Work a task in a thread; `ended` is called in the loop's thread, and asks `outcome` what it was."""
+        work = self._works[run.column]
+        assert type(work) is InThread  # noqa: S101 - by its place
+        inputs = self._inputs(self._store.groups[run.group], run)
+        self._threads.submit(work.function, inputs, lambda value, error: ended(run, value, error))
+
+    def outcome(self, run: Run, value: Any, error: BaseException | None) -> Done | Failed:
+        """Put away what came from a thread; raises what is not a fault of the cell (SystemExit, KeyboardInterrupt)."""
+        if error is None:
+            self._store.groups[run.group].values[run.column][run.row] = value
+            return Done(run.group, run.column, run.row)
+        if isinstance(error, Exception | asyncio.CancelledError):
+            return _failed(run, error)
+        raise error
+
+    def _inputs(self, group: RowGroup, run: Run) -> list[Any]:
+        values, row = group.values, run.row
+        return [values[need][row] for need in self._columns[run.column].needs]
+
+    async def _work_whole(self, group: RowGroup, run: Run, work: AwaitWhole) -> None:
         rows = run.rows or ()
         inputs = [[group.values[need][row] for row in rows] for need in self._columns[run.column].needs]
         results = await work.call(inputs, len(rows))
-        values: list[object] = [None] * group.size
+        values: list[Any] = [None] * group.size
         for row, result in zip(rows, results, strict=True):
             values[row] = result
         group.values[run.column] = values
+
+
+def _place(work: Work) -> Place:
+    if isinstance(work, Fill | Render):
+        return Place.ON_THE_SPOT
+    return Place.IN_THREAD if isinstance(work, InThread) else Place.IN_TASK
+
+
+def _failed(run: Run, error: BaseException) -> Failed:
+    return Failed(run.group, run.column, run.row, failure_of(error), getattr(error, "usage", None))
 
 
 def failure_of(error: BaseException) -> Failure:

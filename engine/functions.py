@@ -16,7 +16,7 @@ from pydantic import Field
 from .errors import RecipeError
 from .graph import Lane, Node, OnError
 from .spec import spec
-from .work import Await, AwaitWhole, CellError
+from .work import Await, AwaitWhole, CellError, InThread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,26 +69,16 @@ class Function:
         except (NameError, TypeError):
             return None  # annotations that cannot be resolved say nothing
 
-    def bind(self, binding: Binding) -> Await | AwaitWhole:
+    def bind(self, binding: Binding) -> Await | InThread | AwaitWhole:
         """Call on the loop or in a thread; what it raises is a fault of the cell."""
-        call = _guarded(_asynchronous(self.function, binding.threads))
-        return AwaitWhole(_on_frames(self, call)) if self.whole else Await(call)
+        asynchronous = inspect.iscoroutinefunction(self.function)
+        if self.whole:
+            return AwaitWhole(_on_frames(self, self.function if asynchronous else _through(binding.threads, self)))
+        return Await(self.function, foreign=True) if asynchronous else InThread(self.function)
 
 
-def _asynchronous(function: AnyFunction, threads: Threads) -> Callable[..., Awaitable[Any]]:
-    if inspect.iscoroutinefunction(function):
-        return function
-    return lambda *values: threads.call(function, *values)
-
-
-def _guarded(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    async def call(*values: object) -> Any:
-        try:
-            return await function(*values)
-        except Exception as error:
-            raise CellError from error
-
-    return call
+def _through(threads: Threads, column: Function) -> Callable[..., Awaitable[Any]]:
+    return lambda *values: threads.call(column.function, *values)
 
 
 def _on_frames(
@@ -101,7 +91,10 @@ def _on_frames(
         import pandas as pd  # noqa: PLC0415 - not at import time
 
         series = {need: pd.Series(values, name=need) for need, values in zip(column.needs, inputs, strict=True)}
-        given = await (call(pd.DataFrame(series)) if takes_frame else call(*series.values()))
+        try:
+            given = await (call(pd.DataFrame(series)) if takes_frame else call(*series.values()))
+        except Exception as error:
+            raise CellError from error
         return _values(column, given, rows)
 
     return work

@@ -149,7 +149,7 @@ class Execution:
         binding = Binding(self._settings.seed, threads, compiled.models, connected)
         works = [column.bind(binding) for column in compiled.columns]
         store = Store(compiled.graph)
-        executor = Executor(compiled.graph, works, store)
+        executor = Executor(compiled.graph, works, store, threads)
         observers = (self._usage, self._failures)
         self._scheduler = Scheduler(self._tracker, executor, store, self._sink, observers)
         if self._halt_asked:

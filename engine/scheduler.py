@@ -3,7 +3,8 @@
 A worker is an asyncio task that works one cell after the other: when a cell ends, the tracker usually answers with the
 next one for the permit that has become free, and the worker goes on with that. A task per permit rather than per cell
 saves most of what asyncio costs. Two things keep it honest: a worker yields to the loop when it has run for a while
-without waiting, and it ends when a cell has left something behind in its context.
+without waiting, and it ends when a cell has left something behind in its context. A function in a thread needs no task
+at all.
 
 Nothing outlives `run`: workers, timers and commits are over when it returns or raises.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .events import (
     Admit,
@@ -32,6 +34,7 @@ from .events import (
     Started,
     Stop,
 )
+from .executor import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from .store import RowGroup, Store
     from .tracker import Tracker
 
+ON_THE_SPOT, IN_THREAD = Place.ON_THE_SPOT, Place.IN_THREAD
 _SLICE = 0.005
 """Seconds a worker may hold the loop before it lets others in."""
 
@@ -78,6 +82,7 @@ class Scheduler:
         self._sink = sink
         self._observers = observers
         self._workers: set[asyncio.Task[None]] = set()
+        self._in_threads: dict[int, Run] = {}
         self._timers: dict[Due, asyncio.TimerHandle] = {}
         self._cancelling = False
         self._carriers: dict[type, Callable[..., None]] = {
@@ -112,7 +117,8 @@ class Scheduler:
 
     def halt(self) -> None:
         """Cancel the run from the loop's thread: what is in flight is cancelled, what is whole is committed."""
-        self._feed(Halted("cancelled"))
+        if not self._stopped.done():
+            self._guarded(lambda: self._feed(Halted("cancelled")))
 
     async def _until_stopped(self) -> Reason | None:
         try:
@@ -135,7 +141,7 @@ class Scheduler:
         """Take in an event and carry out the commands, but for one Run that the caller can go on with."""
         kept: Run | None = None
         events = [event]
-        on_the_spot = self._executor.on_the_spot
+        places = self._executor.places
         while events:
             happened = events.pop()
             for observer in self._observers:
@@ -143,8 +149,11 @@ class Scheduler:
             for command in self._tracker.handle(happened):
                 if type(command) is not Run:
                     self._carriers[type(command)](command)
-                elif on_the_spot[command.column]:
+                elif (place := places[command.column]) is ON_THE_SPOT:
                     events.append(self._executor.work_now(command))
+                elif place is IN_THREAD:
+                    self._in_threads[id(command)] = command
+                    self._executor.work_in_thread(command, self._thread_ended)
                 elif kept is None:
                     kept = command
                 else:
@@ -190,6 +199,10 @@ class Scheduler:
             if not self._cancelling:
                 raise
 
+    def _thread_ended(self, run: Run, value: Any, error: BaseException | None) -> None:
+        if self._in_threads.pop(id(run), None) is not None:  # else it was cancelled, and nobody waits for it
+            self._guarded(lambda: self._feed(self._executor.outcome(run, value, error)))
+
     # Carrying out
 
     def _run_after(self, command: RunAfter) -> None:
@@ -198,13 +211,13 @@ class Scheduler:
 
     def _on_timer(self, due: Due) -> None:
         del self._timers[due]
-        self._guarded(self._feed, due)
+        self._guarded(lambda: self._feed(due))
 
-    def _guarded(self, call: Callable[[Event], None], event: Event) -> None:
+    def _guarded(self, call: Callable[[], None]) -> None:
         """Let what a callback of the loop raises end the run, not vanish in the loop's log."""
         try:
-            call(event)
-        except Exception as error:  # noqa: BLE001 - it is raised from run()
+            call()
+        except BaseException as error:  # noqa: BLE001 - it is raised from run()
             if not self._stopped.done():
                 self._stopped.set_exception(error)
 
@@ -240,7 +253,7 @@ class Scheduler:
         """Cancel what is in flight.
 
         Workers that have not begun see the flag: a task cut off before its first step could not answer. The one we
-        are called from is not in flight.
+        are called from is not in flight. What a thread is doing cannot be stopped; what comes of it is thrown away.
         """
         self._cancelling = True
         self._cancel_timers()
@@ -248,6 +261,10 @@ class Scheduler:
         for worker in self._workers:
             if worker is not current:
                 worker.cancel()
+        for run in self._in_threads.values():
+            cancelled = Cancelled(run.group, run.column, run.row)
+            self._loop.call_soon(self._guarded, functools.partial(self._feed, cancelled))
+        self._in_threads.clear()
 
     def _cancel_timers(self) -> None:
         for timer in self._timers.values():

@@ -1,7 +1,9 @@
 """Threads for the synchronous functions of one run, cheap enough for one call per cell.
 
-A call costs two appends and its share of a wake-up: threads put their results on one deque and wake the loop only when
-it has not been woken already. `loop.run_in_executor` makes a Future, a lock and a wake-up for every call.
+Calls go through one queue and results come back on one deque; a thread wakes the loop only when it has not been woken
+already, so that many results cost one wake-up and no Future or task is made for any of them. There is one thread at
+first. Where calls are still queued after a moment, the functions are slow, and there come to be as many threads as
+calls: fast functions would only get in each other's way.
 """
 
 from __future__ import annotations
@@ -11,41 +13,57 @@ import contextvars
 import queue
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
 
 T = TypeVar("T")
+Ended: TypeAlias = Callable[[Any, BaseException | None], None]
+"""Called in the loop's thread with what a function returned, or with what it raised."""
+
+_MOMENT: Final = 0.002
+"""Seconds that a call may be queued before more threads are started."""
 
 
 class Threads:
-    """Up to `most` daemon threads, started when there is work and none is idle. Used from one loop."""
+    """Up to `most` daemon threads, used from one loop."""
 
     def __init__(self, most: int, name: str = "rowloop-function") -> None:
         """Start no thread yet."""
         self._most = most
         self._name = name
-        self._calls: queue.SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
-        self._results: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Ended] | None] = queue.SimpleQueue()
+        self._results: deque[tuple[Ended, Any, BaseException | None]] = deque()
         self._woken = False
-        self._busy = 0
+        self._watched = False
         self._threads = 0
         self._closed = False
 
-    async def call(self, function: Callable[..., T], *args: object) -> T:
-        """Call a function in a thread, with the caller's context variables.
-
-        Cancelling the wait does not stop the function: its result is thrown away when it comes.
-        """
-        loop = self._loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+    def submit(self, function: Callable[..., Any], inputs: Sequence[Any], ended: Ended) -> None:
+        """Call a function in a thread, in a copy of the caller's context. It cannot be stopped once it runs."""
         context = contextvars.copy_context()
-        self._calls.put((future, lambda: context.run(function, *args)))
-        self._busy += 1
-        if self._busy > self._threads < self._most:
-            self._threads += 1
-            threading.Thread(target=self._serve, name=f"{self._name}-{self._threads}", daemon=True).start()
+        self._calls.put((lambda: context.run(function, *inputs), ended))
+        if not self._threads:
+            self._loop = asyncio.get_running_loop()
+            self._start_threads(1)
+        elif not self._watched and self._threads < self._most:
+            self._watched = True
+            self._loop.call_later(_MOMENT, self._grow)
+
+    async def call(self, function: Callable[..., T], *inputs: object) -> T:
+        """Call a function and wait for it. Cancelling the wait throws the result away when it comes."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def ended(value: Any, error: BaseException | None) -> None:
+            if future.cancelled():
+                return
+            if error is None:
+                future.set_result(value)
+            elif isinstance(error, StopIteration):  # a Future cannot carry it
+                future.set_exception(RuntimeError(f"the function raised {error!r}"))
+            else:
+                future.set_exception(error)
+
+        self.submit(function, inputs, ended)
         return await future
 
     def close(self) -> None:
@@ -54,14 +72,25 @@ class Threads:
         for _ in range(self._threads):
             self._calls.put(None)
 
+    def _grow(self) -> None:
+        """Start a thread for each call that is still queued."""
+        self._watched = False
+        if not self._closed:
+            self._start_threads(min(self._calls.qsize(), self._most - self._threads))
+
+    def _start_threads(self, number: int) -> None:
+        for _ in range(number):
+            self._threads += 1
+            threading.Thread(target=self._serve, name=f"{self._name}-{self._threads}", daemon=True).start()
+
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
-            future, function = call
+            function, ended = call
             try:
-                self._results.append((future, function(), None))
-            except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
-                self._results.append((future, None, error))
-            del call, future, function
+                self._results.append((ended, function(), None))
+            except BaseException as error:  # noqa: BLE001 - it is judged in the loop's thread
+                self._results.append((ended, None, error))
+            del call, function, ended
             if not self._woken:
                 self._woken = True
                 self._wake()
@@ -70,20 +99,12 @@ class Threads:
         try:
             self._loop.call_soon_threadsafe(self._deliver)
         except RuntimeError:
-            if not self._closed:  # the loop is gone, and so is everyone who could wait
+            if not self._closed:  # else the loop is gone, and with it everyone who could wait
                 raise
 
     def _deliver(self) -> None:
         """Hand out results, in the loop's thread. The flag falls first: a result that comes late wakes us again."""
         self._woken = False
         while self._results:
-            future, value, error = self._results.popleft()
-            self._busy -= 1
-            if future.cancelled():
-                continue
-            if error is None:
-                future.set_result(value)
-            elif isinstance(error, StopIteration):
-                future.set_exception(RuntimeError(f"the function raised {error!r}"))
-            else:
-                future.set_exception(error)
+            ended, value, error = self._results.popleft()
+            ended(value, error)

@@ -1,7 +1,7 @@
 """How a column is worked: what a column spec becomes when a run binds it to models, threads and seeds.
 
-Four shapes, by what is worked at once (a cell, a whole row group) and where (on the spot in the loop's thread, or
-awaited). Each takes the values of the column's needs, in their order, and gives values back.
+Five shapes, by what is worked at once (a cell, a whole row group) and where: on the spot in the loop's thread, awaited
+on the loop, or in a thread. Each takes the values of the column's needs, in their order, and gives values back.
 """
 
 from __future__ import annotations
@@ -41,9 +41,20 @@ class Render:
 
 @dataclass(frozen=True, slots=True)
 class Await:
-    """A cell that is awaited: values of the needs -> value, or Answer."""
+    """A cell that is awaited: values of the needs -> value, or Answer.
+
+    `foreign`: the code is the user's own, and whatever it raises is a fault of the cell.
+    """
 
     call: Callable[..., Awaitable[Value]]
+    foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InThread:
+    """A cell that the user's own synchronous function works: values of the needs -> value."""
+
+    function: Callable[..., Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class AwaitWhole:
     call: Callable[[list[list[Value]], int], Awaitable[Sequence[Value]]]
 
 
-Work: TypeAlias = Fill | Render | Await | AwaitWhole
+Work: TypeAlias = Fill | Render | Await | InThread | AwaitWhole
 
 
 class CellError(Exception):
