@@ -26,16 +26,21 @@ from .tracker import Plan, Tracker
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pandas as pd
+
     from ..runtime import Runtime
     from .binding import ColumnSpec
     from .events import Reason
     from .frames import Frames
     from .graph import Graph
     from .metadata import Status
-    from .models import Model
+    from .models import ChatModel, Model
     from .policy import ErrorBudget, RetryPolicy
     from .progress import Display
     from .sinks import Sink
+
+_THREADS = 64
+"""The most threads of one run, however many synchronous functions it has."""
 
 logger = logging.getLogger("rowloop")
 
@@ -89,25 +94,22 @@ class Execution:
         says how it ended.
         """
         self._loop = asyncio.get_running_loop()
-        threads = Threads(64)
         try:
+            connected = await self._connect(runtime)
+            self._sink.begin(frames)
             try:
-                self._sink.begin(frames)
-                display = self._settings.display
-                with contextlib.nullcontext() if display is None else display(self.snapshot):
-                    reason = await self._work(runtime, threads)
-            finally:
+                reason = await self._work(connected)
+            except BaseException as error:
                 self._clock.stop()
-                threads.close()
-        except BaseException as error:
-            status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-            self._sink.describe(self._metadata(status, error), self._failures.frame())
-            if isinstance(error, Exception) and not isinstance(error, RowloopError):
-                raise DatasetGenerationError(f"{type(error).__name__}: {error}", stage="engine") from error
-            raise
+                status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
+                self._describe(status, error)
+                if isinstance(error, Exception) and not isinstance(error, RowloopError):
+                    raise DatasetGenerationError(f"{type(error).__name__}: {error}", stage="engine") from error
+                raise
+            self._clock.stop()
+            return self._conclude(reason)
         finally:
             self._sink.close()
-        return self._conclude(reason)
 
     def halt(self) -> None:
         """Ask for an end: what is in flight is cancelled, rows that are whole are committed."""
@@ -138,23 +140,31 @@ class Execution:
             elapsed=self._clock.elapsed,
         )
 
-    async def _work(self, runtime: Runtime, threads: Threads) -> Reason | None:
-        compiled = self._compiled
-        self._sink.describe(self._metadata("running", None), self._failures.frame())
-        used = sorted(set(compiled.model_of.values()))
-        connected = {}
-        for alias in used:
-            model = compiled.models[alias]
+    async def _connect(self, runtime: Runtime) -> dict[str, ChatModel]:
+        """Connect the models that columns ask; until that has worked, nothing is written or removed."""
+        connected: dict[str, ChatModel] = {}
+        for alias in dict.fromkeys(self._compiled.model_of.values()):
+            model = self._compiled.models[alias]
             connected[alias] = await providers.get(model.provider).connect(model, runtime)
+        return connected
+
+    async def _work(self, connected: Mapping[str, ChatModel]) -> Reason | None:
+        compiled, threads = self._compiled, Threads(_THREADS)
+        self._describe("running", None)
         binding = Binding(self._settings.seed, threads, compiled.models, connected)
         works = [column.bind(binding) for column in compiled.columns]
         store = Store(compiled.graph)
         executor = Executor(compiled.graph, works, store, threads)
-        observers = (self._usage, self._failures)
-        self._scheduler = Scheduler(self._tracker, executor, store, self._sink, observers)
+        scheduler = Scheduler(self._tracker, executor, store, self._sink, (self._usage, self._failures))
+        self._scheduler = scheduler
         if self._halt_asked:
-            asyncio.get_running_loop().call_soon(self._halt_scheduler)
-        return await self._scheduler.run()
+            asyncio.get_running_loop().call_soon(scheduler.halt)
+        display = self._settings.display
+        try:
+            with contextlib.nullcontext() if display is None else display(self.snapshot):
+                return await scheduler.run()
+        finally:
+            threads.close()
 
     def _halt_scheduler(self) -> None:
         if self._scheduler is not None:
@@ -169,9 +179,7 @@ class Execution:
         if status == "complete" and actual < self._settings.rows:
             status = "partial"
         error = self._error(reason, actual)
-        metadata = self._metadata("failed" if error else status, error)
-        failures = self._failures.frame()
-        self._sink.describe(metadata, failures)
+        metadata, failures = self._describe("failed" if error else status, error)
         if error is not None:
             raise error
         result = Result(
@@ -212,6 +220,12 @@ class Execution:
     def _last_line(self, result: Result) -> str:
         errors = ", ".join(f"{count} x {error}" for error, count in self._failures.by_error.most_common(3))
         return result.summary() + (f"; failures: {errors}" if errors else "")
+
+    def _describe(self, status: Status, error: BaseException | None) -> tuple[Metadata, pd.DataFrame]:
+        """Have the sink keep how things stand."""
+        metadata, failures = self._metadata(status, error), self._failures.frame()
+        self._sink.describe(metadata, failures)
+        return metadata, failures
 
     def _metadata(self, status: Status, error: BaseException | None) -> Metadata:
         totals, settings, compiled = self._tracker.totals, self._settings, self._compiled

@@ -131,8 +131,9 @@ class ParquetSink:
         self._writer = ThreadPoolExecutor(1, "rowloop-writer")
 
     def begin(self, frames: Frames) -> None:
-        """Take the schema and make the directories."""
+        """Take the schema, and make room: from here on, an earlier dataset in the directory is gone."""
         self._frames = frames
+        remove_dataset(self.path)
         (self.path / "data").mkdir(parents=True, exist_ok=True)
 
     async def commit(self, group: RowGroup, rows: Sequence[int]) -> None:
@@ -199,10 +200,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def prepare_directory(path: Path, *, overwrite: bool) -> None:
-    """See that a run can write to `path`, before anything is paid for; raises RecipeError.
-
-    With `overwrite`, what an earlier run wrote there is removed, and nothing else.
-    """
+    """See that a run can write to `path`, before anything is paid for; raises RecipeError. Removes nothing."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".rowloop-probe"
@@ -218,11 +216,10 @@ def prepare_directory(path: Path, *, overwrite: bool) -> None:
         raise RecipeError("path", f"'{path}' holds something else ({min(there)}); choose an empty or new directory")
     if not overwrite:
         raise RecipeError("path", f"'{path}' holds a dataset already; choose another directory, or say overwrite=True")
-    _remove_dataset(path)
 
 
-def _remove_dataset(path: Path) -> None:
-    """Remove what a run writes; metadata.json goes last, as it marks the directory as ours."""
+def remove_dataset(path: Path) -> None:
+    """Remove what a run writes, and nothing else; metadata.json goes last, as it marks the directory as ours."""
     for part in (path / "data").glob("part-*.parquet"):
         part.unlink()
     for name in ("failures.parquet", "metadata.json"):
