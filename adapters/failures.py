@@ -10,6 +10,7 @@ Retrying is the tracker's business; here it is only said whether it may help.
 from __future__ import annotations
 
 import math
+import os
 import re
 import ssl
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 300
 _MASKED = re.compile(r"\S*\*{3,}\S*")
+_STATUS = re.compile(r"[45]\d\d")
 _SPACE = re.compile(r"\s+")
 
 
@@ -92,16 +94,17 @@ class Failures:
         """Tell why there is no answer, or only part of one."""
         root = _root(error)
         what, verdict = _no_answer(root)
-        detail = str(root) or type(root).__name__
-        return self._error(f"{self.label} {what}", detail, verdict)
+        return self._error(f"{self.label} {what}", _detail(root), verdict)
 
     def unreadable(self, body: bytes, *, truncated: bool) -> ModelError:
         """Tell that a body with status 200 is no chat completion."""
-        told, code = _told(body)
-        if told and body.lstrip().startswith(b"{"):
+        said = _json(body)
+        if isinstance(said, dict) and said.get("error"):
             # Gateways pass errors of the endpoints behind them on with status 200.
-            status = int(code) if code.isdecimal() else 500
-            return self._error(f"{self.label} answered with an error", told, _BY_CODE.get(code) or _verdict(status))
+            told, code = _told(body)
+            status = int(code) if _STATUS.fullmatch(code) else None
+            verdict = _BY_CODE.get(code) or _verdict(status or 500)
+            return self._error(f"{self.label} answered with an error", told, verdict, status=status)
         if truncated:
             return self._error(f"{self.label} broke off its answer after {len(body)} bytes", "", _TRUNCATED)
         return self._error(
@@ -197,6 +200,12 @@ def _no_answer(root: BaseException) -> tuple[str, _Verdict]:
     for cause, what, verdict in _CAUSES:
         if cause in names if isinstance(cause, str) else isinstance(root, cause):
             return what, verdict
+    if "RemoteProtocolError" in names:  # httpx has one for three causes
+        text = str(root)
+        if "complete message body" in text:
+            return "broke off its answer", _TRUNCATED
+        if not text.startswith("Server disconnected"):
+            return "answered with something that is not HTTP", _UNREADABLE
     if isinstance(root, (aiohttp.ClientError, OSError)) or "TransportError" in names:
         return "closed the connection before it had answered", _CONNECTION
     return "could not be asked", _Verdict("connection")
@@ -215,6 +224,14 @@ def _root(error: BaseException) -> BaseException:
     return found
 
 
+def _detail(root: BaseException) -> str:
+    """Say what an exception says; aiohttp's are partly reprs of others that say it better."""
+    if isinstance(root, aiohttp.ClientConnectorError):
+        return os.strerror(root.errno) if root.errno and root.errno > 0 else str(root.os_error)
+    inner = getattr(root.__cause__, "message", None)
+    return inner if isinstance(inner, str) else str(root) or type(root).__name__
+
+
 def _verdict(status: int) -> _Verdict:
     return _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, _REQUEST)
 
@@ -228,9 +245,8 @@ def _phrase(status: int) -> str:
 
 def _told(body: bytes) -> tuple[str, str]:
     """Return the endpoint's own message and error code, whichever of the usual shapes they come in."""
-    try:
-        said: Any = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    said = _json(body)
+    if said is None:
         return _plain(body), ""
     if isinstance(said, list) and len(said) == 1:
         said = said[0]
@@ -241,6 +257,13 @@ def _told(body: bytes) -> tuple[str, str]:
         return str(error), ""
     message = error.get("message") or error.get("detail") or ""
     return message if isinstance(message, str) else _compact(message), str(error.get("code") or "")
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _plain(body: bytes) -> str:

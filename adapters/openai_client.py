@@ -38,7 +38,7 @@ async def open_client(make: Callable[[], Any]) -> AsyncIterator[openai.AsyncOpen
 
 def endpoint_of(client: openai.AsyncOpenAI) -> Endpoint:
     """Return where a client of the user's leads to, and the key it holds."""
-    return Endpoint(str(client.base_url), client.api_key or None)
+    return Endpoint(str(client.base_url).rstrip("/"), client.api_key or None)
 
 
 class ClientChat:
@@ -57,7 +57,7 @@ class ClientChat:
             response = await self._client.get("/models", cast_to=httpx2.Response, options=_AS_IT_IS)
         except openai.APIStatusError as error:
             return error.status_code, error.response.content
-        except openai.OpenAIError as error:
+        except Exception as error:  # noqa: BLE001 - a client that the user put together may raise anything
             raise self._failures.transport(error) from None
         return response.status_code, response.content
 
@@ -73,10 +73,10 @@ class ClientChat:
             except openai.APIStatusError as error:
                 answer = error.response
                 raise failures.status(error.status_code, answer.headers, answer.content) from None
-            except openai.OpenAIError as error:
+            except Exception as error:  # noqa: BLE001 - a client that the user put together may raise anything
+                if isinstance(error, (TypeError, ValueError)):
+                    wire.encode(messages)  # raises where the messages are the reason
                 raise failures.transport(error) from None
-            except (TypeError, ValueError) as error:
-                raise failures.unsendable(error) from None
             return wire.decode(response.content, response.headers.get("x-request-id"))
 
         return ask
