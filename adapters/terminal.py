@@ -1,0 +1,196 @@
+"""Progress displays: a live one below the log lines of a terminal, and plain lines where there is none."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from . import jupyter
+from .progress_text import Pace, compact, failed, headline, over, totals
+from .screen import screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from ..engine.progress import ColumnProgress, ProgressSnapshot
+
+_PAUSE = 1 / 8  # seconds from one drawing to the next, at least
+_SHARE = 0.005  # of one core's time that drawing may take; where it takes more, it is done more rarely
+_PATIENCE = 0.3  # seconds before a run is worth a display
+_INTERVAL = 10.0  # seconds from one plain line to the next
+_MOST_COLUMNS = 10
+_NAME = 24
+_GREEN, _RED, _DIM, _BOLD, _PLAIN = "32", "31", "2", "1", ""
+
+Segment = tuple[str, str]
+"""A piece of a line and its style, as the number that a terminal knows it by."""
+
+
+def auto(snapshot: Callable[[], ProgressSnapshot]) -> AbstractContextManager[object]:
+    """Choose the display that suits where this runs: a notebook, a terminal, or neither."""
+    if jupyter.in_kernel():
+        return jupyter.notebook(snapshot)
+    error = sys.stderr
+    if error is None:  # pythonw, or a daemon that has closed it
+        return nullcontext()
+    if error.isatty() and os.environ.get("TERM") != "dumb":
+        return terminal(snapshot)
+    return plain(snapshot)
+
+
+@contextmanager
+def terminal(snapshot: Callable[[], ProgressSnapshot]) -> Iterator[None]:
+    """Show a run on the terminal behind sys.stderr, below what is logged or printed meanwhile.
+
+    Nothing is shown in the first moments, nor for a run that has no cells; nothing is left when the block ends.
+    """
+    pace, style = Pace(), Style.of_stderr()
+    with screen.region() as region:
+
+        def draw() -> None:
+            now = snapshot()
+            pace.see(now)
+            if now.elapsed >= _PATIENCE and now.cells:
+                columns, lines = screen.size
+                region.show(layout(now, pace, columns, lines, style))
+
+        with Ticker(draw, _PAUSE):
+            yield
+
+
+@contextmanager
+def plain(snapshot: Callable[[], ProgressSnapshot], interval: float = _INTERVAL) -> Iterator[None]:
+    """Write a line to sys.stderr every `interval` seconds; a run that takes less gets none."""
+    pace = Pace()
+    pace.see(snapshot())
+
+    def write() -> None:
+        now = snapshot()
+        pace.see(now)
+        print("rowloop: " + ", ".join([*headline(now, pace), *totals(now)]), file=sys.stderr, flush=True)  # noqa: T201
+
+    with Ticker(write, interval):
+        yield
+
+
+class Ticker:
+    """Calls `draw` at most every `pause` seconds, in a thread of its own, until its block is left."""
+
+    def __init__(self, draw: Callable[[], None], pause: float) -> None:
+        """Take what to call; nothing is called before the first pause is over."""
+        self._draw = draw
+        self._pause = pause
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rowloop-display", daemon=True)
+
+    def __enter__(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def __exit__(self, *_error: object) -> None:
+        """End it; `draw` is not called again."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = self._pause
+        while not self._over.wait(pause):
+            before = time.thread_time()
+            try:
+                self._draw()
+            except (OSError, ValueError):
+                return  # the terminal has gone or its stream was closed: the run goes on without a display
+            pause = max(self._pause, (time.thread_time() - before) / _SHARE)
+
+
+class Style:
+    """What a terminal can show: colours or not, line drawing or ASCII."""
+
+    def __init__(self, *, colour: bool = False, drawing: bool = True) -> None:
+        """Choose the characters."""
+        self._colour = colour
+        self.full, self.half, self.empty, self.dot, self.more = "━╸─·…" if drawing else "#>-,~"
+
+    @classmethod
+    def of_stderr(cls) -> Style:
+        """Ask sys.stderr's encoding, and the environment for NO_COLOR."""
+        try:
+            "━╸─·…".encode(getattr(sys.stderr, "encoding", None) or "ascii")
+        except UnicodeEncodeError:
+            return cls(colour=not os.environ.get("NO_COLOR"), drawing=False)
+        return cls(colour=not os.environ.get("NO_COLOR"))
+
+    def line(self, segments: list[Segment], width: int) -> str:
+        """Join the pieces, cut to `width` cells."""
+        from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 - only where a terminal is drawn on
+
+        written = []
+        for text, code in segments:
+            fits = text if cell_len(text) <= width else set_cell_size(text, width)
+            width -= cell_len(fits)
+            written.append(f"\x1b[{code}m{fits}\x1b[0m" if self._colour and code else fits)
+        return "".join(written)
+
+    def name(self, name: str, width: int) -> str:
+        """Cut or fill a name to `width` cells; control characters would break the line."""
+        from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 - only where a terminal is drawn on
+
+        shown = "".join(letter if letter.isprintable() else "?" for letter in name)
+        if cell_len(shown) > width:
+            shown = set_cell_size(shown, width - 1).rstrip() + self.more
+        return set_cell_size(shown, width)
+
+    def bar(self, done: int, total: int, width: int) -> list[Segment]:
+        """Draw a bar with a resolution of half a cell."""
+        halves = min(2 * width, 2 * width * done // total) if total > 0 else 0
+        filled = self.full * (halves // 2) + self.half * (halves % 2)
+        return [(filled, _GREEN), (self.empty * (width - len(filled)), _DIM)]
+
+
+def layout(snapshot: ProgressSnapshot, pace: Pace, width: int, height: int, style: Style) -> list[str]:
+    """Lay a run out on lines of less than `width` cells: how far it is, its columns, and what it has asked for."""
+    shown = _shown(snapshot.columns, min(_MOST_COLUMNS, height - 6))
+    bar = max(8, min(40, width // 4))
+    name = max([len("rowloop"), *(min(_NAME, width // 4, len(column.name)) for column in shown)])
+    share = 100 * snapshot.cells_over // max(1, snapshot.cells)
+    dot = f" {style.dot} "
+    lines: list[list[Segment]] = [
+        [
+            (style.name("rowloop", name) + " ", _BOLD),
+            *style.bar(snapshot.cells_over, snapshot.cells, bar),
+            (f" {share:3}%  " + dot.join(headline(snapshot, pace)), _PLAIN),
+        ]
+    ]
+    for column in shown:
+        count = f"{compact(over(column)):>6}/{compact(column.total)}"
+        lines.append(
+            [
+                (style.name(column.name, name) + " ", _PLAIN),
+                *style.bar(over(column), column.total, bar),
+                (count, _PLAIN),
+            ]
+        )
+        if column.running:
+            lines[-1].append((f"  {compact(column.running)} running", _DIM))
+        if column.failed:
+            lines[-1].append((f"  {compact(column.failed)} failed", _RED))
+    if hidden := len(snapshot.columns) - len(shown):
+        finished = sum(over(column) >= column.total for column in snapshot.columns)
+        lines.append([(f"and {hidden} more columns; {finished} of {len(snapshot.columns)} are finished", _DIM)])
+    words = totals(snapshot)
+    lines.append([(dot.join(words), _RED if failed(snapshot) else _DIM)])
+    return [style.line(segments, width - 1) for segments in lines][: max(1, height - 3)]
+
+
+def _shown(columns: tuple[ColumnProgress, ...], most: int) -> list[ColumnProgress]:
+    """Choose the columns that there is room for: in their order, those with work left before finished ones."""
+    if len(columns) <= most:
+        return list(columns)
+    most = max(0, most - 1)  # one line says how many more there are
+    ranked = sorted(range(len(columns)), key=lambda i: (over(columns[i]) >= columns[i].total, i))
+    return [columns[i] for i in sorted(ranked[:most])]

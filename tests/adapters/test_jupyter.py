@@ -1,0 +1,119 @@
+"""The display of a notebook, against a stand-in for IPython, and in a real kernel where one is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+import types
+
+import pytest
+
+from rowloop.adapters.jupyter import in_kernel, notebook, page
+from rowloop.adapters.progress_text import Pace
+from rowloop.adapters.terminal import auto
+from rowloop.engine.progress import ColumnProgress, ProgressSnapshot
+
+
+def snapshot(done: int = 3, columns: int = 1, name: str = "<b>answer</b>") -> ProgressSnapshot:
+    """Make a snapshot of a run of ten rows."""
+    cells = tuple(ColumnProgress(name, 10, done, 1, 0, 2) for _ in range(columns))
+    return ProgressSnapshot(10, 0, 0, 1, 0, cells, 2, 0, 0, 5, 100, 50, 4.0)
+
+
+@pytest.fixture
+def output(monkeypatch):
+    """Stand in for IPython in a kernel, and give what it was told to show, in order."""
+    shown: list[str] = []
+    changed = threading.Event()
+
+    class Handle:
+        def update(self, markup):
+            shown.append(markup)
+            changed.set()
+
+    def display(markup, display_id):
+        assert display_id is True
+        shown.append(markup)
+        return Handle()
+
+    class ZMQInteractiveShell:
+        pass
+
+    ipython, parts = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+    vars(ipython)["get_ipython"] = ZMQInteractiveShell
+    vars(parts).update(display=display, HTML=str)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", parts)
+    vars(parts)["changed"] = changed
+    return shown
+
+
+def test_kernel_is_told_from_terminal(output, monkeypatch):
+    """A notebook's kernel is one; plain Python and an IPython in a terminal are not."""
+    assert output == []
+    assert in_kernel()
+    vars(sys.modules["IPython"])["get_ipython"] = lambda: None
+    assert not in_kernel()
+    monkeypatch.delitem(sys.modules, "IPython")
+    assert not in_kernel()
+
+
+def test_notebook_shows_the_run_and_keeps_its_last_state(output):
+    """The area is drawn at once, redrawn while the run goes on, and holds the final counts afterwards."""
+    done = [3]
+    with auto(lambda: snapshot(done[0])):
+        assert len(output) == 1
+        assert vars(sys.modules["IPython.display"])["changed"].wait(10)
+        done[0] = 9
+    assert "10/10" in output[-1]
+    assert "10/10" not in output[0]
+
+
+def test_notebook_keeps_its_last_state_when_the_run_fails(output):
+    """An error of the run passes through, and the area shows how far it came."""
+
+    def fail() -> None:
+        with notebook(snapshot):
+            raise RuntimeError("the run failed")
+
+    with pytest.raises(RuntimeError, match="the run failed"):
+        fail()
+    assert len(output) == 2
+
+
+def test_page_escapes_names_and_counts_what_it_leaves_out():
+    """A column's name is text, never markup, and 200 columns do not make a page of 200 lines."""
+    text = page(snapshot(columns=200), Pace())
+    assert "<b>answer" not in text
+    assert "&lt;b&gt;answer" in text
+    assert "and 180 more columns" in text
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ipykernel") is None, reason="needs a notebook kernel")
+def test_real_kernel_shows_the_display():
+    """In a real kernel the display arrives as display_data and its updates, not as text on stderr."""
+    manager = importlib.import_module("jupyter_client.manager")
+    kernel, client = manager.start_new_kernel(kernel_name="python3")
+    try:
+        messages: list[str] = []
+        client.execute_interactive(
+            "import threading\n"
+            "from rowloop.adapters.terminal import auto\n"
+            "from rowloop.engine.progress import ColumnProgress, ProgressSnapshot\n"
+            "looks = iter(range(100)); enough = threading.Event()\n"
+            "def look():\n"
+            "    if next(looks) == 2: enough.set()\n"
+            "    return ProgressSnapshot(9, 0, 0, 1, 0, (ColumnProgress('a', 9, 3, 0, 0, 2),), 2, 0, 0, 5, 9, 9, 4.0)\n"
+            "with auto(look):\n"
+            "    assert enough.wait(10)\n",
+            output_hook=lambda message: messages.append(message["msg_type"]),
+            timeout=30,
+        )
+        assert messages.count("display_data") == 1
+        assert messages.count("update_display_data") >= 2
+        assert "stream" not in messages
+        assert "error" not in messages
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)

@@ -1,0 +1,377 @@
+"""The displays of a terminal: what is seen of them, and that nothing is left of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+import sys
+import textwrap
+import threading
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from emulator import Terminal
+from rowloop.adapters import terminal as terminal_module
+from rowloop.adapters.progress_text import Pace, compact, duration, per_second, rows_over
+from rowloop.adapters.terminal import Style, Ticker, auto, layout, plain
+from rowloop.engine.progress import ColumnProgress, ProgressSnapshot
+
+
+def snapshot(done: int = 40, target: int = 100, columns: int = 3, **facts: Any) -> ProgressSnapshot:
+    """Make a snapshot of a run in which every column has `done` cells behind it."""
+    given_columns = tuple(
+        ColumnProgress(f"column_{i}", target, done, 0, 0, min(8, target - done)) for i in range(columns)
+    )
+    usual = ProgressSnapshot(
+        target=target,
+        committed=0,
+        dropped=0,
+        row_groups=1,
+        row_groups_committed=0,
+        columns=given_columns,
+        running=8,
+        waiting_to_retry=0,
+        retries=0,
+        requests=120,
+        prompt_tokens=9000,
+        completion_tokens=3000,
+        elapsed=2.0,
+    )
+    return dataclasses.replace(usual, **facts)
+
+
+PROGRAM = """
+import logging, os, sys, threading, time
+from rowloop.adapters import terminal as displays
+from rowloop.adapters.screen import screen
+from rowloop.engine.progress import ColumnProgress, ProgressSnapshot
+
+logging.basicConfig(format="%(message)s", level=logging.INFO)     # its handler holds sys.stderr before any display
+log = logging.getLogger()
+drawn = threading.Event()
+
+def snapshot(done=40, columns=3):
+    drawn.set()
+    cells = tuple(ColumnProgress(f"column_{i}", 100, done, 1, 0, 8) for i in range(columns))
+    return ProgressSnapshot(100, 0, 0, 1, 0, cells, 8, 0, 0, 120, 9000, 3000, 2.0)
+"""
+
+
+def program(body: str) -> list[str]:
+    """Give the arguments that run a program for a display."""
+    return ["-c", PROGRAM + textwrap.dedent(body)]
+
+
+def test_log_lines_of_any_thread_come_above_the_display():
+    """What handlers made before, prints and other threads write stays whole, above the display, in order."""
+    body = """
+    with displays.terminal(snapshot):
+        for line in sys.stdin:
+            threading.Thread(target=log.info, args=("logged " + line.strip(),)).start()
+            print("printed", end=" ")
+            print(line.strip())
+    """
+    with Terminal(program(body)) as window:
+        window.wait_until(lambda text: "40%" in text or "41%" in text)
+        window.send("first")
+        window.wait_until(lambda text: "logged first" in text and "printed first" in text)
+        window.send("second")
+        text = window.wait_until(
+            lambda text: "logged second" in text and "printed second" in text and "column_2" in text
+        )
+        lines = text.splitlines()
+        headline = next(i for i, line in enumerate(lines) if line.startswith("rowloop"))
+        assert sorted(filter(None, lines[:headline])) == [
+            "logged first",
+            "logged second",
+            "printed first",
+            "printed second",
+        ]
+        assert [line.split()[0] for line in lines[headline:-1]] == ["rowloop", "column_0", "column_1", "column_2"]
+        window.child.sendeof()
+        assert window.wait_until_end() == 0
+        assert all("rowloop" not in line and "column" not in line for line in window.everything)
+
+
+def test_no_log_line_brings_a_closed_display_back():
+    """500 displays end while 8 threads log: every log line is there once and whole, and nothing else is."""
+    body = """
+    displays._PAUSE = 0.0005
+    meet = threading.Barrier(9)
+
+    def chatter(name):
+        for turn in range(500):
+            meet.wait()
+            log.info("thread %s turn %s before", name, turn)
+            log.info("thread %s turn %s after", name, turn)
+
+    threads = [threading.Thread(target=chatter, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    for turn in range(500):
+        drawn.clear()
+        with displays.terminal(snapshot):
+            drawn.wait()
+            meet.wait()
+    for thread in threads:
+        thread.join()
+    """
+    with Terminal(program(body)) as window:
+        assert window.wait_until_end() == 0
+        lines = [line for line in window.everything if line]
+        wanted = {
+            f"thread {name} turn {turn} {when}"
+            for name in range(8)
+            for turn in range(500)
+            for when in ("before", "after")
+        }
+        assert sorted(lines) == sorted(wanted)
+
+
+def test_display_follows_the_window():
+    """A display fits the window after it was made narrower and wider, and is there once."""
+    body = """
+    with displays.terminal(snapshot):
+        for line in sys.stdin:
+            log.info(line.strip())
+    """
+    with Terminal(program(body), columns=120) as window:
+        window.wait_until(lambda text: "120 requests" in text)
+        for columns, lines in ((44, 12), (150, 40), (60, 8)):
+            window.resize(columns, lines)
+            window.send(f"now {columns}")
+            text = window.wait_until(
+                lambda text, columns=columns: (
+                    f"now {columns}" in text
+                    and text.count("rowloop") == 1
+                    and re.search("^rowloop +[━╸]*─* ", text, re.MULTILINE) is not None
+                    and text.count("─") // max(1, text.count("%") + text.count("column")) <= columns // 4
+                )
+            )
+            assert all(len(line) < columns for line in text.splitlines())
+        window.child.sendeof()
+        assert window.wait_until_end() == 0
+        assert "rowloop" not in window.visible
+
+
+def test_two_runs_share_one_terminal():
+    """Two displays at once are shown one below the other, and the one that ends does not take the other along."""
+    body = """
+    with displays.terminal(lambda: snapshot(10)):
+        with displays.terminal(lambda: snapshot(90)):
+            sys.stdin.readline()
+        log.info("one is over")
+        sys.stdin.readline()
+    """
+    with Terminal(program(body)) as window:
+        window.wait_until(lambda text: "11%" in text and "91%" in text)
+        window.send("")
+        window.wait_until(lambda text: "one is over" in text and "11%" in text and "91%" not in text)
+        window.send("")
+        assert window.wait_until_end() == 0
+        assert window.visible == "one is over"
+
+
+def test_forked_child_can_write_while_a_display_is_drawn():
+    """A child forked while another thread holds the screen writes plainly instead of waiting for ever."""
+    body = """
+    with screen.region() as region:
+        region.show(["a region"])
+        held, over = threading.Event(), threading.Event()
+
+        def hold():
+            with screen._lock:
+                held.set()
+                over.wait()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        if os.fork() == 0:
+            print("from the child")
+            sys.stdout.flush()
+            os._exit(0)
+        os.wait()
+        over.set()
+        thread.join()
+    """
+    with Terminal(program(body)) as window:
+        assert window.wait_until_end() == 0
+        assert "from the child" in window.visible
+
+
+@pytest.mark.parametrize("body", ["snapshot(columns=0)", "snapshot()"])
+def test_nothing_is_shown_when_there_is_nothing_to_report(body):
+    """A run without cells, and one that is over in an instant, leave the terminal as it was."""
+    quick = f"""
+    with displays.terminal(lambda: {body}):
+        if "0" in {body!r}:
+            drawn.wait()
+    """
+    with Terminal(program(quick)) as window:
+        assert window.wait_until_end() == 0
+        assert window.visible == ""
+
+
+names = st.text(max_size=40)
+counts = st.integers(0, 10**9)
+columns_of_any_kind = st.lists(
+    st.builds(
+        ColumnProgress, name=names, total=counts, completed=counts, failed=counts, skipped=counts, running=counts
+    ),
+    max_size=200,
+)
+
+
+@given(columns_of_any_kind, st.integers(2, 300), st.integers(2, 100), st.booleans())
+def test_layout_fits_whatever_is_reported(columns, width, height, drawing):
+    """Lines are narrower than the window and fewer than its height, whatever names and numbers they hold."""
+    now = snapshot(columns=0)
+    now = dataclasses.replace(now, columns=tuple(columns))
+    pace = Pace()
+    pace.see(now)
+    lines = layout(now, pace, width, height, Style(drawing=drawing))
+    assert len(lines) <= max(1, height - 3)
+    assert all(cell_len(line) < width and line.isprintable() for line in lines)
+
+
+def test_two_hundred_columns_keep_the_shape():
+    """Of 200 columns the unfinished ones are listed as far as there is room, and the rest is counted."""
+    columns = tuple(ColumnProgress(f"c{i}", 10**9, 10**9 if i < 150 else 10**7, 0, 0, 0) for i in range(200))
+    pace = Pace()
+    for second in range(3):
+        pace.see(snapshot(target=10**9, elapsed=float(second), committed=second * 10**7))
+    lines = layout(snapshot(target=10**9, columns=0), pace, 100, 24, Style())
+    assert "10.0M rows/s" in lines[0]
+    lines = layout(ProgressSnapshot(10**9, 0, 0, 1, 0, columns, 8, 0, 0, 0, 0, 0, 9.0), pace, 100, 24, Style())
+    assert [line.split()[0] for line in lines[1:10]] == [f"c{i}" for i in range(150, 159)]
+    assert lines[10] == "and 191 more columns; 150 of 200 are finished"
+
+
+@given(st.integers(0, 10**18))
+def test_counts_are_short(number):
+    """A count takes five characters at most, and its digits are right."""
+    text = compact(number)
+    assert len(text) <= 5
+    unit = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}.get(text[-1], 1)
+    assert float(text.rstrip("kMGTP")) * unit == pytest.approx(number, rel=0.06 if number >= 10_000 else 0)
+
+
+def test_rates_and_times_read_well():
+    """Slow rates are per minute, and times are written as people write them."""
+    assert [per_second(rate) for rate in (0, 0.05, 2.54, 123, 1e7)] == [
+        "0.0 rows/s",
+        "3.0 rows/min",
+        "2.5 rows/s",
+        "123 rows/s",
+        "10.0M rows/s",
+    ]
+    assert [duration(t) for t in (4.21, 42, 65, 7384, 3 * 86_400 + 4 * 3600, 1e12)] == [
+        "4.2s",
+        "42s",
+        "1:05",
+        "2:03:04",
+        "3d 4h",
+        ">1000d",
+    ]
+
+
+def test_rows_are_counted_when_every_column_is_through():
+    """Rows show before their group is written, and dropped ones count as through."""
+    assert rows_over(snapshot(done=40)) == 40
+    assert rows_over(snapshot(done=40, committed=50, dropped=2)) == 52
+
+
+def test_pace_looks_at_the_last_half_minute():
+    """A run that was slow an hour ago and is fast now is reported fast, with the time left to match."""
+    pace = Pace()
+    now, done = snapshot(), 0
+    for second in range(100):
+        done = second if second < 50 else 50 + (second - 50) * 100
+        now = snapshot(done=done, target=10_000, elapsed=float(second))
+        pace.see(now)
+    assert pace.rows == pytest.approx(100)
+    assert pace.remaining(now) == pytest.approx((10_000 - done) / 100)
+
+
+def test_drawing_takes_a_bounded_share_of_the_time():
+    """A drawing that takes long is repeated rarely: less than one percent of the time goes into it."""
+    pauses = []
+
+    class Turns(threading.Event):
+        def wait(self, timeout=None):
+            pauses.append(timeout)
+            return len(pauses) > 3
+
+    def draw():
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+
+    ticker = Ticker(draw, 0.125)
+    ticker._over = Turns()
+    ticker._run()
+    assert pauses[0] == 0.125
+    assert min(pauses[1:]) >= 2.0
+
+
+def test_a_terminal_that_goes_away_ends_the_display_only():
+    """A drawing that cannot be written any more ends the drawing, not the run."""
+
+    def draw():
+        raise OSError("the terminal is gone")
+
+    Ticker(draw, 0)._run()
+
+
+def test_plain_lines_come_at_an_interval(capsys):
+    """Where there is no terminal, a line now and then says how far the run is."""
+    calls, seen = iter(range(10**6)), threading.Event()
+
+    def look():
+        turn = next(calls)
+        if turn == 3:
+            seen.set()
+        return snapshot(done=40 + turn, elapsed=2.0 + turn)
+
+    with plain(look, interval=0.001):
+        assert seen.wait(10)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "rowloop: 41/100 rows, 1.0 rows/s, 59s left, 120 requests, 12.0k tokens, 8 running"
+
+
+def test_plain_display_is_silent_for_a_short_run(capsys):
+    """A run that takes less than the interval writes nothing."""
+    with plain(snapshot):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "term", "chosen"), [(True, "xterm", "terminal"), (True, "dumb", "plain"), (False, "xterm", "plain")]
+)
+def test_auto_chooses_by_what_stderr_is(monkeypatch, is_terminal, term, chosen):
+    """A terminal that can move its cursor gets the live display, everything else plain lines."""
+
+    class Stream(io.StringIO):
+        def isatty(self):
+            return is_terminal
+
+    monkeypatch.setattr(sys, "stderr", Stream())
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr(terminal_module, "terminal", lambda _snapshot: "terminal")
+    monkeypatch.setattr(terminal_module, "plain", lambda _snapshot: "plain")
+    assert auto(snapshot) == chosen
+
+
+def test_auto_copes_without_stderr(monkeypatch):
+    """A process without sys.stderr runs without a display."""
+    monkeypatch.setattr(sys, "stderr", None)
+    with auto(snapshot):
+        pass
