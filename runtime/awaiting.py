@@ -45,7 +45,7 @@ async def _ended(call: Call[Any]) -> None:
     call.when_done(lambda: _tell(loop, ended))
     if loop is not call.thread.loop:
         with contextlib.suppress(RuntimeClosedError):
-            call.thread.post(_watch, call, loop, 0.0)
+            call.thread.post(_watch, call, ended, 0.0)
     try:
         await ended
     except BaseException as error:  # cancelled, or this coroutine is being closed
@@ -80,14 +80,15 @@ def _resolve(ended: asyncio.Future[None]) -> None:
         ended.set_result(None)
 
 
-def _watch(call: Call[Any], loop: asyncio.AbstractEventLoop, stopped_for: float) -> None:
+def _watch(call: Call[Any], ended: asyncio.Future[None], stopped_for: float) -> None:
     """Look at the awaiting loop, on the runtime's own; cancel the call once nobody can be waiting there."""
-    if call.done() or call.thread.loop is None:
+    loop, own = ended.get_loop(), call.thread.loop
+    if call.done() or ended.done() or own is None:
         return
     stopped_for = 0.0 if loop.is_running() else stopped_for + LOOK_EVERY
-    if loop.is_closed() or stopped_for > call.thread.settings.grace:
-        call.cancel(
-            "the loop that awaited it is closed" if loop.is_closed() else "the loop that awaited it has stopped"
-        )
-        return
-    call.thread.loop.call_later(LOOK_EVERY, _watch, call, loop, stopped_for)
+    if loop.is_closed():
+        call.cancel_here("the loop that awaited it is closed")
+    elif stopped_for > call.thread.settings.grace:
+        call.cancel_here("the loop that awaited it has stopped")
+    else:
+        own.call_later(LOOK_EVERY, _watch, call, ended, stopped_for)

@@ -138,7 +138,7 @@ class Call(Generic[T]):
         if self._done:
             return False
         try:
-            self.thread.post(self._cancel_here, message)
+            self.thread.post(self.cancel_here, message)
         except RuntimeClosedError as error:
             self.fail(error)
         return True
@@ -172,8 +172,6 @@ class Call(Generic[T]):
         driver = None
         try:
             self.thread.calls.add(self)
-            if self._timeout is not None:
-                self._timer = loop.call_later(self._timeout, self._expire)
             if _starts_eagerly(loop):
                 driver = self._drive(coro)
                 task = _eager_task(driver, loop, self._context, self.name)
@@ -181,8 +179,11 @@ class Call(Generic[T]):
                 driver = self._drive(coro, primed=True)
                 driver.send(None)
                 task = loop.create_task(driver, name=self.name, context=self._context)
-            if not self._done:
-                self.task = task
+            if self._done:
+                return
+            self.task = task
+            if self._timeout is not None:
+                self._timer = loop.call_later(self._timeout, self._expire)
         except BaseException as error:  # noqa: BLE001 - a task factory may raise anything; the caller gets it
             self._finish(None, error)
             coro.close()
@@ -195,8 +196,8 @@ class Call(Generic[T]):
                 await _Pause()
             value = await coro
         except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the caller
-            trace = error.__traceback__
-            error.__traceback__ = trace.tb_next if trace is not None else None  # this frame would make a cycle
+            if error.__traceback__ is not None:
+                error.__traceback__ = error.__traceback__.tb_next  # this frame would make a cycle
             coro.close()  # does nothing, unless it has not begun
             self._finish(None, self._translate(error))
         else:
@@ -250,7 +251,8 @@ class Call(Generic[T]):
         if self.task is not None:
             self.task.cancel()
 
-    def _cancel_here(self, message: str | None) -> None:
+    def cancel_here(self, message: str | None = None) -> None:
+        """Do what `cancel` asks for."""
         if self._done:
             return
         self._stopped_by = None

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterable, Iterator
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from . import guards
 from .errors import RuntimeClosedError
@@ -46,19 +46,23 @@ class Pipe(Generic[T]):
         self.made = 0
         self.taken = 0
         self.room: asyncio.Future[None] | None = None
+        self.fetching = False  # whether the source is at work: then it has to be cancelled to be stopped
         self.stopped = False
 
     async def pump(self, source: AsyncIterable[T]) -> None:
         """Run the whole source in this task."""
         items = source.__aiter__()
         async with _closed_at_end(items):
+            self.fetching = True
             async for item in items:
+                self.fetching = False
                 self.queue.put(item)
                 self.made += 1
                 if self.made - self.taken >= self.prefetch:
                     await self._pause()
                 if self.stopped:
                     return
+                self.fetching = True
 
     async def _pause(self) -> None:
         room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -70,10 +74,10 @@ class Pipe(Generic[T]):
     def stop(self, call: Call[None]) -> None:
         """End the source; on the loop's thread."""
         self.stopped = True
-        if self.room is not None:
+        if self.fetching:
+            call.cancel_here()
+        elif self.room is not None:
             self.go_on(self.room)
-        else:
-            call.cancel()
 
     @staticmethod
     def go_on(room: asyncio.Future[None]) -> None:
@@ -102,15 +106,19 @@ class Items(Iterator[T]):
         """Return the next item; raise what the source raises."""
         pipe = self._pipe
         try:
-            item = self._get()
-        except Empty:
-            item = self._wait_for_item()
-        if item is _END:
-            return self._end()
-        pipe.taken += 1
-        if (room := pipe.room) is not None and pipe.made - pipe.taken <= pipe.low:
-            pipe.room = None
-            self._post(pipe.go_on, room)
+            try:
+                item = self._get()
+            except Empty:
+                item = self._wait_for_item()
+            if item is _END:
+                self._end()
+            pipe.taken += 1
+            if (room := pipe.room) is not None and pipe.made - pipe.taken <= pipe.low:
+                pipe.room = None
+                self._post(pipe.go_on, room)
+        except BaseException:  # an interrupt, perhaps
+            self.close()
+            raise
         return item
 
     def __enter__(self) -> Self:
@@ -126,6 +134,7 @@ class Items(Iterator[T]):
         if self._over:
             return
         self._over = True
+        self._get = self._nothing_more
         self._post(self._pipe.stop, self._call)
         if self._thread.is_current():
             return  # waiting would keep the cleanup from running
@@ -146,20 +155,18 @@ class Items(Iterator[T]):
 
     def _wait_for_item(self) -> T:
         if self._over:
-            return _END  # type: ignore[no-any-return]
-        try:
-            guards.refuse_own_loop(self._thread, "async for item in source")
-            return waiter().take(self._pipe.queue)
-        except BaseException:
-            self.close()
-            raise
-
-    def _end(self) -> T:
-        if self._over:
             raise StopIteration
+        guards.refuse_own_loop(self._thread, "async for item in source")
+        return waiter().take(self._pipe.queue)
+
+    def _end(self) -> NoReturn:
         self._over = True
         self._call.result()
         raise StopIteration
+
+    @staticmethod
+    def _nothing_more() -> NoReturn:
+        raise Empty
 
 
 class Entered(contextlib.AbstractContextManager[T]):

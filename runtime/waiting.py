@@ -1,14 +1,16 @@
 """How a thread waits for a call: on one raw lock, cheaply; in slices where it must look around meanwhile.
 
-A lock acquired without a time limit costs one futex and is interruptible by signals on POSIX. Three kinds of threads need more:
-on Windows a blocked lock hides Ctrl-C, so the wait is sliced; a worker thread of anyio (a sync FastAPI handler) must notice that its
-host scope was cancelled; a worker of our own must give its place in the pool away while it waits. Which kind a thread is
-never changes, so it is found out once per thread.
+A lock acquired without a time limit costs one futex. Three kinds of threads need more. The main thread runs the signal
+handlers: a signal that arrives between Python's last look at its signals and the futex would stay unnoticed for as long as
+the wait lasts, and on Windows a blocked lock hides Ctrl-C altogether. A worker thread of anyio (a sync FastAPI handler) must notice
+that its host scope was cancelled. A worker of our own must give its place in the pool away while it waits. Which kind a
+thread is never changes, so it is found out once per thread.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import threading
 import time
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SLICE = 0.1  # seconds; how late Ctrl-C on Windows and a cancelled anyio scope are noticed
+SLICE = 0.1  # seconds; how late, at worst, a signal and a cancelled anyio scope are noticed
 
 
 class Waiter:
-    """The way of waiting of an ordinary thread, where blocked locks can be interrupted."""
+    """The way of waiting of an ordinary thread: nothing can interrupt it."""
 
     def wait(self, lock: LockType, seconds: float | None) -> bool:
         """Acquire the lock; return False if that takes longer than `seconds`."""
@@ -109,7 +111,7 @@ def _find() -> Waiter:
     check = _anyio_check()
     if check is not None:
         return SlicedWaiter(check)
-    if sys.platform == "win32":
+    if threading.current_thread() is threading.main_thread():
         return SlicedWaiter(_nothing)
     return _plain
 
@@ -120,10 +122,9 @@ def _nothing() -> None:
 
 def _anyio_check() -> Callable[[], object] | None:
     """Return anyio's check_cancelled if the calling thread is one of anyio's workers."""
-    from_thread = sys.modules.get("anyio.from_thread")
-    check: Callable[[], object] | None = getattr(from_thread, "check_cancelled", None)
-    if check is None:
+    if "anyio" not in sys.modules:
         return None
+    check: Callable[[], object] = importlib.import_module("anyio.from_thread").check_cancelled
     with contextlib.suppress(RuntimeError):  # what anyio raises on threads that are not its own
         check()
         return check

@@ -1,0 +1,191 @@
+"""Statements 19 to 23: guards."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+import types
+import warnings
+
+import pytest
+
+from rowloop.runtime import BlockingCallWarning, DeadlockError, guards
+from rowloop.runtime.testing import fresh_runtime
+
+
+async def answer() -> int:
+    """Answer."""
+    return 42
+
+
+def test_s19_run_on_its_own_loop_is_refused_at_once_and_awaiting_works_there(rt):
+    """The blocking form would wait for itself; the coroutine is closed, and the await form is right."""
+
+    async def both() -> int:
+        refused = answer()
+        at = time.monotonic()
+        with pytest.raises(DeadlockError, match=r"await rt.submit"):
+            rt.run(refused)
+        assert time.monotonic() - at < 0.05
+        assert refused.cr_frame is None
+        with pytest.raises(DeadlockError):
+            rt.submit(asyncio.sleep(0)).result()
+        with pytest.raises(DeadlockError):
+            rt.close()
+        return await rt.submit(answer())
+
+    assert rt.run(both()) == 42
+
+
+def test_s20_call_under_another_loop_works_and_warns_once_per_call_site(rt, monkeypatch):
+    """A blocking call stops the other loop: it works, and the caller is told once, with the await form."""
+    monkeypatch.setattr(guards, "_warned", set())
+
+    async def twice() -> list[int]:
+        return [rt.run(answer()) for _ in range(2)]
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert asyncio.run(twice()) == [42, 42]
+    assert [w.category for w in caught] == [BlockingCallWarning]
+    assert "await rt.submit" in str(caught[0].message)
+    assert caught[0].filename == __file__
+
+
+def test_s20_silent_inside_an_ipython_kernel(rt, monkeypatch):
+    """In a notebook a loop always runs, and blocking the cell is what is meant."""
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+
+    async def cell() -> int:
+        return rt.run(answer())
+
+    assert asyncio.run(cell()) == 42
+
+
+def test_s20_strict_runtime_raises(loop_factory):
+    """A strict runtime makes an error of it, and closes the coroutine."""
+
+    async def cell() -> None:
+        coro = answer()
+        with pytest.raises(BlockingCallWarning):
+            rt.run(coro)
+        assert coro.cr_frame is None
+
+    with fresh_runtime("s20", strict=True, loop_factory=loop_factory) as rt:
+        asyncio.run(cell())
+
+
+@pytest.mark.filterwarnings("ignore::rowloop.runtime.BlockingCallWarning")
+@pytest.mark.parametrize("form", ["run", "await", "thread"])
+def test_s21_callee_asking_the_blocked_loop_for_work_is_a_deadlock_error_on_both_sides(form):
+    """Loop A waits for B, and B's coroutine asks A: refused within 100 ms, directly or through a worker thread."""
+
+    async def callee() -> int:
+        if form == "run":
+            return a.run(answer())
+        if form == "thread":
+            return await asyncio.to_thread(a.run, answer())
+        return await a.submit(answer())
+
+    async def on_a() -> int:
+        return b.run(callee())
+
+    with fresh_runtime("a") as a, fresh_runtime("b") as b:
+        b.run(answer())
+        at = time.monotonic()
+        with pytest.raises(DeadlockError, match="a: its loop is blocked"):
+            a.run(on_a())
+        assert time.monotonic() - at < 0.1
+        assert a.run(answer()) == b.run(answer()) == 42
+
+
+@pytest.mark.filterwarnings("ignore::rowloop.runtime.BlockingCallWarning")
+def test_s21_loops_blocking_each_other_from_unrelated_calls_do_not_hang():
+    """The loop that would close the circle is refused; then the other one gets its answer."""
+    gate = threading.Barrier(2)
+
+    async def ask(other) -> int:
+        gate.wait(5)
+        return other.run(answer())
+
+    with fresh_runtime("a") as a, fresh_runtime("b") as b:
+        calls = [a.submit(ask(b)), b.submit(ask(a))]
+        at = time.monotonic()
+        errors = [call.exception(5) for call in calls]
+        assert time.monotonic() - at < 0.5
+        refused = [error for error in errors if isinstance(error, DeadlockError)]
+        assert refused
+        assert all(error is None or error in refused for error in errors)
+        assert a.run(answer()) == b.run(answer()) == 42
+
+
+@pytest.mark.filterwarnings("ignore::rowloop.runtime.BlockingCallWarning")
+def test_s21_asking_a_blocked_loop_without_waiting_is_no_deadlock():
+    """What is only handed to the blocked loop, and not waited for, runs when it is free again."""
+    handed = []
+
+    async def callee() -> None:
+        handed.append(a.submit(answer()))
+
+    async def on_a() -> None:
+        b.run(callee())
+
+    with fresh_runtime("a") as a, fresh_runtime("b") as b:
+        a.run(on_a())
+        assert handed[0].result(5) == 42
+
+
+def test_s22_nesting_to_depth_100_does_not_deadlock(rt):
+    """Sync code on a worker thread calls async code, which calls sync code ..., deeper than any pool."""
+
+    def sync(depth: int) -> int:
+        return rt.run(nested(depth))
+
+    async def nested(depth: int) -> int:
+        return 0 if depth == 0 else 1 + await asyncio.to_thread(sync, depth - 1)
+
+    assert sync(100) == 100
+
+
+def test_s22_default_executor_stays_bounded_for_work_that_does_not_nest(rt):
+    """Only threads that wait for the loop are replaced: plain blocking work has asyncio's own bound."""
+    from rowloop.runtime.workers import BOUND
+
+    release, lock, running = threading.Event(), threading.Lock(), [0, 0]
+
+    def block() -> None:
+        with lock:
+            running[0] += 1
+            running[1] = max(running)
+        release.wait(5)
+        with lock:
+            running[0] -= 1
+
+    async def many() -> None:
+        tasks = [asyncio.create_task(asyncio.to_thread(block)) for _ in range(BOUND * 3)]
+        while running[0] < BOUND:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)  # not a synchronisation: time for too many to start
+        release.set()
+        await asyncio.gather(*tasks)
+
+    rt.run(many())
+    assert running[1] == BOUND
+
+
+@pytest.mark.parametrize(
+    ("module", "check"), [("gevent.monkey", "is_module_patched"), ("eventlet.patcher", "is_monkey_patched")]
+)
+def test_s23_processes_with_green_threads_are_refused_with_a_sentence(loop_factory, monkeypatch, module, check):
+    """Where threads are greenlets a loop would block them all: the first call says so, and closes the coroutine."""
+    monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(**{check: lambda _: True}))
+    coro = answer()
+    with (
+        fresh_runtime("s23", loop_factory=loop_factory) as rt,
+        pytest.raises(RuntimeError, match=f"{module.split('.')[0]} has replaced threads"),
+    ):
+        rt.run(coro)
+    assert coro.cr_frame is None

@@ -1,0 +1,325 @@
+"""Statements 28 to 31: streams and managers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import os
+import signal
+import threading
+import time
+
+import anyio
+import pytest
+
+from rowloop.runtime import DeadlockError, RuntimeClosedError
+
+
+class Source:
+    """An async generator that says how far it has come."""
+
+    def __init__(self, count: int = 1000, cleanup: float = 0.0) -> None:
+        self.count = count
+        self.cleanup = cleanup
+        self.made = 0
+        self.closed = threading.Event()
+
+    async def items(self):
+        """Yield numbers; clean up on the loop."""
+        try:
+            for number in range(self.count):
+                self.made += 1
+                yield number
+        finally:
+            await asyncio.sleep(self.cleanup)
+            self.closed.set()
+
+
+def test_s28_whole_generator_runs_in_one_task(rt):
+    """What belongs to a task works inside: scopes, groups, time-outs, context variables and their tokens."""
+    var = contextvars.ContextVar("var", default=0)
+
+    async def items():
+        task = asyncio.current_task()
+        token = var.set(1)
+        with anyio.CancelScope() as scope:
+            async with asyncio.TaskGroup() as group, asyncio.timeout(30):
+                child = group.create_task(asyncio.sleep(0, "child"))
+                yield await child
+                yield var.get()
+                yield asyncio.current_task() is task
+        yield scope.cancelled_caught
+        var.reset(token)
+
+    assert list(rt.iterate(items(), prefetch=1)) == ["child", 1, True, False]
+
+
+def test_s28_callers_context_is_visible_in_the_generator(rt):
+    """The generator runs in the caller's context."""
+    var = contextvars.ContextVar("var")
+    var.set("caller")
+
+    async def items():
+        yield var.get()
+
+    assert list(rt.iterate(items())) == ["caller"]
+
+
+@pytest.mark.parametrize("end", ["break", "exception", "close"])
+@pytest.mark.parametrize("prefetch", [1, 64])
+def test_s29_cleanup_has_finished_on_the_loop_before_the_with_block_ends(rt, end, prefetch):
+    """However the block is left, the generator's finally has run."""
+    source = Source(cleanup=0.05)
+    with contextlib.suppress(ZeroDivisionError), rt.iterate(source.items(), prefetch) as items:
+        for number in items:
+            if number == 3:
+                if end == "exception":
+                    raise ZeroDivisionError
+                if end == "close":
+                    items.close()
+                break
+    assert source.closed.is_set()
+    assert list(items) == []
+
+
+def test_s29_generator_that_awaits_is_cancelled_there(rt):
+    """A generator in the middle of waiting for its next item is closed as well."""
+    closed, waiting = threading.Event(), threading.Event()
+
+    async def items():
+        try:
+            yield 1
+            waiting.set()
+            await asyncio.sleep(60)
+        finally:
+            closed.set()
+
+    with rt.iterate(items()) as numbers:
+        assert next(numbers) == 1
+        assert waiting.wait(5)
+    assert closed.is_set()
+
+
+def test_s29_failing_cleanup_is_raised(rt):
+    """What the generator raises while it is closed is not lost."""
+
+    async def items():
+        try:
+            yield 1
+            yield 2
+        finally:
+            raise ValueError("cleanup")  # noqa: EM101, TRY003
+
+    with pytest.raises(ValueError, match="cleanup"), rt.iterate(items(), prefetch=1) as numbers:
+        next(numbers)
+
+
+def test_s29_dropped_iterator_is_closed_soon_without_blocking(rt):
+    """An iterator nobody holds is closed from wherever it was collected."""
+    source = Source(cleanup=0.3)
+    items = rt.iterate(source.items())
+    next(items)
+    at = time.monotonic()
+    del items
+    assert time.monotonic() - at < 0.05
+    assert source.closed.wait(5)
+    source = Source()
+    for number in rt.iterate(source.items()):
+        if number == 2:
+            break
+    assert source.closed.wait(5)
+
+
+def test_s29_iterator_collected_on_the_loop_thread_does_not_stall_it(rt):
+    """The collector may run on the loop's own thread; the loop goes on within 50 ms."""
+    source = Source(cleanup=0.3)
+    cycle: list[object] = [rt.iterate(source.items())]
+    cycle.append(cycle)
+    next(cycle[0])  # type: ignore[call-overload]
+
+    async def collect() -> float:
+        at = time.monotonic()
+        gc.collect(0)
+        gc.collect(1)
+        await asyncio.sleep(0)
+        return time.monotonic() - at
+
+    gc.collect()
+    del cycle
+    assert rt.run(collect()) < 0.05
+    gc.collect()
+    assert source.closed.wait(5)
+
+
+@pytest.mark.parametrize("prefetch", [1, 2, 8, 64])
+def test_s30_producer_runs_at_most_prefetch_items_ahead(rt, prefetch):
+    """Back-pressure: what is made and not taken never exceeds the limit."""
+    source = Source(count=200)
+    with rt.iterate(source.items(), prefetch) as items:
+        for number in items:
+            rt.run(asyncio.sleep(0))  # the loop has had its chance
+            assert source.made - (number + 1) <= prefetch
+    assert source.made == 200
+
+
+def test_s30_errors_of_the_source_arrive_after_the_items_before_them(rt):
+    """Nothing that was yielded is lost, and the iterator stays at its end."""
+
+    async def items():
+        yield 1
+        yield 2
+        raise ValueError
+
+    numbers = rt.iterate(items())
+    assert [next(numbers), next(numbers)] == [1, 2]
+    with pytest.raises(ValueError):  # noqa: PT011 - it has no message
+        next(numbers)
+    assert list(numbers) == []
+
+
+def test_s30_ctrl_c_in_next_closes_the_stream(rt):
+    """An interrupt while waiting for an item ends the generator, cleanup included."""
+    waiting, closed = threading.Event(), threading.Event()
+
+    async def items():
+        try:
+            yield 1
+            waiting.set()
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.02)
+            closed.set()
+
+    def interrupt() -> None:
+        waiting.wait(5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    numbers = rt.iterate(items())
+    with pytest.raises(KeyboardInterrupt):
+        list(numbers)
+    assert closed.is_set()
+    thread.join()
+
+
+def test_s30_iterate_refuses_what_cannot_work(rt):
+    """No items ahead, the runtime's own loop, a closed runtime: each a clear error."""
+    source = Source()
+    with pytest.raises(ValueError, match="prefetch"):
+        rt.iterate(source.items(), 0)
+
+    async def inside() -> None:
+        with pytest.raises(DeadlockError, match="async for"):
+            rt.iterate(source.items())
+
+    rt.run(inside())
+    numbers = rt.iterate(Source().items(), 1)
+    next(numbers)
+    rt.close()
+    with pytest.raises(RuntimeClosedError):
+        list(numbers)
+
+
+class Manager:
+    """An async context manager that notes its tasks and what it was left with."""
+
+    def __init__(self, *, suppress: bool = False) -> None:
+        self.suppress = suppress
+        self.tasks: list[object] = []
+        self.left_with: object = "not left"
+
+    async def __aenter__(self) -> str:
+        """Enter."""
+        self.tasks.append(asyncio.current_task())
+        return "entered"
+
+    async def __aexit__(self, kind, error, trace) -> bool:
+        """Leave."""
+        self.tasks.append(asyncio.current_task())
+        self.left_with = error
+        await asyncio.sleep(0)
+        return self.suppress
+
+
+def test_s31_entered_and_left_in_one_task(rt):
+    """The same task enters and leaves; the body gets the value."""
+    manager = Manager()
+    with rt.context(manager) as value:
+        assert value == "entered"
+        assert manager.left_with == "not left"
+    assert manager.tasks[0] is manager.tasks[1]
+    assert manager.left_with is None
+
+
+def test_s31_exceptions_reach_the_manager_and_can_be_suppressed(rt):
+    """The body's exception is the manager's to see, and to suppress."""
+    for suppress in (True, False):
+        manager = Manager(suppress=suppress)
+        error = ValueError("body")
+        with contextlib.nullcontext() if suppress else pytest.raises(ValueError, match="body"), rt.context(manager):
+            raise error
+        assert manager.left_with is error
+
+
+def test_s31_failing_enter_and_exit_raise_in_the_with_statement(rt):
+    """Errors of the manager's own arrive where the block begins or ends."""
+
+    @contextlib.asynccontextmanager
+    async def fails(at: str):
+        if at == "enter":
+            raise ValueError(at)
+        yield
+        raise ValueError(at)
+
+    for at in ("enter", "exit"):
+        with pytest.raises(ValueError, match=at), rt.context(fails(at)):
+            pass
+
+
+def test_s31_ctrl_c_in_enter_unwinds_what_was_begun(rt):
+    """An interrupt while entering runs the manager's cleanup before it surfaces."""
+    began, unwound = threading.Event(), threading.Event()
+
+    @contextlib.asynccontextmanager
+    async def slow():
+        try:
+            began.set()
+            await asyncio.sleep(60)
+            yield
+        finally:
+            unwound.set()
+
+    def interrupt() -> None:
+        began.wait(5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt), rt.context(slow()):
+        pass
+    assert unwound.is_set()
+    thread.join()
+
+
+def test_s31_body_whose_task_was_cancelled_is_told(rt):
+    """A time-out that fires while the body runs, which cannot be interrupted, is raised where the block ends."""
+
+    @contextlib.asynccontextmanager
+    async def limited():
+        async with asyncio.timeout(0.02):
+            yield
+
+    with pytest.raises(TimeoutError), rt.context(limited()):
+        rt.run(asyncio.sleep(0.1))
+
+    async def cancel_holders() -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel("gone")
+
+    manager = Manager()
+    with pytest.raises(asyncio.CancelledError, match="gone"), rt.context(manager):
+        rt.run(cancel_holders())
+    assert isinstance(manager.left_with, asyncio.CancelledError)
