@@ -1,0 +1,333 @@
+"""Statement 32: loop-bound resources."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from rowloop.runtime import Runtime, RuntimeClosedError, client, default
+from rowloop.runtime.testing import fresh_runtime
+
+
+class Client:
+    """A client that must be entered and closed on its loop, by one task, once."""
+
+    made = 0
+
+    def __init__(self, log: list[str] | None = None, name: str = "client") -> None:
+        type(self).made += 1
+        self.log = [] if log is None else log
+        self.name = name
+        self.loop: object = None
+        self.task: object = None
+
+    async def __aenter__(self) -> Client:
+        """Enter."""
+        await asyncio.sleep(0.01)
+        self.loop, self.task = asyncio.get_running_loop(), asyncio.current_task()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await asyncio.sleep(0)
+        assert (self.loop, self.task) == (asyncio.get_running_loop(), asyncio.current_task())
+        self.log.append(self.name)
+
+
+class Closable:
+    """An object with nothing but a way to close it."""
+
+    def __init__(self, log: list[str], name: str) -> None:
+        self.log, self.name = log, name
+
+
+class AClose(Closable):
+    """One that has aclose()."""
+
+    async def aclose(self) -> None:
+        """Close."""
+        await asyncio.sleep(0)
+        self.log.append(self.name)
+
+
+class AsyncClose(Closable):
+    """One whose close() is to be awaited."""
+
+    async def close(self) -> None:
+        """Close."""
+        self.log.append(self.name)
+
+
+class SyncClose(Closable):
+    """One whose close() is not to be awaited."""
+
+    def close(self) -> None:
+        """Close."""
+        self.log.append(self.name)
+
+
+class Failing(Closable):
+    """One whose closing fails."""
+
+    async def aclose(self) -> None:
+        """Fail to close."""
+        self.log.append(self.name)
+        raise OSError("cannot close " + self.name)  # noqa: TRY003
+
+
+def test_s32_one_instance_per_key_for_racing_first_users(rt):
+    """16 threads and as many tasks get the same client, made and closed once, on the loop."""
+    log: list[str] = []
+    Client.made, got, gate = 0, [], threading.Barrier(16)
+
+    def factory() -> Client:
+        return Client(log)
+
+    def use() -> None:
+        gate.wait()
+        got.append(rt.enter(factory, key="client"))
+
+    async def tasks() -> list[object]:
+        return await asyncio.gather(*[rt.aenter(factory, key="client") for _ in range(16)])
+
+    threads = [threading.Thread(target=use) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(one) for one in [*got, *rt.run(tasks())]}) == 1
+    assert Client.made == 1
+    rt.close()
+    rt.close()
+    assert log == ["client"]
+
+
+def test_s32_closed_last_in_first_out_whatever_kind_they_are(rt):
+    """Managers, aclose(), close() to be awaited or not, and coroutines that give one of these."""
+    log: list[str] = []
+
+    async def coroutine() -> AClose:
+        await asyncio.sleep(0)
+        return AClose(log, "coroutine")
+
+    rt.enter(lambda: Client(log, "manager"), key=1)
+    rt.enter(lambda: AClose(log, "aclose"), key=2)
+    rt.enter(lambda: AsyncClose(log, "async close"), key=3)
+    rt.enter(lambda: SyncClose(log, "sync close"), key=4)
+    rt.enter(coroutine)
+    rt.close()
+    assert log == ["coroutine", "sync close", "async close", "aclose", "manager"]
+
+
+def test_s32_failing_close_does_not_stop_the_others_and_is_raised(rt):
+    """Every resource is closed; close() raises what failed, naming the resource."""
+    log: list[str] = []
+    for name in "abc":
+        rt.enter(lambda name=name: (Failing if name == "b" else AClose)(log, name), key=name)
+    with pytest.raises(ExceptionGroup, match="closing the resources") as caught:
+        rt.close()
+    assert log == ["c", "b", "a"]
+    [error] = caught.value.exceptions
+    assert isinstance(error, OSError)
+    assert error.__notes__ == ["while closing the resource 'b'"]
+
+
+def test_s32_failing_factory_raises_in_every_user_and_is_tried_again(rt):
+    """An attempt that fails is everybody's who waited for it, and nobody's after that."""
+    attempts = []
+
+    async def factory() -> AClose:
+        attempts.append(1)
+        await asyncio.sleep(0.02)
+        if len(attempts) == 1:
+            raise OSError("no route")  # noqa: EM101, TRY003
+        return AClose([], "late")
+
+    async def both() -> list[object]:
+        return await asyncio.gather(rt.aenter(factory), rt.aenter(factory), return_exceptions=True)
+
+    assert [str(error) for error in rt.run(both())] == ["no route", "no route"]
+    assert rt.enter(factory).name == "late"
+    rt.leave(factory)
+
+
+def test_s32_cancelled_first_user_does_not_take_the_resource_from_the_others(rt):
+    """The second user gets the client whose making the first had begun; with no user left, the making is given up."""
+    log: list[str] = []
+
+    def factory() -> Client:
+        return Client(log)
+
+    async def race() -> str:
+        first = asyncio.create_task(rt.aenter(factory))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(rt.aenter(factory))
+        await asyncio.sleep(0)
+        first.cancel()
+        return (await second).name
+
+    async def give_up() -> None:
+        task = asyncio.create_task(rt.aenter(lambda: asyncio.sleep(60), key="slow"))
+        await asyncio.sleep(0.01)
+        task.cancel()
+
+    assert rt.run(race()) == "client"
+    rt.run(give_up())
+    rt.leave(factory)
+    assert log == ["client"]
+
+
+def test_s32_leases_and_idle_time_out(rt):
+    """A leased resource stays; it is closed once it has been idle for that long, counted from the last lease's end."""
+    log: list[str] = []
+
+    def factory() -> AClose:
+        return AClose(log, "idle")
+
+    async def lease() -> None:
+        async with rt.lease(factory, idle=0.05) as first:
+            await asyncio.sleep(0.1)
+            async with rt.lease(factory, idle=0.05) as second:
+                assert first is second
+            await asyncio.sleep(0.1)
+            assert log == []
+        await asyncio.sleep(0.02)
+        assert log == []
+        await asyncio.sleep(0.1)
+        assert log == ["idle"]
+
+    rt.run(lease())
+    assert rt.enter(factory, idle=0.01)
+    rt.run(asyncio.sleep(0.1))
+    assert log == ["idle", "idle"]
+
+
+def test_s32_what_cannot_be_held_or_come_too_late_is_refused(rt):
+    """An object that cannot be closed, async forms off the loop, a closed runtime: each a clear error."""
+    with pytest.raises(TypeError, match=r"no __aenter__, no aclose\(\) and no close\(\)"):
+        rt.enter(object)
+    with pytest.raises(RuntimeError, match="elsewhere use `enter`"):
+        rt.lease(object)
+    rt.close()
+    with pytest.raises(RuntimeClosedError):
+        rt.enter(object)
+
+
+def test_s32_resources_of_a_context_free_holder_do_not_see_the_first_users_context(rt):
+    """What is shared must not depend on who came first."""
+    import contextvars
+
+    var = contextvars.ContextVar("var", default="unset")
+
+    class Looks(AClose):
+        def __init__(self) -> None:
+            super().__init__([], var.get())
+
+    contextvars.copy_context().run(lambda: (var.set("first"), rt.enter(Looks)))
+    assert rt.enter(Looks).name == "unset"
+    rt.leave(Looks)
+
+
+class Sync(AClose):
+    """A client as openai's: usable once constructed, closed with aclose()."""
+
+    def __init__(self, name: str, **options: object) -> None:
+        super().__init__([], name)
+        self.options = options
+        self.loop = asyncio.get_running_loop()
+
+
+class NeedsEntering:
+    """A client that is of no use before its __aenter__."""
+
+    async def __aenter__(self) -> NeedsEntering:
+        """Enter."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Leave."""
+
+
+def test_s32_client_is_the_same_from_sync_code_and_inside_column_functions():
+    """client(factory, *args) is shared by arguments, made on the loop, and needs no await inside async code."""
+
+    async def column() -> object:
+        return client(Sync, "a", headers={"x": ["1"]})
+
+    try:
+        outside = client(Sync, "a", headers={"x": ["1"]})
+        assert default().run(column()) is outside
+        assert outside.loop is default().loop
+        assert client(Sync, "b") is not outside
+        assert client(Sync, "a", headers={"x": [True]}) is not outside
+        with pytest.raises(TypeError, match="aenter"):
+            client(NeedsEntering)
+        with pytest.raises(TypeError, match="not hashable"):
+            client(Sync, "a", headers=bytearray())
+    finally:
+        default().close()
+
+
+def test_s32_client_inside_a_runtime_belongs_to_that_runtime(rt):
+    """Async code gets the client of the loop it runs on, not the default one's."""
+
+    async def column() -> object:
+        return client(Sync, "a")
+
+    one = rt.run(column())
+    assert one.loop is rt.loop
+    rt.close()
+    assert one.log == ["a"]
+
+
+def test_issue3_one_callers_end_does_not_close_the_client_under_the_other(rt):
+    """Two parallel callers share one client; it is closed with the runtime, not with either."""
+    log: list[str] = []
+
+    def factory() -> AClose:
+        return AClose(log, "shared")
+
+    async def call(seconds: float) -> list[str]:
+        shared = await rt.aenter(factory)
+        await asyncio.sleep(seconds)
+        return list(shared.log)
+
+    short, long = rt.submit(call(0)), rt.submit(call(0.05))
+    assert short.result() == long.result() == []
+    rt.close()
+    assert log == ["shared"]
+
+
+def test_default_is_made_anew_after_it_was_closed():
+    """Closing the default runtime does not take it from those who come later."""
+    first = default()
+    first.close()
+    assert default() is not first
+    assert isinstance(default(), Runtime)
+
+
+def test_s37_fixture_names_what_a_test_left_behind(loop_factory):
+    """A running call, a task, a generator, a resource and a busy thread are each named."""
+    release = threading.Event()
+
+    async def generator():
+        yield 1
+        yield 2
+
+    async def leave_things(kept: list[object]) -> None:
+        kept.append(asyncio.create_task(asyncio.sleep(60), name="stray"))
+        kept.append(generator())
+        await anext(kept[-1])  # type: ignore[call-overload]
+        asyncio.get_running_loop().run_in_executor(None, release.wait, 5)
+        await rt.aenter(lambda: AClose([], "c"), key="my client")
+
+    kept: list[object] = []
+    with pytest.raises(pytest.fail.Exception) as caught, fresh_runtime("s37", loop_factory=loop_factory) as rt:
+        rt.submit(asyncio.sleep(60))
+        rt.run(leave_things(kept))
+        threading.Timer(0.3, release.set).start()
+    said = str(caught.value)
+    for name in ("call sleep", "task stray", "async generator", "resource 'my client'", "thread rowloop-s37-worker"):
+        assert name in said, said
