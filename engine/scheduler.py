@@ -2,9 +2,9 @@
 
 A worker is an asyncio task that works one cell after the other: when a cell ends, the tracker usually answers with the
 next one for the permit that has become free, and the worker goes on with that. A task per permit rather than per cell
-saves most of what asyncio costs. Two things keep it honest: a worker yields to the loop when it has run for a while
-without waiting, and it ends when a cell has left something behind in its context. A function in a thread needs no task
-at all.
+saves most of what asyncio costs. Two things keep it honest: a worker yields to the loop when all of them together have
+run for a while without waiting, and it ends when a cell has left something behind in its context. A function in a
+thread needs no task at all.
 
 Nothing outlives `run`: workers, timers and commits are over when it returns or raises.
 """
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 ON_THE_SPOT, IN_THREAD = Place.ON_THE_SPOT, Place.IN_THREAD
 _SLICE = 0.005
-"""Seconds a worker may hold the loop before it lets others in."""
+"""Seconds for which the workers together may hold the loop before they let others in."""
 
 
 class Sink(Protocol):
@@ -85,6 +85,8 @@ class Scheduler:
         self._in_threads: dict[int, Run] = {}
         self._timers: dict[Due, asyncio.TimerHandle] = {}
         self._cancelling = False
+        self._until = 0.0
+        self._turning = False
         self._carriers: dict[type, Callable[..., None]] = {
             Admit: store.admit,
             RunAfter: self._run_after,
@@ -117,8 +119,7 @@ class Scheduler:
 
     def halt(self) -> None:
         """Cancel the run from the loop's thread: what is in flight is cancelled, what is whole is committed."""
-        if not self._stopped.done():
-            self._guarded(lambda: self._feed(Halted("cancelled")))
+        self._guarded(lambda: self._feed(Halted("cancelled")))
 
     async def _until_stopped(self) -> Reason | None:
         try:
@@ -153,7 +154,7 @@ class Scheduler:
                     events.append(self._executor.work_now(command))
                 elif place is IN_THREAD:
                     self._in_threads[id(command)] = command
-                    self._executor.work_in_thread(command, self._thread_ended)
+                    self._context.run(self._executor.work_in_thread, command, self._thread_ended)
                 elif kept is None:
                     kept = command
                 else:
@@ -169,16 +170,18 @@ class Scheduler:
         me = asyncio.current_task()
         assert me is not None  # noqa: S101 - a coroutine of a task
         self._workers.add(me)
-        until = time.monotonic() + _SLICE
         try:
             while run is not None:
                 run = self._step(await self._outcome(run))
                 if run is not None and contextvars.copy_context() != self._context:
                     self._start(run)
                     return
-                if time.monotonic() > until:
+                if time.monotonic() > self._until:
                     await self._yield()
-                    until = time.monotonic() + _SLICE
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the task can no longer answer, so the tracker must not wait
+            self._break(error)
         finally:
             self._workers.discard(me)
 
@@ -193,11 +196,19 @@ class Scheduler:
             return Cancelled(run.group, run.column, run.row)
 
     async def _yield(self) -> None:
+        """Let others in. The slice is over for all workers: the next one begins with the loop's next turn."""
+        if not self._turning:
+            self._turning = True
+            self._loop.call_soon(self._turn)
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:
             if not self._cancelling:
                 raise
+
+    def _turn(self) -> None:
+        self._turning = False
+        self._until = time.monotonic() + _SLICE
 
     def _thread_ended(self, run: Run, value: Any, error: BaseException | None) -> None:
         if self._in_threads.pop(id(run), None) is not None:  # else it was cancelled, and nobody waits for it
@@ -214,12 +225,18 @@ class Scheduler:
         self._guarded(lambda: self._feed(due))
 
     def _guarded(self, call: Callable[[], None]) -> None:
-        """Let what a callback of the loop raises end the run, not vanish in the loop's log."""
+        """Let what a callback of the loop raises end the run, not vanish in the loop's log; drop what comes later."""
+        if self._stopped.done():
+            return
         try:
             call()
         except BaseException as error:  # noqa: BLE001 - it is raised from run()
-            if not self._stopped.done():
-                self._stopped.set_exception(error)
+            self._break(error)
+
+    def _break(self, error: BaseException) -> None:
+        """End the run with an error that is no fault of a cell; it is raised from run()."""
+        if not self._stopped.done():
+            self._stopped.set_exception(error)
 
     def _null(self, command: Null) -> None:
         if command.row >= 0:
