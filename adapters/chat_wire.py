@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..engine.events import Usage
 from ..engine.models import ChatParameters, Message, Reply
 from .strict_schema import strict
 
@@ -45,6 +46,7 @@ class _Completion(msgspec.Struct, gc=False):
     id: str | None = None
 
 
+_NO_USAGE = _Usage()
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Completion).decode
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
@@ -56,8 +58,6 @@ class ChatWire:
     def __init__(self, name: str, parameters: ChatParameters, failures: Failures, *, is_openai: bool = False) -> None:
         """Encode what does not change. OpenAI's own API takes no `max_tokens` for its newer models."""
         self._failures = failures
-        self._structured = parameters.schema is not None
-        self._max_tokens = parameters.max_tokens
         self._fixed: dict[str, Any] = {"model": name}
         if parameters.temperature is not None:
             self._fixed["temperature"] = parameters.temperature
@@ -91,16 +91,13 @@ class ChatWire:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError) as error:
             truncated = not raw or str(error).startswith("Input data was truncated")
             raise self._failures.unreadable(raw, truncated=truncated) from None
-        message, usage, ended = choice.message, completion.usage, choice.finish_reason
+        message, usage, ended = choice.message, completion.usage or _NO_USAGE, choice.finish_reason
         request_id = request_id or completion.id
-        completion_tokens = (usage.completion_tokens or 0) if usage is not None else 0
-        if ended != "stop":
-            if ended == "content_filter" or (message.refusal and not message.content):
-                raise self._failures.refused(message.refusal or "its content filter stepped in", request_id)
-            if ended == "length" and self._structured:
-                raise self._failures.cut(self._max_tokens, completion_tokens, request_id)
-        elif message.refusal and not message.content:
-            raise self._failures.refused(message.refusal, request_id)
+        prompt_tokens, completion_tokens = usage.prompt_tokens or 0, usage.completion_tokens or 0
+        if ended == "content_filter" or (message.refusal and not message.content):
+            refusal = self._failures.refused(message.refusal or "its content filter stepped in", request_id)
+            refusal.usage = Usage(prompt_tokens, completion_tokens)
+            raise refusal
         text = message.content
         if not isinstance(text, str):
             text = "".join([part.text for part in text]) if text else ""
@@ -108,7 +105,6 @@ class ChatWire:
         if "think>" in text:
             thought, text = split_thinking(text)
             reasoning = reasoning or thought
-        prompt_tokens = (usage.prompt_tokens or 0) if usage is not None else 0
         return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id)
 
 

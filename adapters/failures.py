@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _SHOWN = 300
 _MASKED = re.compile(r"\S*\*{3,}\S*")
 _STATUS = re.compile(r"[45]\d\d")
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _SPACE = re.compile(r"\s+")
 
 
@@ -115,14 +116,6 @@ class Failures:
         """Tell that the model, or a filter behind it, would not answer."""
         return self._error(f"{self.label} refused", why, _Verdict("refused"), request_id=request_id)
 
-    def cut(self, max_tokens: int | None, tokens: int, request_id: str | None) -> ModelError:
-        """Tell that a structured answer ended before it was whole."""
-        limit = f"max_tokens={max_tokens}" if max_tokens is not None else "its own limit"
-        verdict = _Verdict("length", advice="raise max_tokens")
-        return self._error(
-            f"{self.label} was cut off by {limit} after {tokens} tokens", "", verdict, request_id=request_id
-        )
-
     def unsendable(self, error: Exception) -> ModelError:
         """Tell that the messages cannot be written as JSON."""
         return self._error(f"a message to {self.label} cannot be sent", str(error), _REQUEST)
@@ -138,7 +131,7 @@ class Failures:
 
     def _clean(self, text: str) -> str:
         """Put text of others on one line, short, and without the key, which some endpoints echo half masked."""
-        text = _SPACE.sub(" ", text).strip().rstrip(".")
+        text = _SPACE.sub(" ", _ERRNO.sub("", text)).strip().rstrip(".")
         if self.secret:
             text = text.replace(self.secret, "[key]")
         text = _MASKED.sub("[key]", text)
@@ -195,6 +188,9 @@ _CAUSES: tuple[tuple[type[BaseException] | str, str, _Verdict], ...] = (
 )
 
 
+_HTTPX = {"TransportError", "TimeoutException"}
+
+
 def _no_answer(root: BaseException) -> tuple[str, _Verdict]:
     names = {cls.__name__ for cls in type(root).__mro__}
     for cause, what, verdict in _CAUSES:
@@ -208,20 +204,23 @@ def _no_answer(root: BaseException) -> tuple[str, _Verdict]:
             return "answered with something that is not HTTP", _UNREADABLE
     if isinstance(root, (aiohttp.ClientError, OSError)) or "TransportError" in names:
         return "closed the connection before it had answered", _CONNECTION
-    return "could not be asked", _Verdict("connection")
+    return f"could not be asked: {type(root).__name__}", _Verdict("connection")
 
 
 def _root(error: BaseException) -> BaseException:
-    """Find the innermost exception that belongs to an HTTP client; below it there are only bare socket errors."""
-    found = error
+    """Find the innermost exception that an HTTP client raised, else the system's, else `error` itself."""
+    of_client: BaseException | None = None
+    of_system: BaseException | None = None
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, aiohttp.ClientError):
             return inner
-        if {cls.__name__ for cls in type(inner).__mro__} & {"TransportError", "TimeoutException"}:
-            found = inner
+        if not _HTTPX.isdisjoint(cls.__name__ for cls in type(inner).__mro__):
+            of_client = inner
+        if isinstance(inner, OSError):
+            of_system = inner
         inner = inner.__cause__
-    return found
+    return of_client or of_system or error
 
 
 def _detail(root: BaseException) -> str:

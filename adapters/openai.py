@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..engine.errors import ModelError, RecipeError
 from .chat_http import HttpChat, open_session
-from .endpoint import Endpoint
+from .endpoint import Endpoint, is_loopback
 from .failures import Failures
 
 if TYPE_CHECKING:
@@ -57,11 +57,11 @@ class OpenAIProvider:
             endpoint = endpoint_of(client)
             failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key)
             chat = ClientChat(client, model.name, failures)
-        await _probe(chat, failures)
+        await _probe(chat, endpoint, failures)
         return chat
 
 
-async def _probe(chat: HttpChat | ClientChat, failures: Failures) -> None:
+async def _probe(chat: HttpChat | ClientChat, endpoint: Endpoint, failures: Failures) -> None:
     """Raise what would make every call fail. An endpoint that has no list of models, or is slow to give it, is fine."""
     try:
         async with asyncio.timeout(_PROBE_SECONDS):
@@ -71,7 +71,8 @@ async def _probe(chat: HttpChat | ClientChat, failures: Failures) -> None:
     except ModelError as error:
         if error.kind != "connection":
             return
-        problem = f"{error}; start the server, or point base_url (--base-url, OPENAI_BASE_URL) at one that runs"
+        advice = "start a server there" if is_loopback(endpoint.host) else "check the network"
+        problem = f"{error}; {advice}, or set another address (base_url, --base-url, OPENAI_BASE_URL)"
         raise failures.fatal(problem, "connection") from None
     # Restricted keys of OpenAI may chat, but not list models: 403, naming the scope that is missing.
     if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and b"scope" not in body):

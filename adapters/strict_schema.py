@@ -12,6 +12,7 @@ from typing import Any
 Schema = dict[str, Any]
 
 _MAPS = ("properties", "$defs", "definitions")
+_BESIDE_REF = ("$ref", "$defs", "definitions")
 _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 
 
@@ -28,7 +29,8 @@ class _OpenObjectError(Exception):
 
 
 def _closed(schema: Schema) -> Schema:
-    closed = dict(schema)
+    # Nothing may stand beside a reference, not even a description.
+    closed = {key: schema[key] for key in _BESIDE_REF if key in schema} if "$ref" in schema else dict(schema)
     for key in _MAPS:
         if isinstance(closed.get(key), dict):
             closed[key] = {name: _value(inner) for name, inner in closed[key].items()}
@@ -38,7 +40,7 @@ def _closed(schema: Schema) -> Schema:
     if "items" in closed:
         closed["items"] = _value(closed["items"])
     if closed.get("type") == "object" or "properties" in closed:
-        if closed.get("additionalProperties") not in {None, False} or "properties" not in closed:
+        if closed.get("additionalProperties", False) is not False or "properties" not in closed:
             raise _OpenObjectError
         closed["additionalProperties"] = False
         closed["required"] = list(closed["properties"])

@@ -1,0 +1,142 @@
+"""What is wrong with a request is told by plain calls: nothing here needs a server."""
+
+import msgspec
+import pytest
+
+from rowloop.adapters.failures import Failures, retry_after
+
+KEY = "sk-very-secret-1234"
+FAILURES = Failures("openai:m at http://host/v1", KEY)
+
+
+def body(**error) -> bytes:
+    """Write an error as OpenAI does."""
+    return msgspec.json.encode({"error": error})
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b'{"error": {"message": "Too long."}}', "Too long"),
+        (b'{"error": "Too long."}', "Too long"),
+        (b'{"message": "Too long."}', "Too long"),
+        (b'{"detail": "Too long."}', "Too long"),
+        (b'[{"error": {"message": "Too long."}}]', "Too long"),
+        (b'{"detail": [{"loc": ["body"], "msg": "Too long"}]}', '[{"loc":["body"],"msg":"Too long"}]'),
+        (b"Too long.\n", "Too long"),
+        (b"Too   \r\n long.", "Too long"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+    ],
+)
+def test_the_endpoints_words_are_found(said, told):
+    """Endpoints have many shapes for an error, and plain text is one."""
+    assert str(FAILURES.status(400, {}, said)) == f"openai:m at http://host/v1 answered 400 Bad Request: {told}"
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"{}", b"<html><body>Bad</body></html>", b"\n<!DOCTYPE html>", b'{"error": null}']
+)
+def test_nothing_is_said_where_nothing_is_told(said):
+    """An empty body or a page adds nothing to the line."""
+    assert str(FAILURES.status(400, {}, said)) == "openai:m at http://host/v1 answered 400 Bad Request"
+
+
+def test_long_words_are_cut():
+    """Some endpoints send the whole prompt back."""
+    error = FAILURES.status(400, {}, body(message="x" * 10_000))
+    assert str(error).endswith(f": {'x' * 300}...")
+
+
+def test_the_key_is_cut_out_wherever_it_stands():
+    """Whole, twice, half masked, in a plain body and in a moved address."""
+    for error in (
+        FAILURES.status(401, {}, body(message=f"Incorrect key {KEY}, {KEY}; sk-ve***1234")),
+        FAILURES.status(401, {}, f"no {KEY}".encode()),
+        FAILURES.status(302, {"location": f"http://x/?key={KEY}"}, b""),
+        FAILURES.unreadable(f"why {KEY}".encode(), truncated=False),
+        FAILURES.transport(OSError(f"no route to {KEY}")),
+    ):
+        assert KEY not in str(error)
+        assert "***" not in str(error)
+        assert "[key]" in str(error)
+    assert KEY not in repr(FAILURES)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "fatal"),
+    [
+        (429, "insufficient_quota", "quota", True),
+        (429, "rate_limit_exceeded", "rate_limited", False),
+        (400, "invalid_api_key", "auth", True),
+        (400, "model_not_found", "not_found", True),
+        (400, "context_length_exceeded", "bad_request", False),
+        (402, None, "quota", True),
+        (405, None, "not_found", True),
+        (413, None, "bad_request", False),
+        (504, None, "server", False),
+        (529, None, "server", False),
+        (599, None, "server", False),
+    ],
+)
+def test_codes_are_more_precise_than_statuses(status, code, kind, fatal):
+    """A used-up quota comes as 429, and waiting will not help."""
+    error = FAILURES.status(status, {}, body(message="So.", code=code))
+    assert (error.kind, error.fatal, error.status) == (kind, fatal, status)
+    assert error.retryable == (kind in {"rate_limited", "server"})
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "20"}, 20.0),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "1e400"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "later"}, None),
+        ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
+        ({"retry-after-ms": "x", "retry-after": "1"}, 1.0),
+        ({"retry-after": "Sat, 21 Nov 2026 12:00:30 GMT", "date": "Sat, 21 Nov 2026 12:00:00 GMT"}, 30.0),
+        ({"retry-after": "Sat, 21 Nov 2026 11:00:00 GMT", "date": "Sat, 21 Nov 2026 12:00:00 GMT"}, 0.0),
+        ({"retry-after": "Sat, 21 Nov 2026 12:00:30", "date": "Sat, 21 Nov 2026 12:00:00 GMT"}, None),
+        ({"retry-after": "Sat, 21 Nov 2026 12:00:30 GMT", "date": "now"}, None),
+        ({"retry-after": "Sun, 31 Dec 2000 23:59:59 GMT"}, 0.0),
+    ],
+)
+def test_retry_after_is_a_number_of_seconds_or_nothing(headers, seconds):
+    """Never negative, never infinite, and nothing that an endpoint sends raises."""
+    assert retry_after(headers) == seconds
+
+
+def test_errors_in_answers_with_status_200_are_errors():
+    """Gateways do that; the code in the body is then the status."""
+    error = FAILURES.unreadable(body(message="Slow down", code=429), truncated=False)
+    assert (error.kind, error.retryable, error.status) == ("rate_limited", True, 429)
+    assert str(error) == "openai:m at http://host/v1 answered with an error: Slow down"
+    error = FAILURES.unreadable(body(message="Upstream failed", code=None), truncated=False)
+    assert (error.kind, error.retryable, error.status) == ("server", True, None)
+
+
+def test_an_empty_answer_is_truncated():
+    """A body of no bytes with status 200 is an answer that broke off."""
+    error = FAILURES.unreadable(b"", truncated=True)
+    assert (error.kind, error.retryable) == ("truncated", True)
+    assert str(error) == "openai:m at http://host/v1 broke off its answer after 0 bytes"
+
+
+def test_the_innermost_cause_counts():
+    """Clients wrap exceptions in others that say less, or something else."""
+    outer = RuntimeError("wrapped")
+    outer.__cause__ = TimeoutError()
+    error = FAILURES.transport(outer)
+    assert (error.kind, error.retryable) == ("timeout", True)
+
+
+def test_an_exception_of_no_client_is_not_tried_again():
+    """Whatever a user's own authentication raises is told, with its class."""
+    error = FAILURES.transport(LookupError("no token for this tenant"))
+    assert (error.kind, error.retryable) == ("connection", False)
+    assert str(error) == "openai:m at http://host/v1 could not be asked: LookupError: no token for this tenant"
