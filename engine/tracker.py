@@ -399,14 +399,13 @@ class Tracker:
             self._out.append(Null(group.id, column.id, event.row))
         else:
             self._drop(group, group.live_rows() if event.row == WHOLE else (event.row,))
+        if event.failure.fatal or column.on_error == "raise":
+            self._halt("failed")  # before the task has ended, for that might commit its row group
         self._settle(group, column, event.row, FAILED)
         self._ended += 1
         if not event.failure.retryable:
             self._failed_at.append(self._ended)
-        if event.failure.fatal or column.on_error == "raise":
-            self._halt("failed")
-        else:
-            self._judge()
+        self._judge()
 
     def _give_up(self, group: _Group, event: Failed | Cancelled) -> None:
         """End a task that would need another attempt for which there is no use, or no time: its rows are cut off."""
