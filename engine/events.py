@@ -28,10 +28,11 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """What an attempt cost, in tokens."""
+    """What an attempt cost, in tokens and in seconds that the model took."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    seconds: float = 0.0
 
 
 Reason: TypeAlias = Literal["cancelled", "early_shutdown", "failed"]

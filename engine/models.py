@@ -7,11 +7,12 @@ cell carries nothing but its messages.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.json_schema import SkipJsonSchema
 
 from .registry import Registry
@@ -26,6 +27,16 @@ Message: TypeAlias = dict[str, Any]
 ModelFunction: TypeAlias = Callable[..., Any]
 
 
+def _checked_timeout(given: object) -> object:
+    """Say in one line what neither of the two types would."""
+    if given == "auto" or (isinstance(given, int | float) and given is not True and 0 < given < math.inf):
+        return given
+    raise ValueError(f'must be a number of seconds above 0, or "auto", not {given!r:.80}')
+
+
+Timeout: TypeAlias = Annotated[Annotated[float, Field(gt=0)] | Literal["auto"], BeforeValidator(_checked_timeout)]
+
+
 @spec
 class Model:
     """A model and how to call it.
@@ -34,7 +45,8 @@ class Model:
     and returns text. `base_url` points at any OpenAI-compatible endpoint (default: OPENAI_BASE_URL, else OpenAI's).
     The key is read from the environment variable `api_key_env` (default: the provider's, OPENAI_API_KEY) or given as
     `api_key`, which is held as a secret and written nowhere. `max_parallel` is the most requests in flight at once
-    for this provider and model. `timeout` is the total time of one attempt in seconds. `extra` goes into the request
+    for this provider and model. `timeout` is the total time of one attempt in seconds; "auto" is 600 until 50 of a
+    column's answers are in, then ten times their 99th percentile, but not under 30. `extra` goes into the request
     body as it is. `client` is for what an address and a key cannot say: a function that makes a client of the
     provider's own kind (`lambda: AsyncAzureOpenAI(...)`), called once on the loop that the client is then used on.
     """
@@ -46,7 +58,7 @@ class Model:
     max_parallel: int = Field(default=32, ge=1, kw_only=True)
     temperature: float | None = Field(default=None, ge=0, kw_only=True)
     max_tokens: int | None = Field(default=None, ge=1, kw_only=True)
-    timeout: float = Field(default=600.0, gt=0, kw_only=True)
+    timeout: Timeout = Field(default="auto", kw_only=True)
     extra: dict[str, Any] = Field(default_factory=dict, kw_only=True)
     client: SkipJsonSchema[Callable[[], Any] | None] = Field(default=None, kw_only=True, exclude=True, repr=False)
 

@@ -74,3 +74,29 @@ class ErrorBudget:
     def spent(self, outcomes: int, failures: int) -> bool:
         """Tell whether `failures` among the last `outcomes` (at most `window`) are too many."""
         return self.rate is not None and outcomes >= self.window and failures > 0 and failures / outcomes >= self.rate
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """How long one attempt may take in all, in seconds, where the user has not said.
+
+    `first` until so many `answers` are in, then `factor` times their 99th percentile, but not under `least`: what
+    hangs is given up soon where answers are short, and slow models are left in peace.
+    """
+
+    first: float = 600.0
+    answers: int = 50
+    factor: float = 10.0
+    least: float = 30.0
+
+    def seconds(self, answers: int, p99: float) -> float:
+        """Give the limit after so many answers."""
+        return self.first if answers < self.answers else max(self.least, self.factor * p99)
+
+    def counts_as(self, limit: float) -> float:
+        """Give the time that an attempt which ran into `limit` counts for among the answers.
+
+        Where more than one in a hundred does, answers may be slower than those we have seen: the limit then doubles,
+        until it is at `first` again.
+        """
+        return min(2 * limit, max(limit, self.first)) / self.factor

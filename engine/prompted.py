@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from .deadline import Deadline
 from .errors import ModelError, RecipeError, nearest
 from .events import Usage
 from .graph import Node, OnError
@@ -58,16 +58,11 @@ class Prompted:
         ask = binding.connected[self.model].chat(self._parameters(model))
         messages = self._messages()
         read = self.reader(self._max_tokens(model))
-        limit = model.timeout
+        hold = Deadline(None if model.timeout == "auto" else model.timeout).hold
 
         async def call(*values: object) -> Answer:
-            prompt = messages(values)
-            try:
-                async with asyncio.timeout(limit):
-                    reply = await ask(prompt)
-            except TimeoutError:
-                raise ModelError(f"no answer within timeout={limit:g} s", kind="timeout", retryable=True) from None
-            usage = Usage(reply.prompt_tokens, reply.completion_tokens)
+            reply, seconds = await hold(ask(messages(values)))
+            usage = Usage(reply.prompt_tokens, reply.completion_tokens, seconds)
             try:
                 return Answer(read(reply), usage)
             except ModelError as error:
