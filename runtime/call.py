@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from concurrent.futures import Future
 from contextvars import copy_context
 from inspect import isawaitable
@@ -128,6 +128,7 @@ class Call(Generic[T]):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the coroutine has ended; return False if that takes longer than `timeout` seconds."""
+        self.waited_by = get_ident()
         acquired = waiter().wait(self._lock, timeout)
         if acquired:
             self._lock.release()  # so that every other waiter gets through as well
@@ -189,6 +190,8 @@ class Call(Generic[T]):
             coro.close()
             if driver is not None:
                 driver.close()
+        finally:
+            del self  # as in _drive
 
     async def _drive(self, coro: Coroutine[Any, Any, T], *, primed: bool = False) -> None:
         try:
@@ -202,6 +205,8 @@ class Call(Generic[T]):
             self._finish(None, self._translate(error))
         else:
             self._finish(value, None)
+        finally:
+            del self, coro  # a traceback may hold this frame: as the caller of an eagerly started coroutine's
 
     def _translate(self, error: BaseException) -> BaseException:
         """Say why, if it was the runtime that cancelled."""
@@ -234,9 +239,9 @@ class Call(Generic[T]):
 
     def fail(self, error: BaseException) -> None:
         """End the call without its coroutine: the loop will not, or no longer, carry it out."""
-        coro = self._coro
+        coro, begun = self._coro, self.task is not None
         self._finish(None, error)
-        if coro is not None and self.task is None:
+        if coro is not None and not begun:
             with contextlib.suppress(ValueError, RuntimeError):  # it is running, or refuses to end; it ends on its own
                 coro.close()
 

@@ -60,11 +60,11 @@ class Ending:
         begun, budget = loop.time(), thread.settings.exit_budget
         until = {step: begun + budget * share for step, share in SHARES.items()}
         try:
-            if not self._final:
-                await _wait((c.task for c in thread.calls if _interpreter_waits_for(c.waited_by)), until["waited for"])
+            while not self._final and loop.time() < until["waited for"] and (spared := _waited_for(thread)):
+                await _wait(spared, until["waited for"])
             await _end_calls(thread, until["calls"])
             self.failures = await thread.resources.close(until["resources"])
-            self.leftovers += await _end_tasks(until["tasks"])
+            self.leftovers += await _end_tasks(thread, until["tasks"])
             await _wait([loop.create_task(loop.shutdown_asyncgens())], until["generators"])
             self.leftovers += await _end_workers(thread, until["workers"])
         finally:
@@ -78,10 +78,11 @@ def _others() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {task for task in [asyncio.current_task()] if task is not None}
 
 
-def _interpreter_waits_for(ident: int | None) -> bool:
-    return any(thread.ident == ident and not thread.daemon for thread in threading.enumerate()) and (
-        ident != threading.main_thread().ident
-    )
+def _waited_for(thread: LoopThread) -> list[asyncio.Task[Any]]:
+    """Return the tasks of calls for which threads wait that the interpreter waits for."""
+    main = threading.main_thread()
+    awaited = {other.ident for other in threading.enumerate() if not other.daemon and other is not main}
+    return [call.task for call in thread.calls if call.task is not None and call.waited_by in awaited]
 
 
 async def _end_calls(thread: LoopThread, until: float) -> None:
@@ -94,8 +95,8 @@ async def _end_calls(thread: LoopThread, until: float) -> None:
         call.fail(RuntimeClosedError(f"{thread.name} is closed, and {call.name} refuses to be cancelled"))
 
 
-async def _end_tasks(until: float) -> list[str]:
-    tasks = _others()
+async def _end_tasks(thread: LoopThread, until: float) -> list[str]:
+    tasks = _others() - {call.task for call in thread.calls}  # what is called from now on, at exit, may run
     for task in tasks:
         task.cancel("the runtime is being closed")
     await _wait(tasks, until)

@@ -76,6 +76,7 @@ class LoopThread:
         self.cause: BaseException | None = None  # what ended it, if it was not asked to end
         self._thread = daemon_thread(self._main, f"rowloop-{settings.name}")
         self._starts: deque[Call[Any]] = deque()
+        self._context = Context()  # empty; one per loop, for two threads cannot be in one context
         self._waking = False
         self._stopping = False
         self._first: list[Callable[[], object]] = []
@@ -116,7 +117,7 @@ class LoopThread:
         if not (self._waking and ONE_WAKE_UP):
             self._waking = True
             try:
-                self.loop.call_soon_threadsafe(self._begin_calls, context=_NO_CONTEXT)  # type: ignore[union-attr] # it runs
+                self.loop.call_soon_threadsafe(self._begin_calls, context=self._context)  # type: ignore[union-attr] # it runs
             except BaseException:
                 self._waking = False
                 if self.state is not State.CLOSED:
@@ -155,7 +156,7 @@ class LoopThread:
 
     def stop_if_idle(self) -> None:
         """End the loop and the thread if no task is left; wait a moment for it."""
-        if self.state in (State.RUNNING, State.DRAINING) and not self.calls:
+        if self.loop is not None and self.state is not State.CLOSED and not asyncio.all_tasks(self.loop):
             self.refusing = True
             with contextlib.suppress(RuntimeClosedError):
                 self.post(self.stop_here)
@@ -227,9 +228,6 @@ class LoopThread:
         with contextlib.suppress(IndexError):  # the other side took the last one
             while True:
                 self._starts.popleft().fail(self.closed_error())
-
-
-_NO_CONTEXT = Context()
 
 
 def closed_lock() -> LockType:

@@ -265,6 +265,7 @@ class Runtime:
     def stop_at_exit(self) -> None:
         """End the loop, unless something on it refuses to end: then it is left as it is, and dies with the process."""
         if not self._closed:
+            self.drain_at_exit()()  # if it was started after phase one
             self._closed = True
             self.thread.stop_if_idle()
 

@@ -93,8 +93,9 @@ class Items(Iterator[T]):
         self._thread = thread
         self._pipe: Pipe[T] = Pipe(prefetch)
         self._get = self._pipe.queue.get_nowait
-        self._over = False
+        self._over = True
         self._call: Call[None] = submit(self._pipe.pump(source))
+        self._over = False
         queue = self._pipe.queue
         self._call.when_done(lambda: queue.put(_END))
 
@@ -145,7 +146,7 @@ class Items(Iterator[T]):
 
     def __del__(self) -> None:
         """Ask for the closing of a source that was not read to its end, without waiting for it."""
-        if not getattr(self, "_over", True):
+        if not self._over:
             self._over = True
             self._post(self._pipe.stop, self._call)
 

@@ -51,7 +51,7 @@ class Workers(ThreadPoolExecutor):
         self._waiting = 0
         self._closed = False
         if THREADS_REFUSED_AT_EXIT:
-            with self._ready:
+            with self._ready, contextlib.suppress(RuntimeError):  # it is too late already
                 self._start_one()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:

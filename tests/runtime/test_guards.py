@@ -30,8 +30,10 @@ def test_s19_run_on_its_own_loop_is_refused_at_once_and_awaiting_works_there(rt)
             rt.run(refused)
         assert time.monotonic() - at < 0.05
         assert refused.cr_frame is None
+        call = rt.submit(asyncio.sleep(0))
         with pytest.raises(DeadlockError):
-            rt.submit(asyncio.sleep(0)).result()
+            call.result()
+        await call
         with pytest.raises(DeadlockError):
             rt.close()
         return await rt.submit(answer())

@@ -186,7 +186,6 @@ def test_s30_ctrl_c_in_next_closes_the_stream(rt):
     async def items():
         try:
             yield 1
-            waiting.set()
             await asyncio.sleep(60)
         finally:
             await asyncio.sleep(0.02)
@@ -200,7 +199,8 @@ def test_s30_ctrl_c_in_next_closes_the_stream(rt):
     thread.start()
     numbers = rt.iterate(items())
     with pytest.raises(KeyboardInterrupt):
-        list(numbers)
+        for _ in numbers:
+            waiting.set()
     assert closed.is_set()
     thread.join()
 

@@ -1,0 +1,298 @@
+"""Statement 35: fork. Every process is a child of the test's own; the parent's connections are looked at from both sides."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork on Windows")
+FORK = ("-W", "ignore::DeprecationWarning")  # 3.12+ warns about fork in a process with threads, which is the point here
+
+
+def test_s35_child_works_within_a_second_on_a_fresh_loop_and_fresh_resources(child):
+    """The child's first call gets a loop and a client of its own; the parent's go on as if nothing had been."""
+    ended = child(
+        """
+        import asyncio, os, sys, threading, time
+        import rowloop.runtime as r
+        rt = r.Runtime("mine")
+        class Client:
+            def __init__(self):
+                self.pid = os.getpid()
+            async def aclose(self):
+                print("closed in", "parent" if self.pid == os.getpid() == parent else "child"
+                      if self.pid == os.getpid() else "THE WRONG PROCESS", flush=True)
+        async def nop(): return threading.get_ident()
+        parent = os.getpid()
+        before, loop = rt.enter(Client), rt.loop
+        pid = os.fork()
+        if pid == 0:
+            at = time.monotonic()
+            rt.run(nop())
+            took = time.monotonic() - at
+            after = rt.enter(Client)
+            print("child", took < 1, rt.loop is not loop, after is not before, r.run_sync(nop()) > 0, flush=True)
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        print("parent", rt.enter(Client) is before, rt.loop is loop, flush=True)
+        """,
+        flags=FORK,
+    )
+    assert sorted(ended.out.splitlines()) == [
+        "child True True True True",
+        "closed in child",
+        "closed in parent",
+        "parent True True",
+    ]
+
+
+def test_s35_fork_from_a_coroutine(child):
+    """Forking on the loop's own thread leaves a child that works, and a parent whose coroutine goes on."""
+    ended = child(
+        """
+        import asyncio, os, sys, threading
+        import rowloop.runtime as r
+        async def nop(): return "worked"
+        async def fork():
+            pid = os.fork()
+            if pid == 0:
+                print("child", r.run_sync(nop()), flush=True)
+                os._exit(0)
+            status = await asyncio.to_thread(os.waitpid, pid, 0)
+            return status[1]
+        print("parent", r.run_sync(fork()), flush=True)
+        """,
+        flags=FORK,
+    )
+    assert ended.out == "child worked\nparent 0\n"
+
+
+def test_s35_fork_while_another_thread_holds_the_start_lock(child):
+    """A start that was under way in the parent is begun anew in the child."""
+    ended = child(
+        """
+        import asyncio, os, sys, threading
+        import rowloop.runtime as r
+        starting, go = threading.Event(), threading.Event()
+        parent = os.getpid()
+        def factory():
+            starting.set()
+            if os.getpid() == parent:
+                go.wait(10)
+            return asyncio.new_event_loop()
+        rt = r.Runtime("mine", loop_factory=factory)
+        async def nop(): return "worked"
+        threads = [threading.Thread(target=lambda: rt.run(nop())) for _ in range(4)]
+        for thread in threads: thread.start()
+        starting.wait()
+        with rt._lock:
+            pid = os.fork()
+            if pid == 0:
+                print("child", rt.run(nop()), flush=True)
+                sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        go.set()
+        print("parent", rt.run(nop()), flush=True)
+        """,
+        flags=FORK,
+    )
+    assert ended.out == "child worked\nparent worked\n"
+
+
+def test_s35_parents_connections_still_work_and_the_child_neither_writes_nor_closes_them(child):
+    """A connection held by the parent's loop survives a child that uses its runtime and exits in the ordinary way."""
+    ended = child(
+        """
+        import asyncio, gc, os, sys, threading
+        import rowloop.runtime as r
+        received = []
+        async def serve(reader, writer):
+            while line := await reader.readline():
+                received.append(line)
+                writer.write(line)
+                await writer.drain()
+            received.append(b"closed")
+            writer.close()
+        class Connection:
+            async def __aenter__(self):
+                self.server = await asyncio.start_server(serve, "127.0.0.1", 0)
+                self.reader, self.writer = await asyncio.open_connection(*self.server.sockets[0].getsockname())
+                return self
+            async def __aexit__(self, *_):
+                self.writer.close()
+                await self.writer.wait_closed()
+                self.server.close()
+        async def echo(connection, word):
+            connection.writer.write(word + b"\\n")
+            return await connection.reader.readline()
+        rt = r.default()
+        connection = rt.enter(Connection)
+        assert rt.run(echo(connection, b"before")) == b"before\\n"
+        pid = os.fork()
+        if pid == 0:
+            del connection
+            gc.collect()
+            mine = rt.enter(Connection)
+            assert rt.run(echo(mine, b"child")) == b"child\\n"
+            gc.collect()
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert rt.run(echo(connection, b"after")) == b"after\\n"
+        assert received == [b"before\\n", b"after\\n"], received
+        print("fine")
+        """,
+        flags=FORK,
+    )
+    assert ended.out == "fine\n"
+
+
+def test_s35_hooks_start_no_thread(child):
+    """A child that does not use the runtime has one thread, and ends in silence."""
+    ended = child(
+        """
+        import asyncio, os, sys, threading
+        import rowloop.runtime as r
+        r.run_sync(asyncio.sleep(0))
+        pid = os.fork()
+        if pid == 0:
+            print(threading.active_count(), len(os.listdir("/proc/self/task")), flush=True)
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        """,
+        flags=FORK,
+    )
+    assert ended.out == "1 1\n"
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_s35_subprocesses_of_the_loop_are_unaffected(child, kind):
+    """Processes that the loop itself starts, by fork or not, work as ever."""
+    ended = child(
+        f"""
+        import asyncio, os, sys, uvloop
+        import rowloop.runtime as r
+        rt = r.Runtime("mine", loop_factory={kind}.new_event_loop)
+        async def run(**options):
+            process = await asyncio.create_subprocess_exec("echo", "hello", stdout=asyncio.subprocess.PIPE, **options)
+            out, _ = await process.communicate()
+            return out.decode().strip()
+        print(rt.run(run()), rt.run(run(start_new_session=True)))
+        """,
+        flags=("-W", "ignore::DeprecationWarning"),
+    )
+    assert ended.out == "hello hello\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_s35_multiprocessing_children_have_runtimes_of_their_own(child, method):
+    """Whatever the start method, worker processes call the default runtime."""
+    ended = child(
+        f"""
+        import asyncio, multiprocessing as mp, os
+        import rowloop.runtime as r
+        async def pid():
+            await asyncio.sleep(0)
+            return os.getpid()
+        def work(_):
+            return r.run_sync(pid())
+        if __name__ == "__main__":
+            r.run_sync(pid())
+            with mp.get_context({method!r}).Pool(2) as pool:
+                print(os.getpid() in pool.map(work, range(4)))
+                pool.close()
+                pool.join()
+        """,
+        flags=FORK,
+    )
+    assert ended.out == "False\n"
+
+
+def test_s35_preloaded_server_forks_workers_that_serve(child):
+    """As gunicorn with preload does: the master has used the runtime, each worker uses its own, the master goes on."""
+    ended = child(
+        """
+        import asyncio, os, sys
+        import rowloop.runtime as r
+        class Client:
+            async def aclose(self): pass
+        async def handle(n):
+            client = r.client(Client)
+            await asyncio.sleep(0)
+            return os.getpid(), id(asyncio.get_running_loop())
+        r.run_sync(handle(0))
+        workers = []
+        for _ in range(4):
+            pid = os.fork()
+            if pid == 0:
+                assert {r.run_sync(handle(n))[0] for n in range(50)} == {os.getpid()}
+                sys.exit(0)
+            workers.append(pid)
+        assert [os.waitpid(pid, 0)[1] for pid in workers] == [0] * 4
+        print(r.run_sync(handle(1))[0] == os.getpid())
+        """,
+        flags=FORK,
+    )
+    assert ended.out == "True\n"
+
+
+FORKS = """
+import asyncio, os, random, sys, threading, time
+import rowloop.runtime as r
+rt = r.default()
+stop = threading.Event()
+async def work(n):
+    await asyncio.sleep(random.random() / 1000)
+    return n
+def load():
+    while not stop.is_set():
+        assert rt.run(work(7)) == 7
+threads = [threading.Thread(target=load) for _ in range(4)]
+for thread in threads: thread.start()
+failed = 0
+for n in range(int(sys.argv[1])):
+    pid = os.fork()
+    if pid == 0:
+        at = time.monotonic()
+        ok = rt.run(work(n)) == n and time.monotonic() - at < 1
+        os._exit(0 if ok else 1)
+    failed += os.waitpid(pid, 0)[1] != 0
+    time.sleep(random.random() / 500)
+stop.set()
+for thread in threads: thread.join()
+print("failed:", failed)
+"""
+
+
+def test_s35_forks_under_load(child):
+    """20 forks at random moments while four threads call: every child works, and the parent goes on."""
+    assert child(f"import sys; sys.argv = ['', '20']\n{FORKS}", flags=FORK).out == "failed: 0\n"
+
+
+@pytest.mark.stress
+def test_s35_200_forks_under_load(child):
+    """The long form."""
+    script = f"import sys; sys.argv = ['', '200']\n{FORKS}"
+    assert child(script, flags=FORK, seconds=55).out == "failed: 0\n"
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="forkserver is the default there, and tested above")
+def test_s35_concurrent_futures_process_pool(child):
+    """A process pool, which forks by default, takes work that calls the runtime."""
+    ended = child(
+        """
+        import asyncio, concurrent.futures
+        import rowloop.runtime as r
+        async def double(n):
+            await asyncio.sleep(0)
+            return 2 * n
+        def work(n):
+            return r.run_sync(double(n))
+        if __name__ == "__main__":
+            r.run_sync(double(1))
+            with concurrent.futures.ProcessPoolExecutor(2) as pool:
+                print(list(pool.map(work, range(4))))
+        """,
+        flags=FORK,
+    )
+    assert ended.out == "[0, 2, 4, 6]\n"
