@@ -39,7 +39,7 @@ class ColumnSpec(Protocol):
         """The column's name in the table."""
         ...
 
-    def node(self, lanes: Mapping[str, Lane]) -> Node:
+    def node(self, lanes: Mapping[str, Lane], /) -> Node:
         """Say what the graph has to know; `lanes` are the models' by alias. Raises RecipeError for an unknown one."""
         ...
 
@@ -47,6 +47,6 @@ class ColumnSpec(Protocol):
         """Say the type of the values in the table, as far as it is known before there are any."""
         ...
 
-    def bind(self, binding: Binding) -> Work:
+    def bind(self, binding: Binding, /) -> Work:
         """Become work, on the run's loop."""
         ...

@@ -8,10 +8,13 @@ numbers of any stretch of rows are had without those before it (Salmon et al., "
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Literal
+import math
+import sys
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
 
+from .errors import RecipeError
 from .graph import Node
 from .spec import spec
 from .work import Fill
@@ -20,10 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from .binding import Binding
     from .graph import Lane
+
+_WHOLE = 2.0**53
+"""Up to here, a double is exact to the unit."""
 
 _DRAWS_PER_STEP = 4
 """Philox4x64 makes four 64-bit numbers a step, and a double takes one."""
@@ -59,16 +66,23 @@ class Category:
             return
         if len(self.weights) != len(self.values):
             raise ValueError(f"there are {len(self.weights)} weights for {len(self.values)} values")
-        if min(self.weights) < 0 or sum(self.weights) <= 0:
+        if min(self.weights) < 0 or not 0 < sum(self.weights) < math.inf:
             raise ValueError("weights must not be negative, and not all of them 0")
 
     def node(self, _lanes: Mapping[str, Lane]) -> Node:
         """Tell the graph that this is worked whole and needs nothing."""
         return Node(self.name, strategy="whole")
 
-    def arrow_type(self) -> None:
-        """Leave the type to the values."""
-        return
+    def arrow_type(self) -> pa.DataType:
+        """Give the type that holds all values, drawn or not; raises RecipeError where there is none."""
+        import pyarrow as pa  # noqa: PLC0415 - not at import time
+
+        try:
+            values: pa.Array[Any] = pa.array(self.values)
+        except (pa.ArrowException, OverflowError, UnicodeError) as error:
+            problem = f"a column of a table is of one type, and these values are not: {error}"
+            raise RecipeError(f"columns.{self.name}.values", problem) from error
+        return cast("pa.DataType", values.type)
 
     def bind(self, binding: Binding) -> Fill:
         """Draw by inverting the cumulative weights."""
@@ -102,6 +116,10 @@ class Uniform:
             raise ValueError(f"low={self.low:g} is above high={self.high:g}")
         if self.decimals == 0 and not (self.low.is_integer() and self.high.is_integer()):
             raise ValueError("with decimals=0, low and high must be whole numbers")
+        if self.high - self.low > (_WHOLE if self.decimals == 0 else sys.float_info.max):
+            raise ValueError(f"there is too much between low={self.low:g} and high={self.high:g}")
+        if self.decimals == 0 and max(-self.low, self.high) > _WHOLE:
+            raise ValueError("with decimals=0, low and high must be below 2**53 in size")
 
     def node(self, _lanes: Mapping[str, Lane]) -> Node:
         """Tell the graph that this is worked whole and needs nothing."""

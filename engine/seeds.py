@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, field_serializer
 
 from .errors import RecipeError, nearest
 from .graph import Node
@@ -29,7 +31,7 @@ class Seed:
     """Columns of a table that exists: a DataFrame, or a path to csv, parquet or jsonl.
 
     Row i of the run takes row i of the table, in order; a run longer than the table starts over at its top. `columns`
-    are the ones taken, all of them by default.
+    are the ones taken, all of them by default. The data is read once, and copied: later changes to it are not seen.
     """
 
     data: Any
@@ -38,7 +40,7 @@ class Seed:
 
     def expand(self) -> list[SeedColumn]:
         """Read the table and give a column for each that is taken; raises RecipeError for what does not fit."""
-        table = self._table()
+        table = self._table
         names = table.column_names if self.columns is None else self.columns
         for name in names:
             if name not in table.column_names:
@@ -48,17 +50,34 @@ class Seed:
             raise RecipeError("columns.seed.data", "the seed data has no rows")
         return [SeedColumn(name, table.column(name).combine_chunks()) for name in names]
 
+    @field_serializer("data")
+    def described(self, data: Any) -> str:
+        """Name the data: a path as it is, a DataFrame by its columns and a hash, so that another one is told apart."""
+        if isinstance(data, str | Path):
+            return str(data)
+        try:
+            table = self._table
+        except RecipeError:  # `expand` tells
+            return type(data).__name__
+        return f"DataFrame of {table.num_rows} rows ({', '.join(table.column_names)}), {_digest(table)}"
+
+    @cached_property
     def _table(self) -> pa.Table:
         import pandas as pd  # noqa: PLC0415 - not at import time
         import pyarrow as pa  # noqa: PLC0415 - not at import time
 
-        frame = self.data if isinstance(self.data, pd.DataFrame) else self._read()
+        frame = self.data.copy() if isinstance(self.data, pd.DataFrame) else self._read()
         if not all(isinstance(name, str) for name in frame.columns):
             raise RecipeError("columns.seed.data", "column names must be text")
         try:
-            return pa.Table.from_pandas(frame, preserve_index=False)
-        except pa.ArrowException as error:
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
             raise RecipeError("columns.seed.data", f"the seed data cannot be kept in a table: {error}") from error
+        for field in table.schema:
+            if isinstance(field.type, pa.BaseExtensionType):
+                problem = f"column '{field.name}' is of the type {field.type}; make it text, numbers or timestamps"
+                raise RecipeError("columns.seed.data", problem)
+        return table
 
     def _read(self) -> Any:
         import pandas as pd  # noqa: PLC0415 - not at import time
@@ -74,6 +93,17 @@ class Seed:
             return getattr(pd, reader)(path, **({"lines": True} if path.suffix == ".jsonl" else {}))
         except (OSError, ValueError) as error:
             raise RecipeError("columns.seed.data", f"cannot read '{path}': {error}") from error
+
+
+def _digest(table: pa.Table) -> str:
+    """Hash the values, and the names and types of the columns."""
+    import pyarrow as pa  # noqa: PLC0415 - not at import time
+
+    plain = table.replace_schema_metadata(None)
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_stream(buffer, plain.schema) as writer:
+        writer.write_table(plain)
+    return hashlib.blake2b(buffer.getvalue(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

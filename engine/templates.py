@@ -68,7 +68,12 @@ def _joiner(pieces: list[jinja2.nodes.TemplateData | jinja2.nodes.Name], needs: 
     """Render the commonest kind of template without Jinja: the same text at a tenth of the cost."""
     pattern = "".join("%s" if isinstance(p, jinja2.nodes.Name) else p.data.replace("%", "%%") for p in pieces)
     names = [piece.name for piece in pieces if isinstance(piece, jinja2.nodes.Name)]
-    if tuple(names) == needs:
-        return lambda *values: pattern % values
-    indices = [needs.index(name) for name in names]
-    return lambda *values: pattern % tuple([values[i] for i in indices])
+    indices = None if tuple(names) == needs else [needs.index(name) for name in names]
+
+    def rendered(*values: object) -> str:
+        try:
+            return pattern % (values if indices is None else tuple([values[i] for i in indices]))
+        except Exception as error:
+            raise CellError("the template does not fit these values") from error
+
+    return rendered
