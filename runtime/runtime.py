@@ -37,14 +37,19 @@ RUNNING = State.RUNNING
 _by_loop: WeakValueDictionary[int, Runtime] = WeakValueDictionary()
 
 
-def new_loop() -> asyncio.AbstractEventLoop:
-    """Return a new uvloop loop where uvloop is installed, else asyncio's."""
+def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return the factory of uvloop's loops where uvloop is installed, else of asyncio's.
+
+    Called on import: an import in the loop's thread could be cut short by a fork, and its lock be held in the child for ever.
+    """
     try:
-        uvloop = importlib.import_module("uvloop")
+        factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
     except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
+        return asyncio.new_event_loop
+    return factory
+
+
+new_loop = _fastest_loop()
 
 
 class Runtime:
