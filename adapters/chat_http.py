@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,14 +41,6 @@ async def open_session(endpoint: Endpoint, limit: int = 0) -> AsyncIterator[aioh
     `limit` is the most connections at once; 0 is no limit, since a lane already bounds the requests in flight, and
     a second queue below it would only eat the time limits of those who wait there.
     """
-    headers = {
-        "Content-Type": "application/json",
-        "Accept": "application/json",
-        "Accept-Encoding": "identity",  # completions are small: unpacking them costs more than receiving them
-        "User-Agent": "rowloop",
-    }
-    if endpoint.key is not None:
-        headers["Authorization"] = f"Bearer {endpoint.key}"
     connector = aiohttp.TCPConnector(
         limit=limit,
         ttl_dns_cache=300,
@@ -56,12 +49,28 @@ async def open_session(endpoint: Endpoint, limit: int = 0) -> AsyncIterator[aioh
     )
     async with aiohttp.ClientSession(
         connector=connector,
-        headers=headers,
+        headers=headers_for(endpoint),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         raise_for_status=False,
     ) as session:
         yield session
+
+
+def headers_for(endpoint: Endpoint) -> dict[str, str]:
+    """Return what every request to `endpoint` carries; for OpenAI itself the variables of its own package count too."""
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",  # completions are small: unpacking them costs more than receiving them
+        "User-Agent": "rowloop",
+    }
+    if endpoint.key is not None:
+        headers["Authorization"] = f"Bearer {endpoint.key}"
+    if endpoint.is_openai:
+        named = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+        headers |= {name: os.environ[variable] for name, variable in named.items() if os.environ.get(variable)}
+    return headers
 
 
 class HttpChat:
@@ -123,4 +132,6 @@ def _proxy(endpoint: Endpoint) -> dict[str, Any]:
     if proxy.user is None:
         return {"proxy": proxy}
     pair = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
-    return {"proxy": proxy.with_user(None), "proxy_headers": {"Proxy-Authorization": f"Basic {pair}"}}
+    # Through a tunnel (https) the password is for the one who opens it; without one, it travels with each request.
+    carrier = "proxy_headers" if url.scheme == "https" else "headers"
+    return {"proxy": proxy.with_user(None), carrier: {"Proxy-Authorization": f"Basic {pair}"}}

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..engine.errors import RecipeError
 from ..engine.events import Usage
 from ..engine.models import ChatParameters, Message, Reply
 from .strict_schema import strict
 
 if TYPE_CHECKING:
+    from ..engine.models import Model
     from .failures import Failures
 
 
@@ -49,7 +51,24 @@ class _Completion(msgspec.Struct, gc=False):
 _NO_USAGE = _Usage()
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Completion).decode
+_OURS = {
+    "messages": "the messages come from the column's prompt",
+    "stream": "answers are read whole; leave it out",
+    "n": "one answer is read; leave it out",
+}
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def check_extra(model: Model) -> None:
+    """Refuse an `extra` that cannot be sent, or that would change what is sent and read here; raises RecipeError."""
+    where = f"Model({model.spec!r}).extra"
+    for field, why in _OURS.items():
+        if field in model.extra:
+            raise RecipeError(f"{where}.{field}", why)
+    try:
+        _encode(model.extra)
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise RecipeError(where, f"this cannot be written as JSON: {error}") from None
 
 
 class ChatWire:

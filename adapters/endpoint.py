@@ -76,6 +76,8 @@ def _address(model: Model) -> tuple[str, str]:
         raise RecipeError(named, "this is no http address; it looks like http://localhost:8000/v1")
     if parts.username is not None or parts.password is not None:
         raise RecipeError(named, "an address holds no user name or password; give the key through api_key_env")
+    if parts.path.rstrip("/").endswith("/chat/completions"):
+        raise RecipeError(named, "the address ends where /chat/completions would begin; leave that out")
     return url, named
 
 

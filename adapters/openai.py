@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..engine.errors import ModelError, RecipeError
 from .chat_http import HttpChat, open_session
+from .chat_wire import check_extra
 from .endpoint import Endpoint, is_loopback
 from .failures import Failures
 
@@ -34,6 +35,7 @@ class OpenAIProvider:
         """Refuse a model without a name, an address that is none, and a missing key."""
         if not model.name:
             raise RecipeError(f"Model({model.spec!r})", "the model's name is missing; write openai:NAME")
+        check_extra(model)
         if model.client is None:
             Endpoint.of(model)
             return

@@ -290,6 +290,27 @@ def test_a_host_that_does_not_exist_is_told_before_any_call(runtime, way):
     assert (caught.value.kind, caught.value.fatal) == ("connection", True)
 
 
+def test_https_where_http_is_spoken_is_told_before_any_call(server, runtime, way):
+    """The wrong scheme is a common slip; no retry would mend it."""
+    with pytest.raises(ModelError, match=r"openai:m at https://.* could not be reached: ") as caught:
+        connect(runtime, way(server.url.replace("http:", "https:")))
+    assert (caught.value.kind, caught.value.fatal) == ("connection", True)
+
+
+@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")  # the openai package's own use of it
+def test_a_proxy_from_the_environment_is_used(runtime, way, monkeypatch):
+    """With its password, and for the address that it is for."""
+    said = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}'
+    seen: list[bytes] = []
+    with canned(runtime, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said), seen) as url:
+        for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("http_proxy", url.removesuffix("/v1").replace("://", "://me:pass@"))
+        assert answer(runtime, connect(runtime, way("http://model.example/v1"))).text == "hi"
+    assert seen[-1].startswith(b"POST http://model.example/v1/chat/completions HTTP/1.1\r\n")
+    assert b"proxy-authorization: basic bwu6cgfzcw==" in seen[-1].lower()
+
+
 def test_a_refused_connection_may_be_tried_again_later(server, runtime, way):
     """In the middle of a run a server that is gone may come back."""
     ask = connect(runtime, way(server.url))

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
+from rowloop.adapters.chat_http import headers_for
 from rowloop.adapters.endpoint import Endpoint, is_loopback
 from rowloop.adapters.openai import provider
 from rowloop.engine.errors import RecipeError
@@ -76,6 +77,37 @@ def test_a_key_that_no_header_can_carry_is_refused(key):
     with pytest.raises(RecipeError, match="this is no key") as caught:
         provider.check(Model("openai:gpt", api_key=SecretStr(key)))
     assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        ({"stream": True}, r"extra.stream: answers are read whole; leave it out"),
+        ({"messages": []}, r"extra.messages: the messages come from the column's prompt"),
+        ({"n": 2}, r"extra.n: one answer is read; leave it out"),
+        ({"seed": object()}, r"extra: this cannot be written as JSON: .*object"),
+        ({"user": "\ud800"}, r"extra: this cannot be written as JSON: .*surrogates"),
+    ],
+)
+def test_an_extra_that_cannot_work_is_refused(extra, problem):
+    """What cannot be sent, and what would change how answers are read."""
+    with pytest.raises(RecipeError, match=problem):
+        provider.check(Model("openai:gpt", base_url="http://localhost/v1", extra=extra))
+
+
+def test_organization_and_project_go_to_openai_alone(monkeypatch):
+    """As the openai package sends them; other endpoints have no business with them."""
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
+    headers = headers_for(Endpoint("https://api.openai.com/v1", "k"))
+    assert (headers["OpenAI-Organization"], headers["OpenAI-Project"]) == ("org-1", "proj-1")
+    assert "OpenAI-Project" not in headers_for(Endpoint("https://elsewhere.example/v1", "k"))
+
+
+def test_an_address_that_goes_too_far_is_refused():
+    """People copy it from a curl command."""
+    with pytest.raises(RecipeError, match="leave that out"):
+        provider.check(Model("openai:gpt", base_url="http://localhost/v1/chat/completions"))
 
 
 def test_a_name_is_needed():
