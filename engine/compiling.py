@@ -11,6 +11,7 @@ import msgspec
 from .errors import RecipeError
 from .functions import Function
 from .graph import Lane, compile_graph
+from .processors import check_columns, with_before_batch
 from .prompted import Prompted
 from .run import Compiled
 from .seeds import Seed
@@ -20,19 +21,32 @@ if TYPE_CHECKING:
 
     from .binding import ColumnSpec
     from .models import Model
+    from .processors import Processor
 
 
 def compile_recipe(
-    models: Mapping[str, Model], columns: Sequence[ColumnSpec | Seed], description: dict[str, Any]
+    models: Mapping[str, Model],
+    columns: Sequence[ColumnSpec | Seed],
+    processors: Sequence[Processor],
+    description: dict[str, Any],
 ) -> Compiled:
     """Check a recipe as a whole; raises RecipeError with the path of what is wrong."""
     expanded = [column for given in columns for column in (given.expand() if isinstance(given, Seed) else [given])]
     if not expanded:
         raise RecipeError("columns", "a recipe needs at least one column")
+    check_columns(processors, [column.name for column in expanded])
     lanes = _lanes(models)
-    graph = compile_graph([column.node(lanes) for column in expanded])
-    model_of = {i: column.model for i, column in enumerate(expanded) if isinstance(column, Prompted)}
-    return Compiled(expanded, graph, models, model_of, description, _fingerprint(description, expanded))
+    nodes, before = with_before_batch([column.node(lanes) for column in expanded], processors)
+    return Compiled(
+        columns=expanded,
+        before_batch=before,
+        processors=processors,
+        graph=compile_graph(nodes),
+        models=models,
+        model_of={i: column.model for i, column in enumerate(expanded) if isinstance(column, Prompted)},
+        description=description,
+        fingerprint=_fingerprint(description, expanded),
+    )
 
 
 def _lanes(models: Mapping[str, Model]) -> dict[str, Lane]:

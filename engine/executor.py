@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError
 from .events import WHOLE, Done, Failed, Failure
-from .work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Render
+from .work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Render, Rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +67,9 @@ class Executor:
                 group.values[run.column][run.row] = value
                 return Done(run.group, run.column, run.row, usage)
             if type(work) is AwaitWhole:
-                await self._work_whole(group, run, work)
+                await _work_whole(group, run, self._columns[run.column].needs, work)
+            elif type(work) is Rewrite:
+                await _rewrite(group, run, work)
             return Done(run.group, run.column, WHOLE)
         except (CellError, ModelError) as error:
             return _failed(run, error)
@@ -101,14 +103,27 @@ class Executor:
         values, row = group.values, run.row
         return [values[need][row] for need in self._columns[run.column].needs]
 
-    async def _work_whole(self, group: RowGroup, run: Run, work: AwaitWhole) -> None:
-        rows = run.rows or ()
-        inputs = [[group.values[need][row] for row in rows] for need in self._columns[run.column].needs]
-        results = await work.call(inputs, len(rows))
-        values: list[Any] = [None] * group.size
-        for row, result in zip(rows, results, strict=True):
-            values[row] = result
-        group.values[run.column] = values
+
+async def _work_whole(group: RowGroup, run: Run, needs: Sequence[int], work: AwaitWhole) -> None:
+    """Work a whole column for its live rows."""
+    rows = run.rows or ()
+    inputs = [[group.values[need][row] for row in rows] for need in needs]
+    group.values[run.column] = _spread(await work.call(inputs, len(rows)), rows, [None] * group.size)
+
+
+async def _rewrite(group: RowGroup, run: Run, work: Rewrite) -> None:
+    """Change whole columns for their live rows, all or none of them."""
+    rows = run.rows or ()
+    changed = await work.call(run.group, [[group.values[column][row] for row in rows] for column in work.columns])
+    for column, values in zip(work.columns, changed, strict=True):
+        group.values[column] = _spread(values, rows, list(group.values[column]))
+
+
+def _spread(values: Sequence[Any], rows: Sequence[int], over: list[Any]) -> list[Any]:
+    """Put the live rows' values in their places."""
+    for row, value in zip(rows, values, strict=True):
+        over[row] = value
+    return over
 
 
 def _place(work: Work) -> Place:

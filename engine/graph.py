@@ -28,18 +28,22 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What the graph has to know of one column. `lane=None`: worked on the spot, never queued."""
+    """What the graph has to know of one column.
+
+    `lane=None`: worked on the spot, never queued. `after`: columns to wait for without taking their values.
+    """
 
     name: str
     needs: tuple[str, ...] = ()
     strategy: Strategy = "cell"
     lane: Lane | None = None
     on_error: OnError = "drop"
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A node in its place: all references are column and lane indices."""
+    """A node in its place: all references are column and lane indices. `needs` are those whose values it takes."""
 
     id: int
     name: str
@@ -68,8 +72,9 @@ def compile_graph(nodes: Sequence[Node]) -> Graph:
     if not nodes:
         raise RecipeError("columns", "there are none; a table needs at least one")
     ids = _ids(nodes)
-    needs = [_needs(node, ids) for node in nodes]
-    order = _order(nodes, needs)
+    needs = [_resolved(node, node.needs, ids) for node in nodes]
+    awaited = [_resolved(node, node.needs + node.after, ids) for node in nodes]
+    order = _order(nodes, awaited)
     lanes = list(dict.fromkeys(node.lane for node in nodes if node.lane is not None))
     columns = tuple(
         Column(
@@ -79,10 +84,10 @@ def compile_graph(nodes: Sequence[Node]) -> Graph:
             lane=None if node.lane is None else lanes.index(node.lane),
             on_error=node.on_error,
             needs=needs[i],
-            whole_needs=sum(_counts_whole(node, nodes[need]) for need in needs[i]),
-            cell_needs=sum(not _counts_whole(node, nodes[need]) for need in needs[i]),
-            whole_children=_children(i, nodes, needs, "whole"),
-            cell_children=_children(i, nodes, needs, "cell"),
+            whole_needs=sum(_counts_whole(node, nodes[need]) for need in awaited[i]),
+            cell_needs=sum(not _counts_whole(node, nodes[need]) for need in awaited[i]),
+            whole_children=_children(i, nodes, awaited, "whole"),
+            cell_children=_children(i, nodes, awaited, "cell"),
         )
         for i, node in enumerate(nodes)
     )
@@ -94,8 +99,8 @@ def _counts_whole(node: Node, need: Node) -> bool:
     return node.strategy == "whole" or need.strategy == "whole"
 
 
-def _children(i: int, nodes: Sequence[Node], needs: Sequence[tuple[int, ...]], strategy: Strategy) -> tuple[int, ...]:
-    return tuple(child for child, node in enumerate(nodes) if node.strategy == strategy and i in needs[child])
+def _children(i: int, nodes: Sequence[Node], awaited: Sequence[tuple[int, ...]], strategy: Strategy) -> tuple[int, ...]:
+    return tuple(child for child, node in enumerate(nodes) if node.strategy == strategy and i in awaited[child])
 
 
 def _ids(nodes: Iterable[Node]) -> dict[str, int]:
@@ -107,12 +112,12 @@ def _ids(nodes: Iterable[Node]) -> dict[str, int]:
     return ids
 
 
-def _needs(node: Node, ids: dict[str, int]) -> tuple[int, ...]:
-    for need in node.needs:
+def _resolved(node: Node, needs: tuple[str, ...], ids: dict[str, int]) -> tuple[int, ...]:
+    for need in needs:
         if need not in ids:
             others = [name for name in ids if name != node.name]
             raise RecipeError(f"columns.{node.name}", f"needs the unknown column '{need}'; {nearest(need, others)}")
-    return tuple(dict.fromkeys(ids[need] for need in node.needs))
+    return tuple(dict.fromkeys(ids[need] for need in needs))
 
 
 def _order(nodes: Sequence[Node], needs: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

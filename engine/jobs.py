@@ -11,6 +11,7 @@ from pydantic import Field
 from ..runtime import Runtime, default
 from .errors import RecipeError
 from .models import providers
+from .processors import overriding
 from .progress import displays
 from .run import Execution, Settings
 from .spec import spec
@@ -64,7 +65,7 @@ class Job:
         """
         checked = _Checked(rows=rows, **options)
         _check_models(compiled)
-        from . import frames, sinks  # noqa: PLC0415 - they load pyarrow
+        from . import frames, processing, sinks  # noqa: PLC0415 - they load pyarrow
 
         if path is None:
             self._sink: sinks.Sink = sinks.MemorySink()
@@ -79,7 +80,9 @@ class Job:
             display=_display(checked.progress),
         )
         names = [column.name for column in compiled.columns]
-        self._frames = frames.Frames(names, [column.arrow_type() for column in compiled.columns])
+        self._tables: processing.Tables = frames.Frames(names, [column.arrow_type() for column in compiled.columns])
+        if overriding(compiled.processors, "after_batch"):
+            self._tables = processing.ProcessedTables(self._tables, compiled.processors)
         self._runtime = checked.runtime or default()
         self.execution = Execution(compiled, settings, self._sink)
 
@@ -92,7 +95,7 @@ class Job:
         return self._runtime.submit(self._coroutine())
 
     def _coroutine(self) -> Coroutine[Any, Any, Result]:
-        return self.execution.run(self._runtime, self._frames)
+        return self.execution.run(self._runtime, self._tables)
 
 
 def _check_models(compiled: Compiled) -> None:

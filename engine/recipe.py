@@ -11,6 +11,7 @@ from .errors import RecipeError, nearest
 from .functions import Function, cell
 from .jobs import Job
 from .models import Model
+from .processors import processor_of
 from .results import Run
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .functions import AnyFunction
     from .jobs import RunOptions
     from .models import ModelFunction
+    from .processors import Processor
     from .results import Result
     from .run import Compiled
     from .seeds import Seed
@@ -31,8 +33,8 @@ class Recipe:
     """What a table is made of. Checked when it is made: names, templates, needs, models, circles.
 
     `models` maps aliases to a Model, or to its spec alone ("openai:gpt-5-mini"). `columns` come in the order of the
-    table; the order in which they are worked follows from their needs. With a `seed`, samplers draw the same values
-    in every run.
+    table; the order in which they are worked follows from their needs. `processors` change whole frames: a Processor,
+    or a function of a finished row group's DataFrame. With a `seed`, samplers draw the same values in every run.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class Recipe:
         *,
         models: Mapping[str, Model | str | ModelFunction] | None = None,
         columns: Sequence[ColumnSpec | Seed | AnyFunction] = (),
+        processors: Sequence[Processor | AnyFunction] = (),
         seed: int | None = None,
     ) -> None:
         """Check everything; raises RecipeError with the path of what is wrong."""
         given = {} if models is None else dict(models)
         self._models = {alias: m if isinstance(m, Model) else Model(m) for alias, m in given.items()}
         self._columns = [_column(given) for given in columns]
+        self._processors = [processor_of(given) for given in processors]
         self._seed = seed
         self._compiled: Compiled | None = None
         if self._columns:
@@ -54,14 +58,12 @@ class Recipe:
     @classmethod
     def from_yaml(cls, source: str | Path) -> Recipe:
         """Read a recipe from a YAML file (a path), or from YAML text of more than one line."""
-        models, columns, seed = recipe_file.parse(recipe_file.read(source))
-        return cls(models=models, columns=columns, seed=seed)
+        return cls.from_dict(recipe_file.read(source))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
         """Read a recipe from plain data in the form of the YAML file."""
-        models, columns, seed = recipe_file.parse(data)
-        return cls(models=models, columns=columns, seed=seed)
+        return cls(**recipe_file.parse(data))
 
     @staticmethod
     def json_schema() -> dict[str, Any]:
@@ -70,7 +72,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain data. Keys are left out; Python functions are named and cannot be read back."""
-        return recipe_file.dump(self._models, self._columns, self._seed)
+        return recipe_file.dump(self._models, self._columns, self._processors, self._seed)
 
     def to_yaml(self) -> str:
         """Write the recipe as YAML."""
@@ -96,7 +98,8 @@ class Recipe:
             if name not in fields:
                 raise RecipeError(f"models.{alias}.{name}", f"unknown field; {nearest(name, fields)}")
         changed = Model(**{**fields, **changes})
-        return Recipe(models={**self._models, alias: changed}, columns=self._columns, seed=self._seed)
+        models = {**self._models, alias: changed}
+        return Recipe(models=models, columns=self._columns, processors=self._processors, seed=self._seed)
 
     @overload
     def column(self, function: Function | AnyFunction, /) -> Function: ...
@@ -147,7 +150,7 @@ class Recipe:
 
     def _compile(self) -> Compiled:
         if self._compiled is None:
-            self._compiled = compile_recipe(self._models, self._columns, self.to_dict())
+            self._compiled = compile_recipe(self._models, self._columns, self._processors, self.to_dict())
         return self._compiled
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict, TypeVar
 
 import pydantic
 import yaml
@@ -11,8 +11,8 @@ from pydantic import Field
 
 from .columns import Expression, Structured, Text
 from .errors import RecipeError, nearest
-from .functions import Function
 from .models import Model
+from .processors import DropColumns, SchemaTransform, name_of
 from .samplers import Category, Uniform
 from .seeds import Seed
 from .spec import recipe_error, spec
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .binding import ColumnSpec
+    from .processors import Processor
 
 T = TypeVar("T")
 FileColumn: TypeAlias = Category | Uniform | Expression | Text | Structured | Seed
+
+FileProcessor: TypeAlias = DropColumns | SchemaTransform
 
 _TYPES: dict[str, type[FileColumn]] = {
     "category": Category,
@@ -33,6 +36,19 @@ _TYPES: dict[str, type[FileColumn]] = {
     "structured": Structured,
     "seed": Seed,
 }
+_PROCESSOR_TYPES: dict[str, type[FileProcessor]] = {
+    "drop_columns": DropColumns,
+    "schema_transform": SchemaTransform,
+}
+
+
+class Parsed(TypedDict):
+    """What a recipe file holds, as Recipe takes it."""
+
+    models: dict[str, Model]
+    columns: list[ColumnSpec | Seed]
+    processors: list[FileProcessor]
+    seed: int | None
 
 
 @spec
@@ -41,6 +57,7 @@ class RecipeFile:
 
     columns: list[Annotated[FileColumn, Field(discriminator="type")]]
     models: dict[str, str | Model] = Field(default_factory=dict)
+    processors: list[Annotated[FileProcessor, Field(discriminator="type")]] = Field(default_factory=list)
     seed: int | None = None
 
 
@@ -71,32 +88,48 @@ def _text(path: Path) -> str:
         raise RecipeError("", f"cannot read the recipe '{path}': {problem}") from None
 
 
-def parse(data: Mapping[str, Any]) -> tuple[dict[str, Model], list[ColumnSpec | Seed], int | None]:
-    """Turn plain data into models, columns and seed; raises RecipeError with the path of what is wrong."""
+def parse(data: Mapping[str, Any]) -> Parsed:
+    """Turn plain data into the parts of a recipe; raises RecipeError with the path of what is wrong."""
     known = tuple(RecipeFile.__dataclass_fields__)
     for key in data:
         if key not in known:
             raise RecipeError(str(key), f"unknown field; {nearest(str(key), known)}")
-    models, columns, seed = data.get("models") or {}, data.get("columns") or [], data.get("seed")
+    models, seed = data.get("models") or {}, data.get("seed")
     if not isinstance(models, dict):
         raise RecipeError("models", "must be a mapping from a name to a model")
-    if not isinstance(columns, list):
-        raise RecipeError("columns", "must be a list")
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
         raise RecipeError("seed", "must be a whole number")
-    return (
-        {str(alias): _model(str(alias), given) for alias, given in models.items()},
-        [_column(i, given) for i, given in enumerate(columns)],
-        seed,
+    return Parsed(
+        models={str(alias): _model(str(alias), given) for alias, given in models.items()},
+        columns=[_typed(_TYPES, given, f"columns.{i}") for i, given in enumerate(_list(data, "columns"))],
+        processors=[
+            _typed(_PROCESSOR_TYPES, given, f"processors.{i}") for i, given in enumerate(_list(data, "processors"))
+        ],
+        seed=seed,
     )
 
 
-def dump(models: Mapping[str, Model], columns: Sequence[ColumnSpec | Seed], seed: int | None) -> dict[str, Any]:
-    """Turn models, columns and seed into plain data, without what is left at its default and without keys."""
+def dump(
+    models: Mapping[str, Model],
+    columns: Sequence[ColumnSpec | Seed],
+    processors: Sequence[Processor],
+    seed: int | None,
+) -> dict[str, Any]:
+    """Turn a recipe into plain data, without what is left at its default and without keys.
+
+    Functions and processors of the user's own are named, and cannot be read back.
+    """
     data: dict[str, Any] = {} if seed is None else {"seed": seed}
     if models:
         data["models"] = {alias: _plain_model(model) for alias, model in models.items()}
-    data["columns"] = [_plain_column(column) for column in columns]
+    data["columns"] = [_plain(column) for column in columns]
+    if processors:
+        data["processors"] = [
+            _plain(processor)
+            if isinstance(processor, FileProcessor)
+            else {"type": "python", "name": name_of(processor)}
+            for processor in processors
+        ]
     return data
 
 
@@ -116,15 +149,24 @@ def _model(alias: str, given: object) -> Model:
     return _validated(Model, given, f"models.{alias}")
 
 
-def _column(i: int, given: object) -> ColumnSpec | Seed:
+def _list(data: Mapping[str, Any], key: str) -> list[Any]:
+    given = data.get(key) or []
+    if not isinstance(given, list):
+        raise RecipeError(key, "must be a list")
+    return given
+
+
+def _typed(types: Mapping[str, type[T]], given: object, place: str) -> T:
+    """Read a mapping whose field `type` says what it is."""
     if not isinstance(given, dict):
-        raise RecipeError(f"columns.{i}", "must be a mapping with the fields name and type")
-    path = f"columns.{given.get('name', i)}"
-    kind = given.get("type")
-    if kind not in _TYPES:
-        problem = "this field is needed" if kind is None else f"unknown type '{kind}'"
-        raise RecipeError(f"{path}.type", f"{problem}; {nearest(str(kind), _TYPES)}")
-    return _validated(_TYPES[kind], given, path)
+        raise RecipeError(place, "must be a mapping with the field type")
+    path = f"{place.partition('.')[0]}.{given['name']}" if "name" in given else place
+    if "type" not in given:
+        raise RecipeError(f"{path}.type", f"this field is needed; {nearest('', types)}")
+    kind = str(given["type"])
+    if kind not in types:
+        raise RecipeError(f"{path}.type", f"unknown type '{kind}'; {nearest(kind, types)}")
+    return _validated(types[kind], given, path)
 
 
 def _validated(cls: type[T], given: dict[Any, Any], path: str) -> T:
@@ -141,9 +183,9 @@ def _plain_model(model: Model) -> str | dict[str, Any]:
     return {"spec": spec_text, **plain} if plain else spec_text
 
 
-def _plain_column(column: ColumnSpec | Seed) -> dict[str, Any]:
-    cls: Any = type(column)
-    plain: dict[str, Any] = pydantic.TypeAdapter(cls).dump_python(column, mode="json", exclude_defaults=True)
-    kind = column.type if isinstance(column, FileColumn | Function) else cls.__name__.lower()
+def _plain(thing: object) -> dict[str, Any]:
+    cls: Any = type(thing)
+    plain: dict[str, Any] = pydantic.TypeAdapter(cls).dump_python(thing, mode="json", exclude_defaults=True)
+    kind = getattr(thing, "type", cls.__name__.lower())
     head = {"name": plain.pop("name")} if "name" in plain else {}
     return {**head, "type": kind, **{key: value for key, value in plain.items() if key != "type"}}

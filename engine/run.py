@@ -16,6 +16,7 @@ from .executor import Executor
 from .metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMetadata
 from .models import providers
 from .observe import Clock, FailureObserver, Spent, UsageObserver
+from .processors import overriding
 from .progress import ColumnProgress, ProgressSnapshot
 from .results import Result
 from .scheduler import Scheduler
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
     from ..runtime import Runtime
     from .binding import ColumnSpec
     from .events import Reason
-    from .frames import Frames
     from .graph import Graph
     from .metadata import Status
     from .models import ChatModel, Model
     from .policy import ErrorBudget, RetryPolicy
+    from .processing import Tables
+    from .processors import BeforeBatch, Processor
     from .progress import Display
     from .sinks import Sink
+    from .work import Work
 
 _THREADS = 64
 """The most threads of one run, however many synchronous functions it has."""
@@ -50,6 +53,8 @@ class Compiled:
     """A recipe that has been checked, as far as a run needs it. `model_of` names the model of a column that has one."""
 
     columns: Sequence[ColumnSpec]
+    before_batch: BeforeBatch | None
+    processors: Sequence[Processor]
     graph: Graph
     models: Mapping[str, Model]
     model_of: Mapping[int, str]
@@ -87,7 +92,7 @@ class Execution:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._halt_asked = False
 
-    async def run(self, runtime: Runtime, frames: Frames) -> Result:
+    async def run(self, runtime: Runtime, tables: Tables) -> Result:
         """Work until the run has ended; raises what it failed of, a RowloopError or a cancellation.
 
         Before anything is raised, all in flight has been cancelled and awaited, the display is gone, and the metadata
@@ -96,18 +101,20 @@ class Execution:
         self._loop = asyncio.get_running_loop()
         try:
             connected = await self._connect(runtime)
-            self._sink.begin(frames)
+            await self._sink.begin(tables)
             try:
                 reason = await self._work(connected)
+                if reason in {None, "early_shutdown"}:
+                    await self._after_generation()
             except BaseException as error:
                 self._clock.stop()
                 status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-                self._describe(status, error)
+                await self._describe(status, error)
                 if isinstance(error, Exception) and not isinstance(error, RowloopError):
                     raise DatasetGenerationError(f"{type(error).__name__}: {error}", stage="engine") from error
                 raise
             self._clock.stop()
-            return self._conclude(reason)
+            return await self._conclude(reason)
         finally:
             self._sink.close()
 
@@ -122,7 +129,7 @@ class Execution:
         totals, plan = self._tracker.totals, self._tracker.plan
         columns = [
             ColumnProgress(column.name, plan.rows, count.completed, count.failed, count.skipped, count.running)
-            for column, count in zip(self._compiled.graph.columns, totals.columns, strict=True)
+            for column, count in zip(self._compiled.columns, totals.columns, strict=False)  # not the processors' own
         ]
         return ProgressSnapshot(
             target=plan.rows,
@@ -150,9 +157,13 @@ class Execution:
 
     async def _work(self, connected: Mapping[str, ChatModel]) -> Reason | None:
         compiled, threads = self._compiled, Threads(_THREADS)
-        self._describe("running", None)
+        await self._describe("running", None)
         binding = Binding(self._settings.seed, threads, compiled.models, connected)
-        works = [column.bind(binding) for column in compiled.columns]
+        works: list[Work] = [column.bind(binding) for column in compiled.columns]
+        if compiled.before_batch is not None:
+            from .processing import rewriting  # noqa: PLC0415 - it loads pandas
+
+            works.append(rewriting(compiled.before_batch, threads))
         store = Store(compiled.graph)
         executor = Executor(compiled.graph, works, store, threads)
         scheduler = Scheduler(self._tracker, executor, store, self._sink, (self._usage, self._failures))
@@ -166,26 +177,36 @@ class Execution:
         finally:
             threads.close()
 
+    async def _after_generation(self) -> None:
+        processors = overriding(self._compiled.processors, "after_generation")
+        if processors and self._tracker.totals.committed:
+            from .processing import changing  # noqa: PLC0415 - it loads pandas
+
+            await self._sink.rewrite(changing(processors), self._settings.row_group_size)
+
     def _halt_scheduler(self) -> None:
         if self._scheduler is not None:
             self._scheduler.halt()
 
     # How it ended
 
-    def _conclude(self, reason: Reason | None) -> Result:
-        """Give the result, or raise what the run failed of."""
-        actual = self._tracker.totals.committed
+    async def _conclude(self, reason: Reason | None) -> Result:
+        """Give the result, or raise what the run failed of.
+
+        A run is complete when every row was worked to its end, whatever processors made of the rows then.
+        """
+        completed = self._tracker.totals.committed
         status: Status = "cancelled" if reason == "cancelled" else "complete"
-        if status == "complete" and actual < self._settings.rows:
+        if status == "complete" and completed < self._settings.rows:
             status = "partial"
-        error = self._error(reason, actual)
-        metadata, failures = self._describe("failed" if error else status, error)
+        error = self._error(reason, completed)
+        metadata, failures = await self._describe("failed" if error else status, error)
         if error is not None:
             raise error
         result = Result(
             status=status,
             target=self._settings.rows,
-            actual=actual,
+            actual=self._actual(),
             dropped=self._tracker.totals.dropped,
             usage=self._usage.total,
             failures=failures,
@@ -196,16 +217,19 @@ class Execution:
         )
         logger.log(logging.INFO if status == "complete" else logging.WARNING, "%s", self._last_line(result))
         wanted = self._settings.min_completion
-        if wanted is not None and actual < wanted * self._settings.rows:
+        if wanted is not None and completed < wanted * self._settings.rows:
             raise PartialDatasetError(result, wanted)
         return result
 
-    def _error(self, reason: Reason | None, actual: int) -> DatasetGenerationError | None:
+    def _actual(self) -> int:
+        return sum(part.rows for part in self._sink.parts)
+
+    def _error(self, reason: Reason | None, completed: int) -> DatasetGenerationError | None:
         first = self._failures.first
         if reason == "failed" and first is not None:
             column = self._compiled.graph.columns[first.column].name
             error = DatasetGenerationError(first.failure.message, stage="column", column=column, row_group=first.group)
-        elif actual == 0 and reason != "cancelled":
+        elif completed == 0 and reason != "cancelled":
             cause = "" if first is None else f"; the first failure was in column '{self._name(first.column)}': "
             message = "" if first is None else f"{first.failure.error}: {first.failure.message}"
             error = EarlyShutdownError(f"no row was completed{cause}{message}")
@@ -221,10 +245,10 @@ class Execution:
         errors = ", ".join(f"{count} x {error}" for error, count in self._failures.by_error.most_common(3))
         return result.summary() + (f"; failures: {errors}" if errors else "")
 
-    def _describe(self, status: Status, error: BaseException | None) -> tuple[Metadata, pd.DataFrame]:
+    async def _describe(self, status: Status, error: BaseException | None) -> tuple[Metadata, pd.DataFrame]:
         """Have the sink keep how things stand."""
         metadata, failures = self._metadata(status, error), self._failures.frame()
-        self._sink.describe(metadata, failures)
+        await self._sink.describe(metadata, failures)
         return metadata, failures
 
     def _metadata(self, status: Status, error: BaseException | None) -> Metadata:
@@ -237,7 +261,7 @@ class Execution:
             engine="async",
             status=status,
             target_num_records=settings.rows,
-            actual_num_records=totals.committed,
+            actual_num_records=self._actual(),
             dropped_num_records=totals.dropped,
             row_group_size=settings.row_group_size,
             seed=settings.seed,

@@ -15,7 +15,7 @@ import asyncio
 import contextvars
 import functools
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .events import (
     Admit,
@@ -69,6 +69,15 @@ class Observer(Protocol):
         ...
 
 
+@runtime_checkable
+class CommandObserver(Observer, Protocol):
+    """An observer that also wants to know what is to be done. A run without one pays nothing for it."""
+
+    def told(self, command: Command) -> None:
+        """Take notice of a command that is about to be carried out. Raising ends the run."""
+        ...
+
+
 class Scheduler:
     """One run of a tracker."""
 
@@ -81,10 +90,14 @@ class Scheduler:
         self._store = store
         self._sink = sink
         self._observers = observers
-        self._workers: set[asyncio.Task[None]] = set()
+        self._told = [observer.told for observer in observers if isinstance(observer, CommandObserver)]
+        self._workers: dict[asyncio.Task[None], Run] = {}
         self._in_threads: dict[int, Run] = {}
         self._timers: dict[Due, asyncio.TimerHandle] = {}
+        self._periodic: dict[Callable[[], None], float] = {}
+        self._ticks: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._cancelling = False
+        self._commit_error: Exception | None = None
         self._until = 0.0
         self._turning = False
         self._carriers: dict[type, Callable[..., None]] = {
@@ -110,12 +123,31 @@ class Scheduler:
         self._stopped: asyncio.Future[Reason | None] = self._loop.create_future()
         try:
             async with asyncio.TaskGroup() as self._tasks:
+                for call in self._periodic:
+                    self._set_tick(call)
                 self._feed(Started())
                 return await self._until_stopped()
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            error = _first(group)
+            raise error from error.__cause__
         finally:
             self._cancel_timers()
+            for tick in self._ticks.values():
+                tick.cancel()
+
+    def every(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have something called every so many seconds while the run lasts; raising ends the run."""
+        self._periodic[call] = seconds
+
+    @property
+    def in_flight(self) -> list[Run]:
+        """What is being worked at this moment."""
+        return [*self._workers.values(), *self._in_threads.values()]
+
+    @property
+    def waiting(self) -> list[Due]:
+        """What waits for another attempt."""
+        return list(self._timers)
 
     def halt(self) -> None:
         """Cancel the run from the loop's thread: what is in flight is cancelled, what is whole is committed."""
@@ -123,12 +155,15 @@ class Scheduler:
 
     async def _until_stopped(self) -> Reason | None:
         try:
-            return await asyncio.shield(self._stopped)
+            reason = await asyncio.shield(self._stopped)
         except asyncio.CancelledError:
             if not self._stopped.done():
                 self._feed(Halted("cancelled"))
                 await self._stopped
             raise
+        if self._commit_error is not None:
+            raise self._commit_error
+        return reason
 
     # Events in, commands out
 
@@ -142,16 +177,20 @@ class Scheduler:
         """Take in an event and carry out the commands, but for one Run that the caller can go on with."""
         kept: Run | None = None
         events = [event]
-        places = self._executor.places
+        places, observers, told = self._executor.places, self._observers, self._told
+        for observer in observers:
+            observer.saw(event)
         while events:
-            happened = events.pop()
-            for observer in self._observers:
-                observer.saw(happened)
-            for command in self._tracker.handle(happened):
+            for command in self._tracker.handle(events.pop()):
+                for tell in told:
+                    tell(command)
                 if type(command) is not Run:
                     self._carriers[type(command)](command)
                 elif (place := places[command.column]) is ON_THE_SPOT:
-                    events.append(self._executor.work_now(command))
+                    ended = self._executor.work_now(command)
+                    for observer in observers:
+                        observer.saw(ended)
+                    events.append(ended)
                 elif place is IN_THREAD:
                     self._in_threads[id(command)] = command
                     self._context.run(self._executor.work_in_thread, command, self._thread_ended)
@@ -169,9 +208,9 @@ class Scheduler:
         run: Run | None = first
         me = asyncio.current_task()
         assert me is not None  # noqa: S101 - a coroutine of a task
-        self._workers.add(me)
         try:
             while run is not None:
+                self._workers[me] = run
                 run = self._step(await self._outcome(run))
                 if run is not None and contextvars.copy_context() != self._context:
                     self._start(run)
@@ -183,7 +222,7 @@ class Scheduler:
         except BaseException as error:  # noqa: BLE001 - the task can no longer answer, so the tracker must not wait
             self._break(error)
         finally:
-            self._workers.discard(me)
+            self._workers.pop(me, None)
 
     async def _outcome(self, run: Run) -> Event:
         if self._cancelling:
@@ -224,6 +263,13 @@ class Scheduler:
         del self._timers[due]
         self._guarded(lambda: self._feed(due))
 
+    def _set_tick(self, call: Callable[[], None]) -> None:
+        self._ticks[call] = self._loop.call_later(self._periodic[call], self._on_tick, call)
+
+    def _on_tick(self, call: Callable[[], None]) -> None:
+        self._guarded(call)
+        self._set_tick(call)
+
     def _guarded(self, call: Callable[[], None]) -> None:
         """Let what a callback of the loop raises end the run, not vanish in the loop's log; drop what comes later."""
         if self._stopped.done():
@@ -255,13 +301,14 @@ class Scheduler:
 
     async def _commit(self, command: Commit) -> None:
         group = self._store.groups[command.group]
+        event: Event = Committed(command.group)
         try:
             await self._sink.commit(group, command.rows)
-        except Exception:
-            self._feed(CommitFailed(command.group))
-            raise
+        except Exception as error:  # noqa: BLE001 - it is raised from run(), when the commits beside it are over
+            self._commit_error = self._commit_error or error
+            event = CommitFailed(command.group)
         self._store.free(command.group)
-        self._feed(Committed(command.group))
+        self._guarded(lambda: self._feed(event))
 
     def _discard(self, command: Discard) -> None:
         self._store.free(command.group)

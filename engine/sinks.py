@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from .frames import Frames
     from .metadata import Metadata
+    from .processing import Tables
     from .store import RowGroup
 
 T = TypeVar("T")
@@ -61,11 +62,15 @@ class Sink(Protocol):
         """Take the rows at these offsets; they are safe when this returns."""
         ...
 
-    def begin(self, frames: Frames) -> None:
+    async def begin(self, tables: Tables) -> None:
         """Make ready for a run."""
         ...
 
-    def describe(self, metadata: Metadata, failures: pd.DataFrame) -> None:
+    async def rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> None:
+        """Put a changed table in the place of all that has been committed."""
+        ...
+
+    async def describe(self, metadata: Metadata, failures: pd.DataFrame) -> None:
         """Keep the metadata and the failures table."""
         ...
 
@@ -87,20 +92,29 @@ class MemorySink:
     def __init__(self) -> None:
         """Start empty."""
         self.parts: list[Part] = []
-        self._tables: dict[int, pa.Table] = {}
+        self._kept: dict[int, pa.Table] = {}
+        self._schema: pa.Schema | None = None
         self._writer = ThreadPoolExecutor(1, "rowloop-writer")
 
-    def begin(self, frames: Frames) -> None:
-        """Take the schema."""
-        self._frames = frames
+    async def begin(self, tables: Tables) -> None:
+        """Take what makes tables."""
+        self._tables = tables
 
     async def commit(self, group: RowGroup, rows: Sequence[int]) -> None:
         """Keep the rows as a table."""
-        table = await _in(self._writer, lambda: self._frames.table(group, rows))
-        self._tables[group.id] = table
-        self.parts.append(Part(group.id, group.start, len(rows)))
+        table = await _in(self._writer, lambda: self._tables.table(group, rows))
+        self._kept[group.id] = table
+        self.parts.append(Part(group.id, group.start, table.num_rows))
 
-    def describe(self, metadata: Metadata, failures: pd.DataFrame) -> None:
+    async def rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> None:
+        """Keep the changed table, cut into parts as a build would."""
+        table = await _in(self._writer, lambda: change(self.table()))
+        pieces = _pieces(table, row_group_size)
+        self._kept = {i: piece for i, (_, piece) in enumerate(pieces)}
+        self._schema = table.schema
+        self.parts = [Part(i, start, piece.num_rows) for i, (start, piece) in enumerate(pieces)]
+
+    async def describe(self, metadata: Metadata, failures: pd.DataFrame) -> None:
         """Keep nothing: the result has both."""
 
     def close(self) -> None:
@@ -109,9 +123,9 @@ class MemorySink:
 
     def table(self) -> pa.Table:
         """Give all rows in order, in the schema that came out in the end."""
-        schema = self._frames.schema
-        tables = [table.cast(schema) for _, table in sorted(self._tables.items())]
-        return pa.concat_tables(tables) if tables else schema.empty_table()
+        kept = [table for _, table in sorted(self._kept.items())]
+        schema = self._schema or self._tables.schema
+        return pa.concat_tables([table.cast(schema) for table in kept]) if kept else schema.empty_table()
 
 
 class ParquetSink:
@@ -130,24 +144,27 @@ class ParquetSink:
         self._version = 0
         self._writer = ThreadPoolExecutor(1, "rowloop-writer")
 
-    def begin(self, frames: Frames) -> None:
-        """Take the schema, and make room: from here on, an earlier dataset in the directory is gone."""
-        self._frames = frames
-        remove_dataset(self.path)
-        (self.path / "data").mkdir(parents=True, exist_ok=True)
+    async def begin(self, tables: Tables) -> None:
+        """Take what makes tables, and make room: from here on, an earlier dataset in the directory is gone."""
+        self._tables = tables
+        await _in(self._writer, self._make_room)
 
     async def commit(self, group: RowGroup, rows: Sequence[int]) -> None:
         """Write a part."""
         part = await _in(self._writer, lambda: self._write_part(group, rows))
         self.parts.append(part)
 
-    def describe(self, metadata: Metadata, failures: pd.DataFrame) -> None:
+    async def rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> None:
+        """Write the changed table beside the parts, then put it in their place.
+
+        The new parts are whole and on the disk in data.new before anything is touched. Then data is renamed to
+        data.old, data.new to data, and data.old is removed: at every moment one of the directories has all rows.
+        """
+        self.parts = await _in(self._writer, lambda: self._rewrite(change, row_group_size))
+
+    async def describe(self, metadata: Metadata, failures: pd.DataFrame) -> None:
         """Write metadata.json, and failures.parquet where there are any."""
-        if len(failures):
-            table = pa.Table.from_pandas(failures, preserve_index=False)
-            write_atomically(self.path / "failures.parquet", lambda path: pq.write_table(table, path))
-        text = metadata.to_json()
-        write_atomically(self.path / "metadata.json", lambda path: path.write_bytes(text))
+        await _in(self._writer, lambda: self._describe(metadata, failures))
 
     def close(self) -> None:
         """Let go of the writer thread."""
@@ -156,26 +173,57 @@ class ParquetSink:
     def table(self) -> pa.Table:
         """Read all rows in order."""
         parts = sorted(self.parts, key=lambda part: part.row_group)
-        tables = [pq.read_table(self.path / str(part.file), partitioning=None) for part in parts]
-        return pa.concat_tables(tables) if tables else self._frames.schema.empty_table()
+        tables = [pq.read_table(self.path / part.file, partitioning=None) for part in parts if part.file is not None]
+        return pa.concat_tables(tables) if tables else self._tables.schema.empty_table()
+
+    def _make_room(self) -> None:
+        remove_dataset(self.path)
+        (self.path / "data").mkdir(parents=True, exist_ok=True)
+
+    def _describe(self, metadata: Metadata, failures: pd.DataFrame) -> None:
+        if len(failures):
+            self._write(pa.Table.from_pandas(failures, preserve_index=False), "failures.parquet", None)
+        text = metadata.to_json()
+        self._write_file("metadata.json", None, lambda path: path.write_bytes(text))
+
+    def _rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> list[Part]:
+        data, new, old = (self.path / name for name in ("data", "data.new", "data.old"))
+        table = change(self.table())
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        parts = []
+        for i, (start, piece) in enumerate(_pieces(table, row_group_size)):
+            self._write(piece, f"data.new/{_part_name(i)}", i)
+            parts.append(Part(i, start, piece.num_rows, f"data/{_part_name(i)}"))
+        data.rename(old)
+        new.rename(data)
+        _flush(self.path)
+        shutil.rmtree(old)
+        return parts
 
     def _write_part(self, group: RowGroup, rows: Sequence[int]) -> Part:
-        table = self._frames.table(group, rows)
-        if self._version != self._frames.version:
+        table = self._tables.table(group, rows)
+        if self._version != self._tables.version:
             self._widen_parts()
-        file = f"data/part-{group.id:05d}.parquet"
+        if not table.num_rows:  # processors left none
+            return Part(group.id, group.start, 0)
+        file = f"data/{_part_name(group.id)}"
         self._write(table, file, group.id)
-        return Part(group.id, group.start, len(rows), file)
+        return Part(group.id, group.start, table.num_rows, file)
 
     def _widen_parts(self) -> None:
         for part in self.parts:
-            table = pq.read_table(self.path / str(part.file), partitioning=None)
-            self._write(table.cast(self._frames.schema), str(part.file), part.row_group)
-        self._version = self._frames.version
+            if part.file is not None:
+                table = pq.read_table(self.path / part.file, partitioning=None)
+                self._write(table.cast(self._tables.schema), part.file, part.row_group)
+        self._version = self._tables.version
 
-    def _write(self, table: pa.Table, file: str, row_group: int) -> None:
+    def _write(self, table: pa.Table, file: str, row_group: int | None) -> None:
+        self._write_file(file, row_group, lambda path: pq.write_table(table, path))
+
+    def _write_file(self, file: str, row_group: int | None, write: Callable[[Path], object]) -> None:
         try:
-            write_atomically(self.path / file, lambda path: pq.write_table(table, path))
+            write_atomically(self.path / file, write)
         except (OSError, pa.ArrowException) as error:
             problem = f"{file} cannot be written: {error}"
             raise DatasetGenerationError(problem, stage="write", row_group=row_group) from error
@@ -192,11 +240,25 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
+    _flush(path.parent)
+
+
+def _flush(directory: Path) -> None:
+    """Have the names in a directory on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
+
+
+def _part_name(i: int) -> str:
+    return f"part-{i:05d}.parquet"
+
+
+def _pieces(table: pa.Table, rows: int) -> list[tuple[int, pa.Table]]:
+    """Cut a table into pieces of so many rows: (first row, piece)."""
+    return [(start, table.slice(start, rows)) for start in range(0, table.num_rows, rows)]
 
 
 def prepare_directory(path: Path, *, overwrite: bool) -> None:

@@ -1,6 +1,6 @@
 """How a column is worked: what a column spec becomes when a run binds it to models, threads and seeds.
 
-Five shapes, by what is worked at once (a cell, a whole row group) and where: on the spot in the loop's thread, awaited
+Six shapes, by what is worked at once (a cell, a whole row group) and where: on the spot in the loop's thread, awaited
 on the loop, or in a thread. Each takes the values of the column's needs, in their order, and gives values back.
 """
 
@@ -64,7 +64,18 @@ class AwaitWhole:
     call: Callable[[list[list[Value]], int], Awaitable[Sequence[Value]]]
 
 
-Work: TypeAlias = Fill | Render | Await | InThread | AwaitWhole
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Whole columns that are there already, changed: (row group, their live values as lists) -> as many lists.
+
+    `columns` are their ids. A failure is no fault of a row and ends the run.
+    """
+
+    columns: tuple[int, ...]
+    call: Callable[[int, list[list[Value]]], Awaitable[list[list[Value]]]]
+
+
+Work: TypeAlias = Fill | Render | Await | InThread | AwaitWhole | Rewrite
 
 
 class CellError(Exception):

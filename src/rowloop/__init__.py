@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from .engine.functions import batch, cell
     from .engine.models import Model
+    from .engine.processors import DropColumns, Processor, SchemaTransform
     from .engine.progress import ProgressSnapshot
     from .engine.recipe import Recipe
     from .engine.results import Result, Run
@@ -43,6 +44,7 @@ _MODULES = {
     ],
     "engine.functions": ["batch", "cell"],
     "engine.models": ["Model"],
+    "engine.processors": ["DropColumns", "Processor", "SchemaTransform"],
     "engine.progress": ["ProgressSnapshot"],
     "engine.recipe": ["Recipe"],
     "engine.results": ["Result", "Run"],
@@ -63,11 +65,13 @@ __all__ = [
     "Category",
     "DatasetGenerationError",
     "DatasetProcessingError",
+    "DropColumns",
     "EarlyShutdownError",
     "Expression",
     "Model",
     "ModelError",
     "PartialDatasetError",
+    "Processor",
     "ProgressSnapshot",
     "Recipe",
     "RecipeError",
@@ -75,6 +79,7 @@ __all__ = [
     "ResumeError",
     "RowloopError",
     "Run",
+    "SchemaTransform",
     "Seed",
     "Structured",
     "Text",
