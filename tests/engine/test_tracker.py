@@ -1,0 +1,488 @@
+"""The tracker by plain calls: one event in, the commands out."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from collections import deque
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rowloop.engine.events import (
+    WHOLE,
+    Admit,
+    Cancel,
+    Cancelled,
+    Commit,
+    CommitFailed,
+    Committed,
+    Discard,
+    Done,
+    Due,
+    Failed,
+    Halted,
+    Null,
+    Record,
+    Run,
+    RunAfter,
+    Started,
+    Stop,
+)
+from rowloop.engine.graph import Lane, Node, compile_graph
+from rowloop.engine.policy import ErrorBudget, RetryPolicy
+from rowloop.engine.tracker import Count, IllegalEventError, Plan, Tracker
+from tracker_reference import BROKEN, FATAL, FLAKY, LATER, LIMITED
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rowloop.engine.events import Command, Event
+
+OFF = ErrorBudget(rate=None)
+LANE = Lane("writer", 2)
+
+
+def tracker(*nodes: Node, rows: int = 2, size: int = 100, budget: ErrorBudget = OFF) -> Tracker:
+    """Make a tracker with waits of 1, 2, ... seconds and three attempts."""
+    return Tracker(compile_graph(nodes), Plan(rows, size), RetryPolicy(3, float, longest_wait=60), budget)
+
+
+def told(run: Tracker, *events: Event) -> list[Command]:
+    """Hand over events, and give the answer to the last."""
+    answer: list[Command] = []
+    for event in events:
+        answer = run.handle(event)
+    return answer
+
+
+# The way of a row group
+
+
+def test_the_way_of_a_row_group() -> None:
+    """Samplers fill the group, cells follow as their lane has room, row by row, and the group is committed."""
+    run = tracker(Node("topic", strategy="whole"), Node("q", ("topic",), lane=LANE), Node("a", ("q",)), rows=3)
+    assert told(run, Started()) == [Admit(0, 0, 3), Run(0, 0, WHOLE, range(3))]
+    assert told(run, Done(0, 0, WHOLE)) == [Run(0, 1, 0), Run(0, 1, 1)]
+    assert told(run, Done(0, 1, 1)) == [Run(0, 2, 1), Run(0, 1, 2)]
+    assert told(run, Failed(0, 1, 0, FLAKY)) == [RunAfter(1.0, 0, 1, 0)]
+    assert told(run, Done(0, 2, 1)) == []
+    assert told(run, Failed(0, 1, 2, BROKEN)) == [Record(0, 1, 2, BROKEN, 1)]
+    assert told(run, Due(0, 1, 0)) == [Run(0, 1, 0)]
+    assert told(run, Done(0, 1, 0)) == [Run(0, 2, 0)]
+    assert told(run, Done(0, 2, 0)) == [Commit(0, [0, 1])]
+    assert told(run, Committed(0)) == [Stop(None)]
+    assert run.totals.columns == [Count(completed=3), Count(completed=2, failed=1), Count(completed=2, skipped=1)]
+    assert (run.totals.committed, run.totals.dropped, run.totals.retries, run.totals.groups_over) == (2, 1, 1, 1)
+
+
+def test_a_whole_column_waits_for_every_row() -> None:
+    """A whole column starts when the last cell it needs is done, and is given the rows that are left."""
+    run = tracker(Node("a", lane=Lane("writer", 9)), Node("all", ("a",), "whole"), rows=3)
+    assert told(run, Started(), Done(0, 0, 0), Failed(0, 0, 1, BROKEN)) == [Record(0, 0, 1, BROKEN, 1)]
+    assert told(run, Done(0, 0, 2)) == [Run(0, 1, WHOLE, [0, 2])]
+    assert told(run, Done(0, 1, WHOLE)) == [Commit(0, [0, 2])]
+
+
+def test_a_small_row_group_overtakes_a_large_one() -> None:
+    """Row groups are committed as they are done, not in their order."""
+    run = tracker(Node("a", lane=Lane("writer", 9)), rows=3, size=2)
+    assert told(run, Started()) == [Admit(0, 0, 2), Run(0, 0, 0), Run(0, 0, 1), Admit(1, 2, 1), Run(1, 0, 0)]
+    assert told(run, Done(1, 0, 0)) == [Commit(1, range(1))]
+
+
+def test_rows_are_admitted_until_a_lane_has_enough_waiting() -> None:
+    """A lane starts full if there are rows for it, however small the row groups, and as many wait; then one by one."""
+    run = tracker(Node("a", lane=Lane("writer", 3)), rows=10, size=1)
+    assert [type(command) for command in told(run, Started())] == [Admit, Run] * 3 + [Admit] * 3
+    assert told(run, Done(0, 0, 0)) == [Commit(0, range(1)), Run(3, 0, 0), Admit(6, 6, 1)]
+
+
+def test_a_plan_without_rows_stops_at_once() -> None:
+    """Nothing to do is done."""
+    assert told(tracker(Node("a"), rows=0), Started()) == [Stop(None)]
+
+
+# Failures
+
+
+def test_on_error_drop() -> None:
+    """A row whose cell failed is dropped and recorded, and its other columns are skipped."""
+    run = tracker(Node("a", lane=LANE), Node("b", ("a",)))
+    assert told(run, Started(), Failed(0, 0, 0, BROKEN)) == [Record(0, 0, 0, BROKEN, 1)]
+    assert told(run, Done(0, 0, 1), Done(0, 1, 1)) == [Commit(0, [1])]
+    assert run.totals.columns == [Count(completed=1, failed=1), Count(completed=1, skipped=1)]
+
+
+def test_on_error_null() -> None:
+    """A nulled cell is recorded, and its row goes on as if it had a value."""
+    run = tracker(Node("a", lane=LANE, on_error="null"), Node("b", ("a",)))
+    assert told(run, Started(), Failed(0, 0, 0, BROKEN)) == [Record(0, 0, 0, BROKEN, 1), Null(0, 0, 0), Run(0, 1, 0)]
+    assert told(run, Done(0, 0, 1), Done(0, 1, 0), Done(0, 1, 1)) == [Commit(0, range(2))]
+    assert run.totals.columns[0] == Count(completed=1, failed=1)
+
+
+def test_on_error_raise() -> None:
+    """A failure in such a column halts the run: what is in flight is cancelled, and nothing more is committed."""
+    run = tracker(Node("a", lane=LANE, on_error="raise"))
+    assert told(run, Started(), Failed(0, 0, 0, BROKEN)) == [Record(0, 0, 0, BROKEN, 1), Cancel()]
+    assert told(run, Done(0, 0, 1)) == [Discard(0), Stop("failed")]
+    assert run.totals.cut_short == [0]
+
+
+def test_on_error_raise_in_the_last_cell() -> None:
+    """Nothing more is committed even if the row group is over with that very cell."""
+    run = tracker(Node("a", lane=LANE, on_error="raise"))
+    answer = told(run, Started(), Done(0, 0, 0), Failed(0, 0, 1, BROKEN))
+    assert answer == [Record(0, 0, 1, BROKEN, 1), Cancel(), Discard(0), Stop("failed")]
+
+
+def test_a_failure_that_all_cells_would_meet_ends_the_run() -> None:
+    """A refused key is not tried on ten thousand rows."""
+    run = tracker(Node("a", lane=LANE), rows=10_000)
+    assert Cancel() in told(run, Started(), Failed(0, 0, 0, FATAL))
+    assert told(run, Cancelled(0, 0, 1))[-1] == Stop("failed")
+
+
+def test_a_whole_column_that_fails_drops_all_its_rows() -> None:
+    """One record names them all, nothing else of the row group is run, and nothing is committed."""
+    run = tracker(Node("seed", strategy="whole"), Node("a", ("seed",), lane=LANE), rows=3)
+    answer = told(run, Started(), Failed(0, 0, WHOLE, BROKEN))
+    assert answer == [Record(0, 0, WHOLE, BROKEN, 1, range(3)), Discard(0), Stop(None)]
+    assert run.totals.columns == [Count(failed=3), Count(skipped=3)]
+    assert run.totals.dropped == 3
+
+
+def test_a_whole_column_that_is_nulled_keeps_its_rows() -> None:
+    """The rows go on without its values."""
+    run = tracker(Node("seed", strategy="whole", on_error="null"), Node("a", ("seed",)))
+    answer = told(run, Started(), Failed(0, 0, WHOLE, BROKEN))
+    assert answer == [Record(0, 0, WHOLE, BROKEN, 1, range(2)), Null(0, 0, WHOLE), Run(0, 1, 0), Run(0, 1, 1)]
+
+
+def test_a_row_group_without_rows_is_discarded() -> None:
+    """A row group of which every row was dropped is not committed, and what waited for all of it is not run."""
+    run = tracker(Node("a", lane=LANE), Node("all", ("a",), "whole"), Node("b", ("all",)))
+    answer = told(run, Started(), Failed(0, 0, 0, BROKEN), Failed(0, 0, 1, BROKEN))
+    assert answer == [Record(0, 0, 1, BROKEN, 1), Discard(0), Stop(None)]
+    assert run.totals.columns[2] == Count(skipped=2)
+
+
+def test_a_dropped_rows_cells_in_flight_end_on_their_own() -> None:
+    """A sibling that is in flight may succeed for nothing; what waits for it is not run, and the group waits for it."""
+    run = tracker(Node("a"), Node("b"), Node("c", ("b",)), rows=1)
+    assert told(run, Started(), Failed(0, 0, 0, BROKEN)) == [Record(0, 0, 0, BROKEN, 1)]
+    assert told(run, Done(0, 1, 0)) == [Discard(0), Stop(None)]
+    assert run.totals.columns == [Count(failed=1), Count(completed=1), Count(skipped=1)]
+
+
+def test_a_dropped_rows_cell_is_not_tried_again() -> None:
+    """Another attempt would be paid for and thrown away; nor does the cell count as failed, or end the run."""
+    run = tracker(Node("a"), Node("b", on_error="raise"))
+    told(run, Started(), Failed(0, 0, 0, BROKEN))
+    assert told(run, Failed(0, 1, 0, FLAKY)) == []
+    assert run.totals.columns[1] == Count(skipped=1, running=1)
+
+
+def test_no_column_starts_for_rows_on_their_way_out() -> None:
+    """When all rows go at once, a whole column does not start for those that go last."""
+    nodes = [Node("seed", strategy="whole"), Node("a", lane=Lane("writer", 1)), Node("all", ("a",), "whole")]
+    run = tracker(*nodes, rows=3)
+    told(run, Started(), Done(0, 1, 0), Done(0, 1, 1))
+    assert Cancel() in told(run, Failed(0, 0, WHOLE, FATAL))
+    assert told(run, Cancelled(0, 1, 2)) == [Discard(0), Stop("failed")]
+
+
+def test_a_long_chain_of_whole_columns_is_skipped() -> None:
+    """A thousand columns that wait for one another end without a recursion from one to the next."""
+    nodes = [Node("c0", strategy="whole"), *(Node(f"c{i}", (f"c{i - 1}",), "whole") for i in range(1, 1000))]
+    run = tracker(*nodes)
+    assert told(run, Started(), Failed(0, 0, WHOLE, BROKEN))[-2:] == [Discard(0), Stop(None)]
+
+
+# Retries
+
+
+def test_a_retry_that_succeeds() -> None:
+    """The row is whole, and nothing is recorded but a retry."""
+    run = tracker(Node("a"), rows=1)
+    assert told(run, Started(), Failed(0, 0, 0, FLAKY)) == [RunAfter(1.0, 0, 0, 0)]
+    assert told(run, Due(0, 0, 0)) == [Run(0, 0, 0)]
+    assert told(run, Done(0, 0, 0)) == [Commit(0, range(1))]
+    assert (run.totals.retries, run.totals.columns) == (1, [Count(completed=1)])
+
+
+def test_attempts_run_out() -> None:
+    """After three attempts of three the row is dropped, and the record says how many there were."""
+    run = tracker(Node("a"), rows=1)
+    told(run, Started(), Failed(0, 0, 0, FLAKY), Due(0, 0, 0), Failed(0, 0, 0, FLAKY), Due(0, 0, 0))
+    assert told(run, Failed(0, 0, 0, FLAKY)) == [Record(0, 0, 0, FLAKY, 3), Discard(0), Stop(None)]
+
+
+def test_a_rate_limit_never_drops() -> None:
+    """A hundred refusals delay a cell, and leave it the attempts it had."""
+    run = tracker(Node("a"), rows=1)
+    told(run, Started())
+    for attempt in range(1, 101):
+        assert told(run, Failed(0, 0, 0, LIMITED)) == [RunAfter(float(attempt), 0, 0, 0)]
+        told(run, Due(0, 0, 0))
+    told(run, Failed(0, 0, 0, FLAKY), Due(0, 0, 0), Failed(0, 0, 0, FLAKY), Due(0, 0, 0))
+    assert told(run, Failed(0, 0, 0, FLAKY))[0] == Record(0, 0, 0, FLAKY, 103)
+
+
+def test_retry_after_is_honoured() -> None:
+    """The wait is what the endpoint asked for, and up to a tenth more."""
+    run = tracker(Node("a"), rows=1)
+    (command,) = told(run, Started(), Failed(0, 0, 0, LATER))
+    assert isinstance(command, RunAfter)
+    assert 3.0 <= command.delay <= 3.3
+
+
+def test_a_wait_holds_no_permit() -> None:
+    """While a cell waits for its next attempt, its place in the lane is another's."""
+    run = tracker(Node("a", lane=Lane("writer", 1)))
+    assert told(run, Started(), Failed(0, 0, 0, FLAKY)) == [RunAfter(1.0, 0, 0, 0), Run(0, 0, 1)]
+    assert (run.totals.running, run.totals.waiting_to_retry) == (1, 1)
+
+
+def test_a_retry_that_is_due_goes_first() -> None:
+    """A cell that has waited once does not wait behind those that have never been tried."""
+    run = tracker(Node("a", lane=Lane("writer", 1)), rows=9)
+    told(run, Started(), Failed(0, 0, 0, FLAKY), Due(0, 0, 0))
+    assert told(run, Done(0, 0, 1)) == [Run(0, 0, 0)]
+
+
+def test_a_whole_columns_retry_is_for_the_rows_that_are_left() -> None:
+    """Rows that were dropped while it waited are skipped, not counted as worked."""
+    run = tracker(Node("a"), Node("all", strategy="whole"), rows=3)
+    told(run, Started(), Failed(0, 1, WHOLE, FLAKY), Failed(0, 0, 1, BROKEN))
+    assert told(run, Due(0, 1, WHOLE)) == [Run(0, 1, WHOLE, [0, 2])]
+    told(run, Done(0, 1, WHOLE))
+    assert run.totals.columns[1] == Count(completed=2, skipped=1)
+
+
+def test_a_whole_columns_retry_ends_with_the_last_row() -> None:
+    """When no row is left nobody waits for a retry, and its rows are skipped, whatever was tried before."""
+    run = tracker(Node("a"), Node("all", strategy="whole"), rows=1)
+    answer = told(run, Started(), Failed(0, 1, WHOLE, FLAKY), Failed(0, 0, 0, BROKEN))
+    assert answer == [Record(0, 0, 0, BROKEN, 1), Discard(0), Stop(None)]
+    assert told(run, Due(0, 1, WHOLE)) == []
+    assert run.totals.columns[1] == Count(skipped=1)
+    assert run.totals.waiting_to_retry == 0
+
+
+# Lanes
+
+
+def test_columns_that_share_a_lane_take_turns() -> None:
+    """Neither column waits until the other has nothing left."""
+    lane = Lane("writer", 1)
+    run = tracker(Node("a", lane=lane), Node("b", lane=lane), rows=3)
+    columns = [command.column for command in told(run, Started()) if isinstance(command, Run)]
+    for row, column in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]:
+        columns += [command.column for command in told(run, Done(0, column, row)) if isinstance(command, Run)]
+    assert columns == [0, 1, 0, 1, 0, 1]
+
+
+def test_a_cooling_lane_holds_up_no_other() -> None:
+    """Cells that wait for a retry in one lane leave the cells of another alone."""
+    run = tracker(Node("a", lane=Lane("slow", 1)), Node("b", lane=Lane("fast", 1)))
+    told(run, Started(), Failed(0, 0, 0, LIMITED))
+    assert told(run, Done(0, 1, 0)) == [Run(0, 1, 1)]
+
+
+# How a run ends early
+
+
+def outcomes(budget: ErrorBudget, ends: str) -> list[Command]:
+    """Let the cells of a run end, with a value (.) or failing (F), and give all answers."""
+    run = tracker(Node("a"), rows=len(ends) + 1, budget=budget)
+    events = [Failed(0, 0, row, BROKEN) if end == "F" else Done(0, 0, row) for row, end in enumerate(ends)]
+    return [command for event in (Started(), *events) for command in run.handle(event)]
+
+
+def test_early_shutdown_waits_for_a_full_window() -> None:
+    """Three failures of three do not stop a run that judges by four outcomes; the fourth does."""
+    assert Cancel() not in outcomes(ErrorBudget(window=4, rate=0.5), "FFF")
+    assert Cancel() in outcomes(ErrorBudget(window=4, rate=0.5), "FFFF")
+
+
+def test_early_shutdown_at_its_rate() -> None:
+    """Two of the latest four stop it, also when the fourth is a success; failures that are longer ago do not count."""
+    assert Cancel() in outcomes(ErrorBudget(window=4, rate=0.5), "F.F.")
+    assert Cancel() not in outcomes(ErrorBudget(window=4, rate=0.5), "F...F...F...F")
+
+
+def test_early_shutdown_counts_only_what_no_retry_mends() -> None:
+    """Attempts that ran out are an outcome, and no failure in the budget's eyes."""
+    run = Tracker(compile_graph([Node("a")]), Plan(9), RetryPolicy(attempts=1), ErrorBudget(window=2, rate=0.5))
+    told(run, Started(), *(Failed(0, 0, row, FLAKY) for row in range(8)))
+    assert run.halted is None
+    told(run, Failed(0, 0, 8, BROKEN))
+    assert run.halted == "early_shutdown"
+
+
+def test_early_shutdown_sees_a_window_that_fills_with_a_spent_retry() -> None:
+    """An outcome that is no failure itself may complete the window."""
+    run = Tracker(compile_graph([Node("a")]), Plan(9), RetryPolicy(attempts=1), ErrorBudget(window=2, rate=0.5))
+    assert Cancel() in told(run, Started(), Failed(0, 0, 0, BROKEN), Failed(0, 0, 1, FLAKY))
+
+
+def test_early_shutdown_can_be_switched_off() -> None:
+    """With rate=None a run in which everything fails goes on."""
+    assert Cancel() not in outcomes(ErrorBudget(rate=None), "F" * 50)
+
+
+def test_a_cancelled_run_keeps_what_is_whole() -> None:
+    """Rows that are whole, or become so in the time that is left, are committed; the others are cut off."""
+    run = tracker(Node("a"), Node("b", ("a",), lane=Lane("writer", 2)), rows=4)
+    told(run, Started(), *(Done(0, 0, row) for row in range(4)), Done(0, 1, 0))
+    assert told(run, Halted("cancelled")) == [Cancel()]
+    assert told(run, Done(0, 1, 1)) == []
+    assert told(run, Cancelled(0, 1, 2)) == [Commit(0, [0, 1])]
+    assert told(run, Committed(0)) == [Stop("cancelled")]
+    assert (run.totals.committed, run.totals.dropped, run.totals.cut_short) == (2, 0, [0])
+    assert run.totals.columns == [Count(completed=4), Count(completed=2, skipped=2)]
+
+
+def test_a_halted_run_tries_nothing_again() -> None:
+    """A failure that a retry might mend cuts its row off, and is no failure of the run, whatever its column says."""
+    run = tracker(Node("a", on_error="raise"))
+    told(run, Started(), Halted("cancelled"))
+    assert told(run, Failed(0, 0, 0, FLAKY)) == []
+    assert told(run, Done(0, 0, 1)) == [Commit(0, [1])]
+    assert told(run, Committed(0)) == [Stop("cancelled")]
+
+
+def test_a_timer_that_goes_off_late_does_nothing() -> None:
+    """A timer may be on its way when the run is halted."""
+    run = tracker(Node("a"), rows=1)
+    told(run, Started(), Failed(0, 0, 0, FLAKY))
+    assert told(run, Halted("cancelled")) == [Cancel(), Discard(0), Stop("cancelled")]
+    assert told(run, Due(0, 0, 0)) == []
+
+
+def test_a_failure_outranks_a_cancellation() -> None:
+    """A run that fails while it is being cancelled has failed; one that has failed cannot be cancelled."""
+    run = tracker(Node("a"), rows=1)
+    told(run, Started(), Halted("cancelled"), Halted("failed"))
+    assert told(run, Cancelled(0, 0, 0)) == [Discard(0), Stop("failed")]
+    run = tracker(Node("a"), rows=1)
+    told(run, Started(), Halted("failed"), Halted("cancelled"))
+    assert told(run, Cancelled(0, 0, 0)) == [Discard(0), Stop("failed")]
+
+
+def test_a_commit_that_fails_fails_the_run() -> None:
+    """Nothing new is started, and commits on their way are waited for."""
+    run = tracker(Node("a", lane=Lane("writer", 9)), rows=3, size=1)
+    told(run, Started(), Done(0, 0, 0), Done(1, 0, 0))
+    assert told(run, CommitFailed(0)) == [Cancel()]
+    assert told(run, Cancelled(2, 0, 0)) == [Discard(2)]
+    assert told(run, Committed(1)) == [Stop("failed")]
+    assert (run.totals.committed, run.totals.cut_short) == (1, [0, 2])
+
+
+def test_a_run_that_has_ended_cannot_be_halted() -> None:
+    """Someone may cancel at the very end: Stop was said, and nothing follows."""
+    run = tracker(Node("a"), rows=1)
+    assert told(run, Started(), Done(0, 0, 0), Committed(0)) == [Stop(None)]
+    assert told(run, Halted("cancelled")) == []
+    assert run.halted is None
+
+
+def test_a_run_halted_before_it_starts_does_nothing() -> None:
+    """Cancelling comes first, too."""
+    run = tracker(Node("a"))
+    assert told(run, Halted("cancelled")) == [Cancel(), Stop("cancelled")]
+    assert told(run, Started()) == []
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Started(),
+        Done(0, 0, 0),
+        Done(0, 0, WHOLE),
+        Done(0, 1, 0),
+        Done(0, 2, 1),
+        Done(0, 2, -2),
+        Done(0, 2, 2),
+        Done(0, 9, 0),
+        Done(7, 0, 0),
+        Failed(0, 2, 1, BROKEN),
+        Cancelled(0, 1, WHOLE),
+        Committed(0),
+        CommitFailed(0),
+        Committed(7),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_is_refused(event: Event) -> None:
+    """An event that does not fit the state is the shell's fault, and says so."""
+    run = tracker(Node("a", lane=LANE), Node("all", strategy="whole"), Node("b", ("a",), lane=LANE))
+    told(run, Started(), Done(0, 0, 0))
+    with pytest.raises(IllegalEventError):
+        run.handle(event)
+    assert told(run, Done(0, 0, 1), Done(0, 1, WHOLE), Done(0, 2, 0), Done(0, 2, 1)) == [Commit(0, range(2))]
+
+
+# What it costs
+
+
+def test_a_million_rows_are_planned_in_five_megabytes() -> None:
+    """Memory is bounded by the row groups that are open, not by the rows of the run."""
+    lanes = Lane("writer", 64), Lane("judge", 64)
+    nodes = [Node("s", strategy="whole"), Node("a", ("s",), lane=lanes[0]), Node("b", ("a",), lane=lanes[1])]
+    tracemalloc.start()
+    try:
+        run = Tracker(compile_graph(nodes), Plan(1_000_000))
+        todo = deque(told(run, Started()))
+        for _ in range(5000):
+            command = todo.popleft()
+            if isinstance(command, Run):
+                todo += run.handle(Done(command.group, command.column, command.row))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * 2**20
+
+
+def calls_for(cells: int, rows: int) -> int:
+    """Count the calls, of Python and of C, that the first cells of a run of so many rows cost its tracker."""
+    lane = Lane("writer", 8)
+    nodes = [Node("a", lane=lane), Node("b", ("a",), lane=lane)]
+    run = Tracker(compile_graph(nodes), Plan(rows, row_group_size=10, open_rows=100))
+    todo = deque(told(run, Started()))
+    calls = done = 0
+
+    def count(_frame: FrameType, what: str, _: object) -> None:
+        nonlocal calls
+        calls += what in {"call", "c_call"}
+
+    while done < cells:
+        command = todo.popleft()
+        if isinstance(command, Run | Commit):
+            event: Event = Committed(command.group)
+            if isinstance(command, Run):
+                event = Done(command.group, command.column, command.row)
+                done += 1
+            sys.setprofile(count)
+            try:
+                todo += run.handle(event)
+            finally:
+                sys.setprofile(None)
+    return calls
+
+
+def test_a_cell_costs_the_same_in_a_run_of_any_length() -> None:
+    """The first two thousand cells of a million rows take as many steps as those of ten thousand."""
+    assert calls_for(2000, rows=1_000_000) == calls_for(2000, rows=10_000)
+
+
+def test_a_cell_costs_the_same_at_the_end_of_a_run() -> None:
+    """What is over costs nothing: the second ten thousand cells take as many steps as the first, within a hundredth."""
+    first, both = calls_for(10_000, rows=100_000), calls_for(20_000, rows=100_000)
+    assert both == pytest.approx(2 * first, rel=0.01)

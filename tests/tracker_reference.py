@@ -1,0 +1,544 @@
+"""What a tracker must do, said a second time: a reference that watches a run and objects.
+
+`Reference` knows the rules as sets and scans, slow and plain, and shares nothing with the tracker but events and
+commands. `Shell` plays the scheduler: it remembers what is in flight and hands every event to both.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from rowloop.engine.events import (
+    WHOLE,
+    Admit,
+    Cancel,
+    Cancelled,
+    Commit,
+    CommitFailed,
+    Committed,
+    Discard,
+    Done,
+    Due,
+    Failed,
+    Failure,
+    Halted,
+    Null,
+    Record,
+    Run,
+    RunAfter,
+    Started,
+    Stop,
+)
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterable
+
+    from rowloop.engine.events import Command, Event, Reason
+    from rowloop.engine.graph import Lane, Node
+    from rowloop.engine.policy import ErrorBudget, RetryPolicy
+    from rowloop.engine.tracker import Plan, Tracker
+
+RUNNING, DUE, DONE, NULL, FAILED, CUT = "running", "due", "done", "null", "failed", "cut"
+VALUE: Final = {DONE, NULL}
+
+Task = tuple[int, int, int]
+"""Row group, column, row."""
+
+BROKEN = Failure("ValueError", "broken for good")
+FATAL = Failure("AuthError", "broken for all", fatal=True)
+FLAKY = Failure("ServerError", "try again", retryable=True)
+LATER = Failure("ServerError", "try again later", retryable=True, retry_after=3.0)
+LIMITED = Failure("RateLimitError", "too many", retryable=True, rate_limited=True)
+FAILURES = (BROKEN, FLAKY, LATER, LIMITED, FATAL)
+
+
+@dataclass
+class Part:
+    """A row group as the reference sees it. A task without a state has not started."""
+
+    id: int
+    size: int
+    live: set[int]
+    state: dict[tuple[int, int], str] = field(default_factory=dict)
+    attempts: Counter[tuple[int, int]] = field(default_factory=Counter)
+    counted: Counter[tuple[int, int]] = field(default_factory=Counter)
+    worked: dict[int, int] = field(default_factory=dict)
+    ready: set[tuple[int, int]] = field(default_factory=set)
+    cut: int = 0
+    committing: bool = False
+    over: bool = False
+
+
+@dataclass
+class Setup:
+    """One run to be: what a tracker and its reference are made from."""
+
+    nodes: list[Node]
+    plan: Plan
+    retry: RetryPolicy
+    budget: ErrorBudget
+
+
+class Reference:
+    """Takes in each event before the tracker does, and each answer after; asserts that the answer is right."""
+
+    def __init__(self, setup: Setup) -> None:
+        """Begin with nothing admitted."""
+        self.setup = setup
+        ids = {node.name: i for i, node in enumerate(setup.nodes)}
+        self.nodes = setup.nodes
+        self.needs = [[ids[need] for need in node.needs + node.after] for node in setup.nodes]
+        self.parts: list[Part] = []
+        self.halted: Reason | None = None
+        self.stopped = False
+        self.cancelled = False
+        self.outcomes: list[bool] = []
+        self.expected: list[Command] = []
+        self.halting: Reason | None = None
+        self.touched: set[int] = set()
+        self.again: set[Task] = set()
+        self.in_lane: Counter[Lane] = Counter()
+        self.on_the_spot = 0
+        self.stale: Counter[Lane] = Counter()
+        self.waiting: Counter[int] = Counter()
+        self.lead: Counter[tuple[int, int]] = Counter()
+        self.dropped = self.committed = self.cut = self.retries = 0
+        self.cut_short: list[int] = []
+
+    # What happened
+
+    def before(self, event: Event) -> None:
+        """Work out what the event means: what ends, which rows go, and what must be answered."""
+        self.expected, self.halting, self.touched = [], None, set()
+        match event:
+            case Done(group, column, row):
+                self._end(group, column, row, DONE)
+                self._outcome(failed=False)
+            case Failed(group, column, row, failure):
+                self._failed(self.parts[group], column, row, failure)
+            case Cancelled(group, column, row):
+                part = self._end(group, column, row, CUT)
+                self._drop(part, self._rows(part, row), cut=True)
+            case Due(group, column, row) if self.parts[group].state.get((column, row)) == DUE:
+                del self.parts[group].state[column, row]
+                self.again.add((group, column, row))
+                self.touched.add(group)
+            case Committed(group):
+                part = self.parts[group]
+                self.committed += len(part.live)
+                self._close(part)
+            case CommitFailed(group):
+                part = self.parts[group]
+                part.cut += len(part.live)
+                self.cut += len(part.live)
+                self._close(part)
+                self.halting = "failed"
+            case Halted(reason) if not self.stopped:
+                self.halting = reason
+        for id_ in self.touched:
+            self._refresh(self.parts[id_])
+        if self.halted is not None and self.halting == "failed":
+            self.halted = "failed"
+
+    def _end(self, group: int, column: int, row: int, state: str) -> Part:
+        part = self.parts[group]
+        assert part.state[column, row] == RUNNING
+        part.state[column, row] = state
+        lane = self.nodes[column].lane
+        if lane is None:
+            self.on_the_spot -= 1
+        else:
+            self.in_lane[lane] -= 1
+        self.touched.add(group)
+        return part
+
+    def _failed(self, part: Part, column: int, row: int, failure: Failure) -> None:
+        task = column, row
+        part.attempts[task] += 1
+        part.counted[task] += not failure.rate_limited
+        again = failure.retryable and (failure.rate_limited or part.counted[task] < self.setup.retry.attempts)
+        rows = self._rows(part, row)
+        if again and (self.halted or not rows & part.live):
+            self._end(part.id, *task, CUT)
+            self._drop(part, rows, cut=True)
+        elif again:
+            self._end(part.id, *task, DUE)
+            self.retries += 1
+            self.expected = [RunAfter(self._delay(failure, part.attempts[task]), part.id, *task)]
+        else:
+            of = sorted(part.live) if row == WHOLE else None
+            self.expected = [Record(part.id, *task, failure, part.attempts[task], of)]
+            on_error = self.nodes[column].on_error
+            self._end(part.id, *task, NULL if on_error == "null" else FAILED)
+            if on_error == "null":
+                self.expected.append(Null(part.id, *task))
+            else:
+                self._drop(part, rows, cut=False)
+            self._outcome(failed=not failure.retryable)
+            if failure.fatal or on_error == "raise":
+                self.halting = "failed"
+
+    def _delay(self, failure: Failure, attempts: int) -> float:
+        if failure.retry_after is not None:
+            return min(failure.retry_after, self.setup.retry.longest_wait)
+        return self.setup.retry.wait(attempts)
+
+    def _outcome(self, *, failed: bool) -> None:
+        self.outcomes.append(failed)
+        budget = self.setup.budget
+        latest = self.outcomes[-budget.window :]
+        full = len(latest) == budget.window
+        if full and any(latest) and budget.rate is not None and sum(latest) / len(latest) >= budget.rate:
+            self.halting = self.halting or (None if self.halted else "early_shutdown")
+
+    @staticmethod
+    def _rows(part: Part, row: int) -> set[int]:
+        return set(part.live) if row == WHOLE else {row}
+
+    def _drop(self, part: Part, rows: Iterable[int], *, cut: bool) -> None:
+        gone = part.live & set(rows)
+        part.live -= gone
+        if cut:
+            part.cut += len(gone)
+            self.cut += len(gone)
+        else:
+            self.dropped += len(gone)
+        for (column, row), state in part.state.items():
+            if state == DUE and (row in gone or not part.live):
+                part.state[column, row] = CUT
+        for column, row in part.ready:
+            lane = self.nodes[column].lane
+            if lane is not None and (row in gone or not part.live):
+                self.stale[lane] += 1
+
+    def _close(self, part: Part) -> None:
+        part.over = True
+        part.committing = False
+        if part.cut:
+            self.cut_short.append(part.id)
+
+    # What may start
+
+    def _refresh(self, part: Part) -> None:
+        """Say anew which tasks of a row group could start now."""
+        self.waiting.subtract(column for column, _ in part.ready)
+        part.ready = set() if self.cancelled or part.over or part.committing else set(self._ready(part))
+        self.waiting.update(column for column, _ in part.ready)
+        for a, b in list(self.lead):
+            if not (self.waiting[a] and self.waiting[b]):
+                self.lead[a, b] = 0
+
+    def _ready(self, part: Part) -> Iterable[tuple[int, int]]:
+        for column, node in enumerate(self.nodes):
+            if node.strategy == "whole":
+                if part.live and (column, WHOLE) not in part.state and self._all_over(part, self.needs[column]):
+                    yield column, WHOLE
+            elif self._all_over(part, [need for need in self.needs[column] if self.nodes[need].strategy == "whole"]):
+                cells = [need for need in self.needs[column] if self.nodes[need].strategy == "cell"]
+                for row in part.live:
+                    if (column, row) not in part.state and all(part.state.get((c, row)) in VALUE for c in cells):
+                        yield column, row
+
+    def _all_over(self, part: Part, columns: Iterable[int]) -> bool:
+        return all(self._over(part, column) for column in columns)
+
+    def _over(self, part: Part, column: int) -> bool:
+        """Tell whether a column has a value for every live row, and nothing of it is in flight."""
+        if self.nodes[column].strategy == "whole":
+            return part.state.get((column, WHOLE)) in VALUE or not (part.live or self._in_flight(part, column))
+        return not self._in_flight(part, column) and all(part.state.get((column, row)) in VALUE for row in part.live)
+
+    @staticmethod
+    def _in_flight(part: Part, column: int) -> bool:
+        return any(state == RUNNING and of == column for (of, _), state in part.state.items())
+
+    # What was answered
+
+    def after(self, commands: list[Command]) -> None:
+        """Assert that the answer is the right one, command by command and as a whole."""
+        assert not (self.stopped and commands), "a command after Stop"
+        self._assert_expected([c for c in commands if isinstance(c, Record | Null | RunAfter)])
+        halts = self.halted is None and self.halting is not None
+        assert sum(isinstance(c, Cancel) for c in commands) == halts, "Cancel comes once, when the run is halted"
+        if self.halting == "failed":
+            assert not any(isinstance(c, Commit) for c in commands), "a run that fails commits nothing more"
+        for command in commands:
+            assert not self.stopped, "a command after Stop"
+            match command:
+                case Admit():
+                    self._admit(command)
+                case Run(group, column, row, rows):
+                    self._run(self.parts[group], column, row)
+                    live = sorted(self.parts[group].live) if row == WHOLE else None
+                    assert live == (None if rows is None else list(rows)), "not the live rows"
+                case Commit(group, rows):
+                    self._commit(self.parts[group], list(rows))
+                case Discard(group):
+                    part = self.parts[group]
+                    assert self._finished(part), "a row group was freed before it was over"
+                    assert not part.live or self.halted == "failed", "live rows were thrown away"
+                    part.cut += len(part.live)
+                    self.cut += len(part.live)
+                    self._close(part)
+                case Cancel():
+                    self._cancel()
+                case Stop(reason):
+                    assert reason == self.halted, "the wrong reason"
+                    self.stopped = True
+        self._assert_nothing_forgotten()
+
+    def _assert_expected(self, answers: list[Command]) -> None:
+        assert len(answers) == len(self.expected), (answers, self.expected)
+        for got, want in zip(answers, self.expected, strict=True):
+            if isinstance(got, RunAfter) and isinstance(want, RunAfter):
+                assert want.delay <= got.delay <= want.delay * 1.1, "neither the policy's wait nor the endpoint's"
+                assert (got.group, got.column, got.row) == (want.group, want.column, want.row)
+            elif isinstance(got, Record) and got.rows is not None:
+                assert msgspec.structs.replace(got, rows=list(got.rows)) == want
+            else:
+                assert got == want
+
+    def _admit(self, command: Admit) -> None:
+        plan = self.setup.plan
+        start = len(self.parts) * plan.row_group_size
+        assert command == Admit(len(self.parts), start, min(plan.row_group_size, plan.rows - start))
+        assert command.rows > 0
+        assert not self.cancelled, "a row group was admitted after Cancel"
+        assert not self.on_the_spot, "a row group was admitted while one was being prepared"
+        assert not any(self._backlog(lane) >= lane.limit for lane in self._lanes()), "admitted into a full lane"
+        part = Part(command.group, command.rows, set(range(command.rows)))
+        self.parts.append(part)
+        assert len(self._open()) <= plan.open_groups, "too many row groups open"
+        self._refresh(part)
+        self.touched.add(part.id)
+
+    def _run(self, part: Part, column: int, row: int) -> None:
+        task = column, row
+        assert not self.cancelled, "something was run after Cancel"
+        assert task in part.ready, f"{task} ran early, twice, or for a row that is gone"
+        part.ready.remove(task)
+        if (part.id, *task) in self.again:
+            self.again.remove((part.id, *task))
+        else:
+            assert not (self.again and self._due_again(column)), "a retry that is due waits behind others"
+        part.state[task] = RUNNING
+        if row == WHOLE:
+            part.worked[column] = len(part.live)
+        lane = self.nodes[column].lane
+        if lane is None:
+            self.on_the_spot += 1
+        else:
+            self.in_lane[lane] += 1
+            assert self.in_lane[lane] <= lane.limit, "more in flight than the lane takes"
+            self._take_turn(column)
+        self.waiting[column] -= 1
+        self.touched.add(part.id)
+
+    def _due_again(self, column: int) -> bool:
+        """Tell whether cells of a column wait that have been tried before, so that no other may go before them."""
+        self.again = {task for task in self.again if task[1:] in self.parts[task[0]].ready}
+        return any(of == column for _, of, _ in self.again)
+
+    def _take_turn(self, column: int) -> None:
+        """While two columns of a lane both have cells waiting, neither gets ahead by more than a turn."""
+        lane = self.nodes[column].lane
+        for other, node in enumerate(self.nodes):
+            if other != column and node.lane == lane and self.waiting[other]:
+                self.lead[column, other] += 1
+                self.lead[other, column] -= 1
+                assert self.lead[column, other] <= 1, "columns that share a lane get uneven shares"
+                if self.waiting[column] == 1:
+                    self.lead[column, other] = self.lead[other, column] = 0
+
+    def _commit(self, part: Part, rows: list[int]) -> None:
+        assert self._finished(part), "a row group was committed before it was over"
+        assert not part.committing, "committed twice"
+        assert self.halted != "failed", "a failed run commits nothing more"
+        assert rows == sorted(part.live), "not the live rows"
+        assert rows, "an empty commit"
+        part.committing = True
+
+    def _cancel(self) -> None:
+        """Cut off every row that is not whole but for what is in flight."""
+        self.cancelled = True
+        self.halted = self.halting
+        for part in self._open():
+            if not part.committing:
+                self._drop(part, {row for row in part.live if not self._saved(part, row)}, cut=True)
+                self._refresh(part)
+                self.touched.add(part.id)
+
+    def _saved(self, part: Part, row: int) -> bool:
+        started = {RUNNING, *VALUE}
+        return all(
+            part.state.get((column, WHOLE if node.strategy == "whole" else row)) in started
+            for column, node in enumerate(self.nodes)
+        )
+
+    def _finished(self, part: Part) -> bool:
+        return RUNNING not in part.state.values() and self._all_over(part, range(len(self.nodes)))
+
+    # What must hold between events
+
+    def _assert_nothing_forgotten(self) -> None:
+        for id_ in self.touched:
+            part = self.parts[id_]
+            assert (part.over or part.committing) == self._finished(part), "a row group is stuck, or over too early"
+        for lane in self._lanes():
+            assert self.in_lane[lane] == lane.limit or not self._backlog(lane), "a lane has room and cells wait"
+        for column, node in enumerate(self.nodes):
+            assert node.lane is not None or not self.waiting[column], "a task without a lane waits"
+        plan = self.setup.plan
+        more = len(self.parts) < plan.row_groups
+        if more and not self.cancelled:
+            full = any(self._backlog(lane) + self.stale[lane] >= lane.limit for lane in self._lanes())
+            assert full or self.on_the_spot or len(self._open()) == plan.open_groups, "rows wait to be admitted"
+        assert self.stopped == (not self._open() and (self.cancelled or not more)), "Stop is missing, or too early"
+
+    def _lanes(self) -> set[Lane]:
+        return {node.lane for node in self.nodes if node.lane is not None}
+
+    def _backlog(self, lane: Lane) -> int:
+        return sum(self.waiting[column] for column, node in enumerate(self.nodes) if node.lane == lane)
+
+    def _open(self) -> list[Part]:
+        return [part for part in self.parts if not part.over]
+
+    def assert_totals(self, tracker: Tracker) -> None:
+        """Recount the tracker's totals from the states."""
+        totals = tracker.totals
+        states = [state for part in self.parts for state in part.state.values()]
+        assert totals.running == states.count(RUNNING)
+        assert totals.waiting_to_retry == sum(state == DUE for part in self._open() for state in part.state.values())
+        assert (totals.committed, totals.dropped, totals.retries) == (self.committed, self.dropped, self.retries)
+        assert totals.groups_over == len(self.parts) - len(self._open())
+        assert totals.cut_short == self.cut_short
+        assert tracker.halted == self.halted
+        for column, count in enumerate(totals.columns):
+            least, most = self._count(column)
+            assert (count.completed, count.failed) == (least[0], least[1])
+            assert least[2] <= count.skipped <= most
+        if not self._open():
+            self._assert_every_row_counted_once(tracker)
+
+    def _assert_every_row_counted_once(self, tracker: Tracker) -> None:
+        rows = sum(part.size for part in self.parts)
+        for count in tracker.totals.columns:
+            assert count.completed + count.failed + count.skipped == rows, "a row is counted twice, or not at all"
+        assert tracker.totals.committed + tracker.totals.dropped + self.cut == rows, "a row is lost"
+
+    def _count(self, column: int) -> tuple[tuple[int, int, int], int]:
+        """Count the cells of a column: completed, failed, skipped; and how many may be called skipped at most."""
+        completed = failed = skipped = perhaps = 0
+        for part in self.parts:
+            if self.nodes[column].strategy == "whole":
+                state = part.state.get((column, WHOLE))
+                worked = part.worked.get(column, 0)
+                if state in {DONE, NULL, FAILED}:
+                    completed += worked * (state == DONE)
+                    failed += worked * (state != DONE)
+                    skipped += part.size - worked
+                elif state == CUT or part.over:
+                    skipped += part.size
+                elif state is None and not part.live:
+                    perhaps += part.size
+            else:
+                for row in range(part.size):
+                    state = part.state.get((column, row))
+                    completed += state == DONE
+                    failed += state in {NULL, FAILED}
+                    skipped += state == CUT or (state is None and row not in part.live)
+        return (completed, failed, skipped), skipped + perhaps
+
+
+class Shell:
+    """What is in flight, as a scheduler has it; sends each event to the tracker under the reference's eyes."""
+
+    def __init__(self, tracker: Tracker, setup: Setup) -> None:
+        """Begin with nothing in flight."""
+        self.tracker = tracker
+        self.reference = Reference(setup)
+        self.running: list[Task] = []
+        self.timers: list[Task] = []
+        self.commits: list[int] = []
+        self.broken = False
+        """Whether a rule was broken: what comes after that says nothing."""
+
+    @property
+    def pending(self) -> bool:
+        """Tell whether anything can still happen by itself."""
+        return bool(self.running or self.timers or self.commits)
+
+    @property
+    def stopped(self) -> bool:
+        """Tell whether the run is over."""
+        return self.reference.stopped
+
+    def send(self, event: Event) -> None:
+        """Hand over what happened, and do what is said."""
+        self.broken = True
+        self.reference.before(event)
+        commands = self.tracker.handle(event)
+        self.reference.after(commands)
+        self.reference.assert_totals(self.tracker)
+        for command in commands:
+            match command:
+                case Run(group, column, row):
+                    self.running.append((group, column, row))
+                case RunAfter(_, group, column, row):
+                    self.timers.append((group, column, row))
+                case Commit(group):
+                    self.commits.append(group)
+        if not self.pending:
+            assert self.stopped, "nothing is in flight, no timer waits, and there is no Stop"
+        self.broken = False
+
+    def start(self) -> None:
+        """Begin."""
+        self.send(Started())
+
+    def answer(self, at: int, failure: Failure | None = None) -> None:
+        """End the attempt that is `at` in the list of those in flight."""
+        task = self.running.pop(at % len(self.running))
+        self.send(Done(*task) if failure is None else Failed(*task, failure))
+
+    def cancel(self, at: int) -> None:
+        """Report a task as cancelled."""
+        self.send(Cancelled(*self.running.pop(at % len(self.running))))
+
+    def due(self, at: int) -> None:
+        """Let a timer go off."""
+        self.send(Due(*self.timers.pop(at % len(self.timers))))
+
+    def commit(self, at: int, *, ok: bool = True) -> None:
+        """End a commit."""
+        group = self.commits.pop(at % len(self.commits))
+        self.send(Committed(group) if ok else CommitFailed(group))
+
+    def go_on(self, rng: random.Random, health: float = 1.0) -> None:
+        """Let one thing happen, whichever; an attempt succeeds with the probability `health`."""
+        kinds = [kind for kind in ("running", "timers", "commits") if getattr(self, kind)]
+        kind = rng.choice([*kinds, "running"] if self.running else kinds)
+        at = rng.randrange(1 << 16)
+        if rng.random() > 0.95 + health / 20:
+            self.send(Halted(rng.choice(("cancelled", "early_shutdown", "failed"))))
+        elif kind == "timers":
+            self.due(at)
+        elif kind == "commits":
+            self.commit(at)
+        elif self.reference.cancelled and rng.random() < 0.5:
+            self.cancel(at)
+        else:
+            luck = rng.random() < health
+            self.answer(at, None if luck else rng.choices(FAILURES, (8, 8, 4, 4, 1 + 4 * self.reference.cancelled))[0])
+
+    def finish(self, rng: random.Random, health: float = 1.0) -> None:
+        """Go on until nothing is left to happen."""
+        while self.pending:
+            self.go_on(rng, health)
+        assert self.stopped
