@@ -109,7 +109,7 @@ class Execution:
             except BaseException as error:
                 self._clock.stop()
                 status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-                await self._describe(status, error)
+                await self._describe_failure(status, error)
                 if isinstance(error, Exception) and not isinstance(error, RowloopError):
                     raise DatasetGenerationError(f"{type(error).__name__}: {error}", stage="engine") from error
                 raise
@@ -245,6 +245,13 @@ class Execution:
         errors = ", ".join(f"{count} x {error}" for error, count in self._failures.by_error.most_common(3))
         return result.summary() + (f"; failures: {errors}" if errors else "")
 
+    async def _describe_failure(self, status: Status, error: BaseException) -> None:
+        """Keep how things stand; where that fails as well, it is a note on the error that came first."""
+        try:
+            await self._describe(status, error)
+        except DatasetGenerationError as second:
+            error.add_note(str(second))
+
     async def _describe(self, status: Status, error: BaseException | None) -> tuple[Metadata, pd.DataFrame]:
         """Have the sink keep how things stand."""
         metadata, failures = self._metadata(status, error), self._failures.frame()
@@ -271,7 +278,7 @@ class Execution:
             parts=[PartMetadata(part.row_group, part.start, part.rows, part.file) for part in parts],
             row_groups_cut_short=sorted(totals.cut_short),
             early_shutdown=self._tracker.halted == "early_shutdown",
-            error=None if error is None else f"{type(error).__name__}: {error}",
+            error=None if status == "cancelled" or error is None else f"{type(error).__name__}: {error}",
             retries=totals.retries,
             failures=dict(self._failures.by_error),
             started_at=self._clock.started_at.isoformat(),
