@@ -58,15 +58,16 @@ async def open_session(endpoint: Endpoint, limit: int = 0) -> AsyncIterator[aioh
 
 
 def headers_for(endpoint: Endpoint) -> dict[str, str]:
-    """Return what every request to `endpoint` carries; for OpenAI itself the variables of its own package count too."""
+    """Return what every request to `endpoint` carries, but for the key.
+
+    For OpenAI itself the variables of its own package count too.
+    """
     headers = {
         "Content-Type": "application/json",
         "Accept": "application/json",
         "Accept-Encoding": "identity",  # completions are small: unpacking them costs more than receiving them
         "User-Agent": "rowloop",
     }
-    if endpoint.key is not None:
-        headers["Authorization"] = f"Bearer {endpoint.key}"
     if endpoint.is_openai:
         named = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
         headers |= {name: os.environ[variable] for name, variable in named.items() if os.environ.get(variable)}
@@ -82,6 +83,9 @@ class HttpChat:
         self._name = name
         self._failures = failures
         way = {"allow_redirects": False, **_proxy(endpoint)}
+        if endpoint.key is not None:
+            # Not with the session's headers: aiohttp shows those to a proxy as well.
+            way["headers"] = {**way.get("headers", {}), "Authorization": f"Bearer {endpoint.key}"}
         self._post = partial(session.post, URL(endpoint.at("chat/completions"), encoded=True), **way)
         self._models = partial(session.get, URL(endpoint.at("models"), encoded=True), **way)
 

@@ -179,6 +179,8 @@ _CAUSES: tuple[tuple[type[BaseException] | str, str, _Verdict], ...] = (
     (aiohttp.ConnectionTimeoutError, "could not be reached in time", _CONNECTION),
     ("ConnectTimeout", "could not be reached in time", _CONNECTION),
     ("PoolTimeout", "had no free connection in time", _CONNECTION),
+    (aiohttp.ClientHttpProxyError, "could not be reached through the proxy", _CONNECTION),
+    ("ProxyError", "could not be reached through the proxy", _CONNECTION),
     (aiohttp.ClientConnectorError, "could not be reached", _CONNECTION),
     ("ConnectError", "could not be reached", _CONNECTION),
     (aiohttp.ClientPayloadError, "broke off its answer", _TRUNCATED),

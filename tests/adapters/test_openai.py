@@ -241,14 +241,17 @@ def test_models_of_one_endpoint_share_connections(server, runtime, way):
 
 def test_256_calls_are_in_flight_at_once(server, runtime, way):
     """No client limit sits below the lane's."""
-    server.configure(latency=0.5)
     ask = connect(runtime, way(server.url))
+    server.configure(fault_hang=1)
 
     async def calls() -> None:
-        await asyncio.gather(*(ask([{"role": "user", "content": str(number)}]) for number in range(256)))
+        await asyncio.gather(*(called(ask, str(number)) for number in range(256)))
 
-    runtime.run(calls())
-    assert server.counters().peak == 256
+    call = runtime.submit(calls())
+    server.wait_for(in_flight=256, timeout=20)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        call.result()
 
 
 def test_a_body_of_megabytes_goes_through(server, runtime):
@@ -297,18 +300,54 @@ def test_https_where_http_is_spoken_is_told_before_any_call(server, runtime, way
     assert (caught.value.kind, caught.value.fatal) == ("connection", True)
 
 
-@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")  # the openai package's own use of it
-def test_a_proxy_from_the_environment_is_used(runtime, way, monkeypatch):
-    """With its password, and for the address that it is for."""
+@pytest.fixture
+def proxied(runtime, monkeypatch):
+    """Serve canned bytes as the proxy that the environment names."""
+
+    @contextmanager
+    def serve(said: bytes) -> Iterator[list[bytes]]:
+        seen: list[bytes] = []
+        with canned(runtime, said, seen) as url:
+            for scheme in ("http", "https", "all", "no"):
+                monkeypatch.delenv(f"{scheme}_proxy", raising=False)
+                monkeypatch.delenv(f"{scheme}_proxy".upper(), raising=False)
+            for scheme in ("http", "https"):
+                monkeypatch.setenv(f"{scheme}_proxy", url.removesuffix("/v1").replace("://", "://me:pass@"))
+            yield seen
+
+    return serve
+
+
+PROXY_PASSWORD = b"proxy-authorization: basic bwu6cgfzcw=="
+SDK_ON_PROXIES = "ignore:.*(BasicAuth|proxy_auth).*:DeprecationWarning"  # the openai package's own transport
+
+
+@pytest.mark.filterwarnings(SDK_ON_PROXIES)
+def test_a_proxy_from_the_environment_is_used(runtime, way, proxied):
+    """With its password, and with the key where it belongs."""
     said = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}'
-    seen: list[bytes] = []
-    with canned(runtime, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said), seen) as url:
-        for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("http_proxy", url.removesuffix("/v1").replace("://", "://me:pass@"))
+    with proxied(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said)) as seen:
         assert answer(runtime, connect(runtime, way("http://model.example/v1"))).text == "hi"
-    assert seen[-1].startswith(b"POST http://model.example/v1/chat/completions HTTP/1.1\r\n")
-    assert b"proxy-authorization: basic bwu6cgfzcw==" in seen[-1].lower()
+    request, *headers = seen[-1].lower().split(b"\r\n")
+    assert request == b"post http://model.example/v1/chat/completions http/1.1"
+    assert PROXY_PASSWORD in headers
+    assert [line for line in headers if KEY.encode() in line] == [b"authorization: bearer " + KEY.encode()]
+
+
+@pytest.mark.filterwarnings(SDK_ON_PROXIES)
+def test_the_key_does_not_reach_a_proxy(runtime, way, proxied):
+    """What opens a tunnel carries the proxy's password and nothing of ours."""
+    with (
+        proxied(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as seen,
+        pytest.raises(ModelError, match=r"could not be reached through the proxy: .*Forbidden") as caught,
+    ):
+        connect(runtime, way("https://model.example/v1"))
+    assert (caught.value.kind, caught.value.fatal) == ("connection", True)
+    assert seen
+    for request in seen:
+        assert request.startswith(b"CONNECT model.example:443 ")
+        assert PROXY_PASSWORD in request.lower()
+        assert KEY.encode() not in request
 
 
 def test_a_refused_connection_may_be_tried_again_later(server, runtime, way):
