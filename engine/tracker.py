@@ -94,6 +94,20 @@ class Plan:
         """How many row groups may be open at once."""
         return max(4, self.open_rows // self.row_group_size)
 
+    def row(self, group: int, row: int) -> int:
+        """Give the run's number of a row of a row group."""
+        return group * self.row_group_size + row
+
+
+@dataclass(frozen=True, slots=True)
+class LaneState:
+    """A lane at one moment: how many tasks are in flight, of how many at most, and how many are ready to be."""
+
+    name: str
+    limit: int
+    in_flight: int
+    ready: int
+
 
 @dataclass(slots=True)
 class Count:
@@ -242,6 +256,19 @@ class Tracker:
             self._stopped = True
             out.append(Stop(self.halted))
         return out
+
+    @property
+    def lanes(self) -> list[LaneState]:
+        """The lanes as they are, in the order of the graph's."""
+        return [
+            LaneState(lane.name, now.limit, now.in_flight, now.waiting)
+            for lane, now in zip(self.graph.lanes, self._lanes, strict=True)
+        ]
+
+    @property
+    def committing(self) -> list[int]:
+        """The row groups that the sink has been handed and is not through with."""
+        return [group.id for group in self._groups.values() if group.committing]
 
     # What happened
 
@@ -495,7 +522,7 @@ class Tracker:
 
     def _admit(self) -> None:
         """Open the next row group."""
-        start = self._admitted * self.plan.row_group_size
+        start = self.plan.row(self._admitted, 0)
         group = _Group(self._admitted, min(self.plan.row_group_size, self.plan.rows - start), self.graph)
         self._groups[group.id] = group
         self._admitted += 1
