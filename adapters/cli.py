@@ -1,0 +1,211 @@
+"""The command line: `rowloop run`, `rowloop preview` and `rowloop schema`.
+
+Exit status: 0 when the command did what it should (also when rows were dropped, which the report says), 1 when a run
+failed, 2 when what was asked for is wrong (nothing was paid for then), 130 after Ctrl-C. Errors are one line on stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from ..engine.errors import PartialDatasetError, RecipeError, ResumeError, RowloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .. import Recipe
+    from ..engine.results import Result
+
+_FAILED, _WRONG, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
+_SAMPLE = 8  # rows that are printed after a run
+# What the engine calls its arguments, as the user of the command line knows them
+_OPTIONS = {
+    "rows": "--rows",
+    "path": "--output",
+    "row_group_size": "--row-group-size",
+    "min_completion": "--min-completion",
+}
+
+app = App(
+    name="rowloop",
+    help="Fill tables with asynchronous work, mostly model calls: a recipe in, a dataset out.",
+    version=lambda: importlib.metadata.version("rowloop"),
+    suppress_keyboard_interrupt=False,
+)
+
+Models = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--model",
+        negative="",
+        help="Another model than the recipe's: ALIAS=PROVIDER:NAME, such as writer=openai:gpt-5-mini. Repeatable.",
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    Parameter(
+        help="An OpenAI-compatible endpoint: for the model given with --model, else for all openai: models."
+        " The key is read from OPENAI_API_KEY."
+    ),
+]
+Seed = Annotated[int | None, Parameter(help="Another seed for the samplers than the recipe's.")]
+Debug = Annotated[bool, Parameter(negative="", help="Show the traceback of an error.")]
+Quiet = Annotated[bool, Parameter(negative="", help="Show no progress and no report, only warnings and errors.")]
+
+
+@app.command
+def run(  # noqa: PLR0913 - each is an option of the command
+    recipe: Annotated[Path, Parameter(help="The recipe, a YAML file.")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="The directory that the dataset is written to.")],
+    rows: Annotated[int, Parameter(name=["--rows", "-n"], help="How many rows to make.")] = 24,
+    model: Models = None,
+    base_url: BaseUrl = None,
+    seed: Seed = None,
+    row_group_size: Annotated[int, Parameter(help="Rows worked, written and kept in memory together.")] = 1000,
+    overwrite: Annotated[bool, Parameter(negative="", help="Replace the dataset that is in the directory.")] = False,
+    min_completion: Annotated[
+        float | None, Parameter(help="Fail when less than this share of the rows, such as 0.95, was completed.")
+    ] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make a dataset from a recipe and print a sample of it."""
+    _log(debug=debug)
+    made = _recipe(recipe, model, base_url, seed).build(
+        output,
+        rows,
+        row_group_size=row_group_size,
+        min_completion=min_completion,
+        overwrite=overwrite,
+        progress=not quiet,
+    )
+    if not quiet:
+        _report(made, _SAMPLE)
+
+
+@app.command
+def preview(  # noqa: PLR0913 - each is an option of the command
+    recipe: Annotated[Path, Parameter(help="The recipe, a YAML file.")],
+    /,
+    *,
+    rows: Annotated[int, Parameter(name=["--rows", "-n"], help="How many rows to make.")] = 5,
+    model: Models = None,
+    base_url: BaseUrl = None,
+    seed: Seed = None,
+    debug: Debug = False,
+) -> None:
+    """Make a few rows in memory and print them."""
+    _log(debug=debug)
+    _report(_recipe(recipe, model, base_url, seed).preview(rows), rows)
+
+
+@app.command
+def schema(*, debug: Debug = False) -> None:  # noqa: ARG001 - main reads it
+    """Print the JSON Schema of recipe files, for editors."""
+    from .. import Recipe  # noqa: PLC0415 - not for --help; the facade knows the adapters
+
+    print(json.dumps(Recipe.json_schema(), indent=2))  # noqa: T201 - this is the command's output
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command and give its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(given, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _fail("interrupted; rows that were finished and written before are kept", _INTERRUPTED)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):  # so that the interpreter's last flush does not fail as well
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except Exception as error:  # noqa: BLE001 - the last place: what comes here becomes one line and a status
+        if "--debug" in given:
+            traceback.print_exc()
+        return _tell(error)
+    return 0
+
+
+def _tell(error: Exception) -> int:
+    """Say what happened, and choose the status."""
+    if isinstance(error, CycloptsError):
+        return _fail(f"{error} See rowloop --help.", _WRONG)
+    if isinstance(error, RecipeError):
+        return _fail(str(RecipeError(_OPTIONS.get(error.path, error.path), error.problem)), _WRONG)
+    if isinstance(error, ResumeError):
+        return _fail(str(error), _WRONG)
+    if isinstance(error, PartialDatasetError):
+        _report(error.result, _SAMPLE)
+    if isinstance(error, RowloopError):
+        return _fail(str(error), _FAILED)
+    return _fail(f"internal error: {type(error).__name__}: {error} (--debug shows the traceback)", _FAILED)
+
+
+def _fail(message: str, status: int) -> int:
+    message = message.replace("overwrite=True", "--overwrite")
+    print("rowloop:", " ".join(message.split()), file=sys.stderr)  # noqa: T201 - one line, whatever the message holds
+    return status
+
+
+def _recipe(path: Path, models: list[str] | None, base_url: str | None, seed: int | None) -> Recipe:
+    """Read a recipe and change what the options ask for."""
+    from .. import Recipe  # noqa: PLC0415 - not for --help; the facade knows the adapters
+
+    recipe = Recipe.from_yaml(path)
+    if seed is not None:
+        recipe = Recipe.from_dict({**recipe.to_dict(), "seed": seed})
+    given = [_model_option(text) for text in models or []]
+    for alias, spec in given:
+        recipe = recipe.replace_model(alias, spec=spec)
+    if base_url is not None:
+        one = [alias for alias, _ in given] if len(given) == 1 else []
+        aliases = one or [alias for alias, model in recipe.models.items() if model.provider == "openai"]
+        if not aliases:
+            problem = "the recipe has no openai: model; say which model is there with --model ALIAS=openai:NAME"
+            raise RecipeError("--base-url", problem)
+        for alias in aliases:
+            recipe = recipe.replace_model(alias, base_url=base_url)
+    return recipe
+
+
+def _model_option(text: str) -> tuple[str, str]:
+    alias, equals, spec = text.partition("=")
+    if not (alias and equals and spec):
+        raise RecipeError("--model", f"write ALIAS=PROVIDER:NAME, such as writer=openai:gpt-5-mini, not '{text}'")
+    return alias, spec
+
+
+def _report(result: Result, rows: int) -> None:
+    from rich.console import Console  # noqa: PLC0415 - not for --help
+
+    from .report import print_report  # noqa: PLC0415 - not for --help
+
+    print_report(result, Console(highlight=False), rows)
+
+
+def _log(*, debug: bool) -> None:
+    """Let the library's warnings through to stderr; the report says what its last line says."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("rowloop: %(levelname)s: %(message)s"))
+    handler.addFilter(lambda record: not _is_last_line(record))
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
+
+
+def _is_last_line(record: logging.LogRecord) -> bool:
+    return record.name == "rowloop" and record.getMessage().startswith(("complete: ", "partial: ", "cancelled: "))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""The command line, as processes of its own, against a server over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from emulator import Terminal
+from fake_openai import FakeOpenAI
+from rowloop.adapters.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROWLOOP = ["-m", "rowloop.adapters.cli"]
+RECIPE = """
+seed: 3
+models:
+  writer: "openai:fake"
+columns:
+  - {name: topic, type: category, values: [math, law]}
+  - {name: question, type: text, model: writer, prompt: "Ask about {{ topic }}, number {{ price }}."}
+  - {name: answer, type: text, model: writer, prompt: "Answer: {{ question }}"}
+  - name: grade
+    type: structured
+    model: writer
+    prompt: "Grade: {{ answer }}"
+    schema: {type: object, properties: {score: {type: integer}}, required: [score], additionalProperties: false}
+  - {name: line, type: expression, template: "{{ topic }}: {{ grade.score }}"}
+  - {name: price, type: uniform, low: 1, high: 9, decimals: 3}
+"""
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    """Run one server for all tests that only need answers."""
+    with FakeOpenAI() as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Give a folder that holds recipe.yaml."""
+    (tmp_path / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    return tmp_path
+
+
+def rowloop(folder: Path, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in `folder` and wait for it."""
+    return subprocess.run(
+        [sys.executable, *ROWLOOP, *map(str, arguments)],
+        cwd=folder,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Give this process's environment with a key, and without what would point elsewhere."""
+    usual = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "COLUMNS", "LINES"))}
+    return usual | {"OPENAI_API_KEY": "any", "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"} | changes
+
+
+def test_run_makes_the_dataset_and_tells_about_it(folder, endpoint):
+    """A recipe becomes a dataset on the disk; a sample, counts, tokens, rate and the path are printed."""
+    done = rowloop(folder, "run", "recipe.yaml", "-o", "out/qa", "-n", 30, "--base-url", endpoint.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = pq.read_table(folder / "out/qa/data").to_pandas()
+    assert list(rows.columns) == ["topic", "question", "answer", "grade", "line", "price"]
+    assert len(rows) == 30
+    lines = done.stdout.splitlines()
+    assert any(rows["answer"][0].split(" ")[0] in line for line in lines)
+    assert "the first 8 of 30 rows" in lines
+    assert re.fullmatch(r"complete  30 of 30 rows in [\d.]+s, [\d.]+ rows/(s|min)", lines[-3])
+    assert re.fullmatch(r"tokens    [\d,]+ read, [\d,]+ written \([\d,]+/s\) in 90 requests", lines[-2])
+    assert lines[-1] == "output    out/qa"
+
+
+def test_run_makes_24_rows_where_none_are_asked_for(folder, endpoint):
+    """Without -n a run makes 24 rows; with --quiet it prints nothing."""
+    done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "--base-url", endpoint.url, "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert json.loads((folder / "out/metadata.json").read_text())["actual_num_records"] == 24
+
+
+def test_preview_prints_rows_and_writes_nothing(folder, endpoint):
+    """A preview prints as many rows as asked for and leaves no file behind."""
+    done = rowloop(folder, "preview", "recipe.yaml", "-n", 3, "--base-url", endpoint.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(re.findall("^answer ", done.stdout, re.MULTILINE)) == 3
+    assert [path.name for path in folder.iterdir()] == ["recipe.yaml"]
+
+
+def test_model_and_base_url_replace_the_recipes_model(folder, endpoint):
+    """The same recipe runs on another model at another endpoint, with the environment's address or the option's."""
+    other = yaml.safe_load(RECIPE) | {"models": {"writer": "local:gemma-3-270m"}}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(other))
+    model = ["--model", "writer=openai:other"]
+    endpoint.reset()
+    assert rowloop(folder, "preview", "recipe.yaml", "-n", 2, *model, "--base-url", endpoint.url).returncode == 0
+    assert rowloop(folder, "preview", "recipe.yaml", "-n", 2, *model, OPENAI_BASE_URL=endpoint.url).returncode == 0
+    assert endpoint.counters().requests_by_model == {"other": 12}
+
+
+def test_seed_replaces_the_recipes(folder, endpoint):
+    """The same seed draws the same values in every run, another seed others."""
+
+    def topics(name: str, *options: object) -> list[str]:
+        where = ["--base-url", endpoint.url, "--quiet"]
+        assert rowloop(folder, "run", "recipe.yaml", "-o", name, "-n", 20, *where, *options).returncode == 0
+        return list(pq.read_table(folder / name / "data").to_pandas()["price"])
+
+    recipes, third, fourth = topics("recipe"), topics("three", "--seed", 3), topics("four", "--seed", 4)
+    assert recipes == third
+    assert recipes != fourth
+
+
+def test_schema_is_a_json_schema(folder):
+    """The schema command prints JSON that names the parts of a recipe, also into a pipe that is closed early."""
+    done = rowloop(folder, "schema")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(json.loads(done.stdout)["properties"]) >= {"models", "columns", "seed"}
+    shell = f"{sys.executable} -m rowloop.adapters.cli schema | head -1"
+    piped = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)  # noqa: S607
+    assert (piped.stdout, piped.stderr) == ("{\n", "")
+
+
+def changed(old: str, new: str) -> str:
+    """Give the recipe with a mistake in it."""
+    assert old in RECIPE
+    return RECIPE.replace(old, new)
+
+
+MISTAKES = {
+    "an unknown column in a template": (changed("{{ topic }},", "{{ topc }},"), [], "'topc'; did you mean 'topic'?"),
+    "a circle": (changed("Ask about {{ topic }}", "Ask about {{ answer }}"), [], "question -> answer -> question"),
+    "an unknown model": (changed('writer, prompt: "Ans', 'writr, prompt: "Ans'), [], "did you mean 'writer'?"),
+    "an unknown field": (changed("values:", "valuess:"), [], "valuess: unknown field; did you mean 'values'"),
+    "an unknown type": (changed("type: category", "type: categry"), [], "did you mean 'category'?"),
+    "a broken file": ("columns: [", [], "not YAML"),
+    "an empty file": ("", [], "not a mapping"),
+    "no rows": (RECIPE, ["-n", 0], "--rows: "),
+    "rows that are no number": (RECIPE, ["-n", "many"], "Invalid value for -n"),
+    "an unknown option": (RECIPE, ["--rowz", 3], "Did you mean --rows?"),
+    "a share above one": (RECIPE, ["--min-completion", 2], "--min-completion: "),
+    "a row group of nothing": (RECIPE, ["--row-group-size", 0], "--row-group-size: "),
+    "a file in the way": (RECIPE, ["-o", "recipe.yaml"], "--output: cannot write to 'recipe.yaml'"),
+    "a directory below a file": (RECIPE, ["-o", "recipe.yaml/out"], "--output: cannot write to"),
+    "a directory that cannot be made": (RECIPE, ["-o", "/proc/rowloop"], "--output: cannot write to"),
+    "a directory of something else": (RECIPE, ["-o", "."], "holds something else (recipe.yaml)"),
+    "another's directory, insisting": (RECIPE, ["-o", ".", "--overwrite"], "holds something else (recipe.yaml)"),
+    "a model without its name": (RECIPE, ["--model", "writer"], "--model: write ALIAS=PROVIDER:NAME"),
+    "a model the recipe has not": (RECIPE, ["--model", "writr=openai:x"], "did you mean 'writer'?"),
+    "an unknown provider": (RECIPE, ["--model", "writer=opnai:x"], "did you mean 'openai'?"),
+    "an address that is none": (RECIPE, ["--base-url", "nonsense"], "http"),
+    "an address for no model": (changed("openai:fake", "local:gemma-3-270m"), [], "--base-url: the recipe has no"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_one_line_before_anything_is_paid_for(folder, endpoint, monkeypatch, capsys, mistake):
+    """What is wrong and what to do, on stderr, in one line; status 2; not one request; nothing written."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    text, options, hint = MISTAKES[mistake]
+    (folder / "recipe.yaml").write_text(text)
+    endpoint.reset()
+    usual = {"-o": "out", "--base-url": endpoint.url}
+    given = [part for name, value in usual.items() if name not in options for part in (name, value)]
+    status = main(["run", "recipe.yaml", *given, *map(str, options)])
+    printed = capsys.readouterr()
+    assert (status, printed.out) == (2, "")
+    assert printed.err.startswith("rowloop: ")
+    assert printed.err.count("\n") == 1
+    assert hint in printed.err
+    assert endpoint.counters().requests == 0
+    assert (folder / "recipe.yaml").read_text() == text
+
+
+def test_a_missing_key_names_the_variable(folder):
+    """Without a key for OpenAI's own endpoint the error says which variable to set, status 2."""
+    done = rowloop(folder, "run", "recipe.yaml", "-o", "out", OPENAI_API_KEY="")
+    assert done.returncode == 2
+    assert "OPENAI_API_KEY" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_missing_file_and_a_missing_option_are_told(folder):
+    """A recipe that is not there and a run without -o are usage errors; so is a command that does not exist."""
+    for arguments, hint in (
+        (["run", "none.yaml", "-o", "out"], "none.yaml"),
+        (["run", "recipe.yaml"], "--output"),
+        (["rum"], 'Did you mean "run"?'),
+    ):
+        done = rowloop(folder, *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert hint in done.stderr
+
+
+def test_an_unreachable_endpoint_fails_the_run(folder):
+    """Nobody listens: status 1, one line that names the address, and no traceback."""
+    with FakeOpenAI() as server:
+        url = server.url
+    done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "--base-url", url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert url in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_existing_dataset_is_replaced_only_when_asked(folder, endpoint):
+    """A second run into the same directory is refused and says --overwrite, which then works."""
+    run = ["run", "recipe.yaml", "-o", "out", "-n", 2, "--base-url", endpoint.url, "--quiet"]
+    assert rowloop(folder, *run).returncode == 0
+    again = rowloop(folder, *run)
+    assert again.returncode == 2
+    assert "--overwrite" in again.stderr
+    assert rowloop(folder, *run, "--overwrite").returncode == 0
+
+
+def test_dropped_rows_are_in_the_report(folder):
+    """A run that lost rows succeeds, says so, and names the file; with --min-completion it fails."""
+    with FakeOpenAI(fault_400=0.05) as server:
+        run = ["run", "recipe.yaml", "-n", 40, "--base-url", server.url]
+        done = rowloop(folder, *run, "-o", "out")
+        assert done.returncode == 0
+        assert re.search(r"^partial   \d+ of 40 rows", done.stdout, re.MULTILINE)
+        assert re.search(r"^failures  \d+ rows dropped, .* see out/failures.parquet$", done.stdout, re.MULTILINE)
+        strict = rowloop(folder, *run, "-o", "strict", "--min-completion", 1)
+        assert strict.returncode == 1
+        assert "min_completion" in strict.stderr
+        assert "partial" in strict.stdout
+        assert "Traceback" not in strict.stderr
+
+
+def test_debug_shows_the_traceback(folder, endpoint):
+    """With --debug an error comes with its traceback, and with the same status."""
+    done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "-n", 0, "--base-url", endpoint.url, "--debug")
+    assert done.returncode == 2
+    assert "Traceback (most recent call last)" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("rowloop: --rows")
+
+
+def test_ctrl_c_on_a_terminal_leaves_one_line(folder):
+    """Ctrl-C ends the run with status 130: the display goes, one line stays, the server sees its clients leave."""
+    with FakeOpenAI(latency=30) as server:
+        command = [*ROWLOOP, "run", str(folder / "recipe.yaml"), "-o", str(folder / "out"), "--base-url", server.url]
+        with Terminal(command, env=environment()) as window:
+            window.wait_until(lambda text: "question" in text and "running" in text)
+            server.wait_for(in_flight=1)
+            window.child.kill(signal.SIGINT)
+            assert window.wait_until_end() == 130
+            assert window.visible.splitlines() == [
+                "rowloop: interrupted; rows that were finished and written before are kept"
+            ]
+        assert server.wait_for(client_disconnects=1).in_flight == 0
+
+
+def test_a_run_on_a_terminal_ends_with_the_report_alone(folder):
+    """The progress display is there while the run goes on, and gone when the report is printed."""
+    with FakeOpenAI(latency=0.5) as server:
+        command = [*ROWLOOP, "run", str(folder / "recipe.yaml"), "-o", str(folder / "out"), "--base-url", server.url]
+        with Terminal(command, columns=160, lines=60, env=environment()) as window:
+            window.wait_until(lambda text: "question" in text and "running" in text and "%" in text)
+            assert window.wait_until_end() == 0
+            assert "%" not in window.visible
+            assert "running" not in window.visible
+            assert "complete  24 of 24 rows" in window.visible
