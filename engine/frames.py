@@ -7,17 +7,22 @@ has already written are behind.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import bisect
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import pyarrow as pa
 
 from .errors import DatasetGenerationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .binding import ArrowType
     from .store import RowGroup
+
+Convert: TypeAlias = "Callable[[Sequence[Any], pa.DataType | None], pa.Array[Any]]"
+
+_MISFITS = (pa.ArrowException, OverflowError, UnicodeError)
 
 _SIMPLE: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -55,46 +60,67 @@ class Frames:
         if len(rows) != group.size:
             values = [values[row] for row in rows]
         known = self._types[i]
+        convert = _inferred if self._declared[i] is None else _typed
         try:
-            array = pa.array(values, type=known)
-        except (pa.ArrowException, OverflowError, UnicodeError) as error:
-            array = self._widened(i, values, group, rows, error)
+            array = convert(values, known)
+        except _MISFITS as error:
+            row, value = _misfit(convert, values, known)
+            expected = "values of one type" if known is None else str(known)
+            raise DatasetGenerationError(
+                f"expected {expected}, but row {group.start + rows[row]} has {_shown(value)} ({type(value).__name__})",
+                stage="column",
+                column=self.names[i],
+                row_group=group.id,
+            ) from error
         if not array.type.equals(known or pa.null()):
             self._types[i] = array.type
             self.version += 1
         return array
 
-    def _widened(
-        self, i: int, values: Sequence[Any], group: RowGroup, rows: Sequence[int], error: Exception
-    ) -> pa.Array[Any]:
-        known = self._types[i]
-        if self._declared[i] is None and known is not None:
-            try:
-                found = pa.schema([("x", pa.array(values).type)])
-                both = pa.unify_schemas([pa.schema([("x", known)]), found], promote_options="permissive")
-                widened: pa.Array[Any] = pa.array(values, type=both.field("x").type)
-            except (pa.ArrowException, OverflowError, UnicodeError):
-                pass  # told below, from the value that does not fit
-            else:
-                return widened
-        row, value = _misfit(values, known)
-        expected = "values of one type" if known is None else str(known)
-        raise DatasetGenerationError(
-            f"expected {expected}, but row {group.start + rows[row]} has {value!r:.80} ({type(value).__name__})",
-            stage="column",
-            column=self.names[i],
-            row_group=group.id,
-        ) from error
+
+def _typed(values: Sequence[Any], known: pa.DataType | None) -> pa.Array[Any]:
+    """Make an array of the type that the column's spec says. Arrow would cut floats to integers, so it casts those."""
+    if known is None or not pa.types.is_integer(known):
+        return pa.array(values, type=known)
+    found: pa.Array[Any] = pa.array(values)
+    return found if found.type.equals(known) else found.cast(known)
 
 
-def _misfit(values: Sequence[Any], known: pa.DataType | None) -> tuple[int, Any]:
-    """Find the first value that does not go with those before it."""
-    for row in range(len(values)):
+def _inferred(values: Sequence[Any], known: pa.DataType | None) -> pa.Array[Any]:
+    """Make an array of the type that the values have, widened to hold what came before as well.
+
+    The values are looked at even where a type is known: to a known struct, Arrow would fit a dict of other keys by
+    leaving them out.
+    """
+    found: pa.Array[Any] = pa.array(values)
+    if found.type.equals(pa.struct([])):
+        found = pa.array([None] * len(values))  # a dict without keys: no file can hold it
+    if known is None or found.type.equals(known):
+        return found
+    both = pa.unify_schemas([pa.schema([("x", known)]), pa.schema([("x", found.type)])], promote_options="permissive")
+    widened: pa.Array[Any] = pa.array(
+        found.to_pylist() if found.type.equals(pa.null()) else values, type=both.field("x").type
+    )
+    return widened
+
+
+def _misfit(convert: Convert, values: Sequence[Any], known: pa.DataType | None) -> tuple[int, Any]:
+    """Find the first value that does not go with the type and those before it, by halving."""
+
+    def fails(row: int) -> bool:
         try:
-            pa.array(values[: row + 1] if known is None else values[row : row + 1], type=known)
-        except (pa.ArrowException, OverflowError, UnicodeError):
-            return row, values[row]
-    return 0, values[0]
+            convert(values[: row + 1], known)
+        except _MISFITS:
+            return True
+        return False
+
+    row = bisect.bisect_left(range(len(values) - 1), x=True, key=fails)
+    return row, values[row]
+
+
+def _shown(value: object) -> str:
+    """Show the beginning of a value, in characters that can be written everywhere."""
+    return f"{value!r:.80}".encode("utf-8", "backslashreplace").decode()
 
 
 def _arrow_type(type_: ArrowType) -> pa.DataType | None:
