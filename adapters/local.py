@@ -13,6 +13,7 @@ import asyncio
 import importlib
 import importlib.util
 import os
+import secrets
 import tempfile
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -35,6 +36,7 @@ GEMMA = "gemma-3-270m"
 SLOTS = 8  # requests decoded together; more wait their turn
 SLOT_TOKENS = 2048  # prompt and answer of one request
 _MOST_THREADS = 8
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Gemma 3 270M is a base model: what a prompt says is continued, with nothing put around it.
 _AS_IT_IS = "{% for message in messages %}{{ message.content }}{% endfor %}"
 _ALTERNATIVE = "or use any OpenAI-compatible endpoint: --model NAME=openai:MODEL --base-url URL"
@@ -60,33 +62,37 @@ class LocalProvider:
     async def connect(self, model: Model, runtime: Runtime) -> ChatModel:
         """Load the model if nobody has yet."""
         try:
-            address: str = await runtime.aenter(partial(_serve, model.name), key=("local", model.name))
+            endpoint: Endpoint = await runtime.aenter(partial(_serve, model.name), key=("local", model.name))
         except (RuntimeError, OSError) as error:
             problem = f"{model.spec} could not be loaded: {error}"
             raise ModelError(problem, kind="connection", retryable=False, fatal=True) from error
-        endpoint = Endpoint(f"{address}/v1")
         session = await runtime.aenter(partial(open_session, endpoint, SLOTS), key=("local", endpoint))
-        return HttpChat(session, endpoint, model.name, Failures(f"local:{model.name}"))
+        return HttpChat(session, endpoint, model.name, Failures(f"local:{model.name}", endpoint.key))
 
 
 @asynccontextmanager
-async def _serve(name: str) -> AsyncIterator[str]:
-    """Run llama.cpp's server for the length of the block, and give its address."""
-    server = await asyncio.to_thread(_load, name)
+async def _serve(name: str) -> AsyncIterator[Endpoint]:
+    """Run llama.cpp's server for the length of the block, and give its endpoint.
+
+    The key keeps others out who can reach this machine's loopback: its other users, and pages in its browsers.
+    """
+    key = secrets.token_urlsafe()
+    server = await asyncio.to_thread(_load, name, key)
     try:
-        yield server.listening_address
+        yield Endpoint(f"{server.listening_address}/v1", key)
     finally:
         # Its destructor ends the server. It has nothing left to finish: the clients were closed before.
         del server
 
 
-def _load(name: str) -> Any:
+def _load(name: str, key: str) -> Any:
     path = Path(name).expanduser() if _is_file(name) else _weights()
     with _short_spinning():
         xllamacpp: Any = importlib.import_module("xllamacpp")
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.model_alias = {name}
+    params.api_keys = [key]
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * SLOT_TOKENS
     params.cpuparams.n_threads = min(_MOST_THREADS, _cores())
@@ -143,8 +149,13 @@ def _cache() -> Path:
 
 
 def _cores() -> int:
-    """Count the cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Count the cores this process may use: those it may run on, or fewer where a container's quota says so."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _QUOTA.read_text().split()
+        return min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores
 
 
 def _is_file(name: str) -> bool:

@@ -3,8 +3,11 @@
 import asyncio
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,6 +184,43 @@ def test_half_written_weights_are_written_again(tmp_path, monkeypatch):
     assert local._weights() == path
     assert path.stat().st_size == size
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", 3), ("", 3)])
+def test_a_containers_quota_bounds_the_threads(tmp_path, monkeypatch, quota, cores):
+    """Eight threads on a quota of one core would spend their time waiting for each other."""
+    file = tmp_path / "cpu.max"
+    file.write_text(quota)
+    monkeypatch.setattr(local, "_QUOTA", file)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    assert local._cores() == cores
+    file.unlink()
+    assert local._cores() == 3
+
+
+def test_how_long_to_spin_is_told_only_while_loading(monkeypatch):
+    """Child processes do not inherit it, and who has set it is right."""
+    for variable in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(variable, raising=False)
+    with local._short_spinning():
+        assert os.environ["GOMP_SPINCOUNT"] == "2000"
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    with local._short_spinning():
+        assert "GOMP_SPINCOUNT" not in os.environ
+
+
+@needs_extra
+def test_others_on_this_machine_are_kept_out(runtime):
+    """The server asks for a key that nobody else has."""
+    provider.check(GEMMA)
+    chat = runtime.run(provider.connect(GEMMA, runtime))
+    url = chat._endpoint.at("chat/completions")
+    body = json.dumps({"messages": [{"role": "user", "content": "a"}], "max_tokens": 1}).encode()
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"}))  # noqa: S310
+    with caught.value as answer:
+        assert answer.code == 401
 
 
 def test_a_cache_that_cannot_be_written_is_not_needed(tmp_path, monkeypatch):
