@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 
 from pydantic import Field
 
@@ -48,10 +49,20 @@ class Function:
     on_error: OnError = Field(default="drop", kw_only=True)
     type: Literal["function"] = Field(default="function", kw_only=True)
 
+    def __post_init__(self) -> None:
+        """Refuse a type that is none."""
+        if self.dtype is not None:
+            import pyarrow as pa  # noqa: PLC0415 - not at import time
+
+            try:
+                pa.type_for_alias(cast("Any", self.dtype))
+            except ValueError:
+                raise ValueError(f"dtype='{self.dtype}' is no type; write int64, float64, string, bool ...") from None
+
     @property
     def parallel(self) -> int:
         """The most calls under way at once."""
-        default = _ASYNC_PARALLEL if inspect.iscoroutinefunction(self.function) else _SYNC_PARALLEL
+        default = _ASYNC_PARALLEL if _is_asynchronous(self.function) else _SYNC_PARALLEL
         return default if self.max_parallel is None else self.max_parallel
 
     def node(self, _lanes: Mapping[str, Lane]) -> Node:
@@ -71,28 +82,59 @@ class Function:
 
     def bind(self, binding: Binding) -> Await | InThread | AwaitWhole:
         """Call on the loop or in a thread; what it raises is a fault of the cell."""
-        asynchronous = inspect.iscoroutinefunction(self.function)
+        asynchronous, function = _is_asynchronous(self.function), _positional(self)
+        if not asynchronous:
+            function = _synchronous(function)
         if self.whole:
-            return AwaitWhole(_on_frames(self, self.function if asynchronous else _through(binding.threads, self)))
-        return Await(self.function, foreign=True) if asynchronous else InThread(self.function)
+            return AwaitWhole(_on_frames(self, function if asynchronous else _through(binding.threads, function)))
+        return Await(function, foreign=True) if asynchronous else InThread(function)
 
 
-def _through(threads: Threads, column: Function) -> Callable[..., Awaitable[Any]]:
-    return lambda *values: threads.call(column.function, *values)
+def _is_asynchronous(function: AnyFunction) -> bool:
+    """Tell also of an object that is called, and of a partial."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _positional(column: Function) -> AnyFunction:
+    """Give a function that takes the needs in their order, also where some are keyword-only."""
+    function, needs = column.function, column.needs
+    by_keyword = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    first = next((i for i, need in enumerate(needs) if need in by_keyword), None)
+    if first is None or _takes_frame(function):
+        return function
+    names = needs[first:]
+    return lambda *values: function(*values[:first], **dict(zip(names, values[first:], strict=True)))
+
+
+def _synchronous(function: AnyFunction) -> AnyFunction:
+    """Refuse what only looks synchronous: nobody would await what it returns."""
+
+    def call(*values: object) -> Any:
+        value = function(*values)
+        if type(value) is CoroutineType:
+            value.close()
+            raise TypeError("the function returned a coroutine; write it as an async def")
+        return value
+
+    return call
+
+
+def _through(threads: Threads, function: AnyFunction) -> Callable[..., Awaitable[Any]]:
+    return lambda *values: threads.call(function, *values)
 
 
 def _on_frames(
     column: Function, call: Callable[..., Awaitable[Any]]
 ) -> Callable[[list[list[Any]], int], Awaitable[Sequence[Any]]]:
     """Hand a batch function Series (or one DataFrame, where its only parameter is `frame`) and check what it gives."""
-    takes_frame = list(inspect.signature(column.function).parameters) == ["frame"]
+    as_frame = _takes_frame(column.function)
 
     async def work(inputs: list[list[Any]], rows: int) -> Sequence[Any]:
         import pandas as pd  # noqa: PLC0415 - not at import time
 
         series = {need: pd.Series(values, name=need) for need, values in zip(column.needs, inputs, strict=True)}
         try:
-            given = await (call(pd.DataFrame(series)) if takes_frame else call(*series.values()))
+            given = await (call(pd.DataFrame(series)) if as_frame else call(*series.values()))
         except Exception as error:
             raise CellError from error
         return _values(column, given, rows)
@@ -159,18 +201,34 @@ def batch(
 
 
 def _column(function: AnyFunction, needs: list[str] | None, options: dict[str, Any]) -> Function:
+    if not callable(function):
+        raise RecipeError("column", f"{function!r:.80} is no function")
     name = options.pop("name", None) or getattr(function, "__name__", None)
     if name is None or name == "<lambda>":
         raise RecipeError("column", "a function without a name needs name=...")
-    return Function(name, _parameters(name, function) if needs is None else needs, function=function, **options)
+    found = _parameters(name, function)
+    if options.get("whole") and needs is None and _takes_frame(function):
+        raise RecipeError(f"columns.{name}", "a function of a frame says which columns it needs: batch(needs=[...])")
+    if needs is not None and not _takes_frame(function) and len(needs) != len(found):
+        problem = f"the function has {len(found)} parameters for needs={needs}; as many, or one called frame, will do"
+        raise RecipeError(f"columns.{name}", problem)
+    return Function(name, found if needs is None else needs, function=function, **options)
+
+
+def _takes_frame(function: AnyFunction) -> bool:
+    """Tell whether the only parameter without a default is `frame`."""
+    return [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty] == ["frame"]
 
 
 def _parameters(name: str, function: AnyFunction) -> list[str]:
-    parameters = inspect.signature(function).parameters.values()
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise RecipeError(f"columns.{name}", "a generator gives no value of a cell; write a function that returns it")
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        problem = "its parameters cannot be read; wrap it in a function whose parameters name columns"
+        raise RecipeError(f"columns.{name}", problem) from None
     for parameter in parameters:
         if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             raise RecipeError(f"columns.{name}", f"*{parameter.name} names no column; write the parameters out")
-    needs = [p.name for p in parameters if p.default is p.empty]
-    if needs == ["frame"]:
-        raise RecipeError(f"columns.{name}", "a function of a frame says which columns it needs: batch(needs=[...])")
-    return needs
+    return [p.name for p in parameters if p.default is p.empty]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ class FailureObserver:
                     row=group.start + row,
                     column=column.name,
                     error=record.failure.error,
-                    message=record.failure.message,
+                    message=_writable(record.failure.message),
                     attempts=record.attempts,
                     first_failed_at=first,
                     last_failed_at=now,
@@ -119,7 +120,15 @@ class FailureObserver:
         inputs: dict[str, Any] = {}
         for need in needs:
             inputs[self.graph.columns[need].name] = group.value(need, row)
-        return msgspec.json.encode(inputs, enc_hook=str).decode()
+        try:
+            return msgspec.json.encode(inputs, enc_hook=str).decode()
+        except (TypeError, ValueError, OverflowError):  # surrogates, numbers beyond 64 bits, keys that are no text
+            return _writable(json.dumps({name: repr(value) for name, value in inputs.items()}))
+
+
+def _writable(text: str) -> str:
+    """Write lone surrogates as escapes: no file can hold them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Clock:

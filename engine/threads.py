@@ -9,6 +9,7 @@ calls: fast functions would only get in each other's way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import queue
 import threading
@@ -50,7 +51,10 @@ class Threads:
             self._loop.call_later(_MOMENT, self._grow)
 
     async def call(self, function: Callable[..., T], *inputs: object) -> T:
-        """Call a function and wait for it. Cancelling the wait throws the result away when it comes."""
+        """Call a function and wait for it.
+
+        Cancelling the wait throws the result away when it comes; a function that has not begun by then never does.
+        """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         def ended(value: Any, error: BaseException | None) -> None:
@@ -63,12 +67,15 @@ class Threads:
             else:
                 future.set_exception(error)
 
-        self.submit(function, inputs, ended)
+        self.submit(lambda: None if future.cancelled() else function(*inputs), (), ended)
         return await future
 
     def close(self) -> None:
-        """Let the threads end when they have done what they are doing."""
+        """Let the threads end when they have done what they are doing; what is still queued is not begun."""
         self._closed = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._calls.get_nowait()
         for _ in range(self._threads):
             self._calls.put(None)
 
