@@ -109,6 +109,7 @@ class Reference:
         self.lead: Counter[tuple[int, int]] = Counter()
         self.dropped = self.committed = self.cut = self.retries = 0
         self.cut_short: list[int] = []
+        self.counts: dict[int, list[tuple[int, int, int, int]]] = {}
 
     # What happened
 
@@ -218,6 +219,7 @@ class Reference:
 
     def _close(self, part: Part) -> None:
         part.over = True
+        self.touched.add(part.id)
         part.committing = False
         if part.cut:
             self.cut_short.append(part.id)
@@ -411,18 +413,21 @@ class Reference:
 
     def assert_totals(self, tracker: Tracker) -> None:
         """Recount the tracker's totals from the states."""
+        for id_ in self.touched:
+            part = self.parts[id_]
+            self.counts[id_] = [self._count(part, column) for column in range(len(self.nodes))]
         totals = tracker.totals
-        states = [state for part in self.parts for state in part.state.values()]
-        assert totals.running == states.count(RUNNING)
+        assert totals.running == self.on_the_spot + self.in_lane.total()
         assert totals.waiting_to_retry == sum(state == DUE for part in self._open() for state in part.state.values())
         assert (totals.committed, totals.dropped, totals.retries) == (self.committed, self.dropped, self.retries)
         assert totals.groups_over == len(self.parts) - len(self._open())
         assert totals.cut_short == self.cut_short
         assert tracker.halted == self.halted
         for column, count in enumerate(totals.columns):
-            least, most = self._count(column)
-            assert (count.completed, count.failed) == (least[0], least[1])
-            assert least[2] <= count.skipped <= most
+            of = [counts[column] for counts in self.counts.values()]
+            completed, failed, skipped, perhaps = (sum(counts[i] for counts in of) for i in range(4))
+            assert (count.completed, count.failed) == (completed, failed)
+            assert skipped <= count.skipped <= skipped + perhaps
         if not self._open():
             self._assert_every_row_counted_once(tracker)
 
@@ -432,28 +437,18 @@ class Reference:
             assert count.completed + count.failed + count.skipped == rows, "a row is counted twice, or not at all"
         assert tracker.totals.committed + tracker.totals.dropped + self.cut == rows, "a row is lost"
 
-    def _count(self, column: int) -> tuple[tuple[int, int, int], int]:
-        """Count the cells of a column: completed, failed, skipped; and how many may be called skipped at most."""
-        completed = failed = skipped = perhaps = 0
-        for part in self.parts:
-            if self.nodes[column].strategy == "whole":
-                state = part.state.get((column, WHOLE))
-                worked = part.worked.get(column, 0)
-                if state in {DONE, NULL, FAILED}:
-                    completed += worked * (state == DONE)
-                    failed += worked * (state != DONE)
-                    skipped += part.size - worked
-                elif state == CUT or part.over:
-                    skipped += part.size
-                elif state is None and not part.live:
-                    perhaps += part.size
-            else:
-                for row in range(part.size):
-                    state = part.state.get((column, row))
-                    completed += state == DONE
-                    failed += state in {NULL, FAILED}
-                    skipped += state == CUT or (state is None and row not in part.live)
-        return (completed, failed, skipped), skipped + perhaps
+    def _count(self, part: Part, column: int) -> tuple[int, int, int, int]:
+        """Count the cells of a column: completed, failed, skipped, and those that may be called skipped already."""
+        if self.nodes[column].strategy == "cell":
+            states = [part.state.get((column, row)) for row in range(part.size)]
+            gone = sum(state is None and row not in part.live for row, state in enumerate(states))
+            return states.count(DONE), states.count(NULL) + states.count(FAILED), states.count(CUT) + gone, 0
+        state = part.state.get((column, WHOLE))
+        worked = part.worked.get(column, 0)
+        if state in {DONE, NULL, FAILED}:
+            return worked * (state == DONE), worked * (state != DONE), part.size - worked, 0
+        over = state == CUT or part.over
+        return 0, 0, part.size * over, part.size * (not over and state is None and not part.live)
 
 
 class Shell:

@@ -153,15 +153,18 @@ class Machine(RuleBasedStateMachine):
             event(f"ended: {self.shell.reference.halted}")
 
 
-def picture(thing: object) -> object:
-    """Take apart a tracker into what can be compared, but for the list of its last answer."""
+def picture(thing: object, *, whole: bool = True) -> object:
+    """Take apart a tracker into what can be compared; row groups in queues are told by their number."""
     if isinstance(thing, dict):
         return {key: picture(value) for key, value in thing.items()}
-    if isinstance(thing, list | tuple | deque):
+    if isinstance(thing, list | deque):
         return [picture(value) for value in thing]
+    if isinstance(thing, tuple):
+        return [picture(value, whole=False) for value in thing]
     if type(thing).__module__.startswith(tracker_module.__name__):
         names = [*getattr(type(thing), "__slots__", ()), *getattr(thing, "__dict__", ())]
-        return {name: picture(getattr(thing, name)) for name in names if name not in {"_out", "_handlers"}}
+        names = [name for name in names if name not in {"_out", "_handlers"}] if whole else ["id"]
+        return {name: picture(getattr(thing, name)) for name in names}
     return bytes(thing) if isinstance(thing, bytearray) else thing
 
 
@@ -170,9 +173,10 @@ TestTracker.settings = settings(max_examples=150, stateful_step_count=30, deadli
 
 
 @pytest.mark.stress
+@pytest.mark.timeout(900)
 def test_the_long_form() -> None:
     """The rules hold for thousands of longer runs, too."""
-    long = settings(max_examples=5000, stateful_step_count=60, deadline=None, phases=FAST)
+    long = settings(max_examples=2000, stateful_step_count=60, deadline=None, phases=FAST)
     run_state_machine_as_test(Machine, settings=long)
 
 
