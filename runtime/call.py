@@ -1,7 +1,7 @@
 """Call: the handle of one coroutine that was submitted to a runtime.
 
 Theory of operation. A Call is made by the submitting thread, queued, begun on the loop as one task, and finished exactly once, on the
-loop. The waiter underneath is one raw lock, taken at birth and released by `_finish`: cheaper than a Future's condition variable, and
+loop. The waiter underneath is one raw lock per waiting thread, released by `_finish`: cheaper than a Future's condition variable, and
 a lock's time limit returns a bool, so a TimeoutError that the coroutine itself raises is never mistaken for "not ready yet". The
 task runs `_drive`, which delivers the outcome itself: it catches BaseException, so that SystemExit and KeyboardInterrupt reach the
 caller instead of tearing down the loop, and no done-callback has to be scheduled.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from _thread import allocate_lock, get_ident
+from _thread import get_ident
 from concurrent.futures import Future
 from contextvars import copy_context
 from inspect import isawaitable
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .errors import RuntimeClosedError
 from .guards import blocked, blocking, descend, set_line
-from .waiting import waiter
+from .waiting import taken_lock, waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -44,7 +44,6 @@ class Call(Generic[T]):
         "_coro",
         "_done",
         "_error",
-        "_lock",
         "_seen",
         "_stopped_by",
         "_timeout",
@@ -69,8 +68,6 @@ class Call(Generic[T]):
         self._context.run(set_line, line)
         self.submitted = False
         self.waited_by: int | None = None
-        self._lock = allocate_lock()
-        self._lock.acquire()
         self._done = False
         self._seen = False
         self.value: T | None = None
@@ -128,11 +125,12 @@ class Call(Generic[T]):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the coroutine has ended; return False if that takes longer than `timeout` seconds."""
+        if self._done:
+            return True
         self.waited_by = get_ident()
-        acquired = waiter().wait(self._lock, timeout)
-        if acquired:
-            self._lock.release()  # so that every other waiter gets through as well
-        return acquired
+        lock = taken_lock()
+        self.when_done(lock.release)
+        return waiter().wait(lock, timeout)
 
     def cancel(self, message: str | None = None) -> bool:
         """Ask for the coroutine's cancellation, from any thread; return False if it has ended already."""
@@ -233,7 +231,6 @@ class Call(Generic[T]):
             self._timer.cancel()
             self._timer = None
         self.thread.calls.discard(self)
-        self._lock.release()
         if self._callbacks:
             self._run_callbacks()
 

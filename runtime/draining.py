@@ -13,8 +13,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from .errors import RuntimeClosedError
-from .loop import State, closed_lock
-from .waiting import waiter
+from .loop import State
+from .waiting import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +35,7 @@ class Ending:
         """
         self._thread = thread
         self._final = final
-        self._drained = closed_lock()
+        self._drained = Gate()
         self.leftovers: list[str] = []
         self.failures: list[Exception] = []
         thread.state = State.DRAINING
@@ -46,7 +46,7 @@ class Ending:
     def wait(self) -> None:
         """Wait until everything has ended, at most the exit budget; then `leftovers` and `failures` are known."""
         thread, budget = self._thread, self._thread.settings.exit_budget
-        if not waiter().wait(self._drained, budget):
+        if not self._drained.wait(budget):
             self.leftovers.append(f"its loop is blocked, and could not be drained. It is here:\n{thread.stack()}")
             thread.give_up()
         elif self._final and not self.leftovers:
@@ -68,7 +68,7 @@ class Ending:
             await _wait([loop.create_task(loop.shutdown_asyncgens())], until["generators"])
             self.leftovers += await _end_workers(thread, until["workers"])
         finally:
-            self._drained.release()
+            self._drained.open()
         if self._final:
             await _wait(_others(), float("inf"))
             thread.stop_here()

@@ -21,7 +21,7 @@ import asyncio
 import contextlib
 import sys
 import traceback
-from _thread import allocate_lock, get_ident
+from _thread import get_ident
 from collections import deque
 from contextvars import Context
 from enum import Enum
@@ -29,11 +29,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import RuntimeClosedError
 from .resources import Resources
-from .waiting import waiter
+from .waiting import Gate
+from .watchdog import Watchdog, wanted
 from .workers import Workers, daemon_thread
 
 if TYPE_CHECKING:
-    from _thread import LockType
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
@@ -80,8 +80,8 @@ class LoopThread:
         self._waking = False
         self._stopping = False
         self._first: list[Callable[[], object]] = []
-        self._published = closed_lock()
-        self._ended = closed_lock()
+        self._published = Gate()
+        self._ended = Gate()
 
     # Any thread.
 
@@ -101,8 +101,7 @@ class LoopThread:
 
     def wait_started(self) -> None:
         """Wait until the loop runs; raise what kept it from running."""
-        waiter().wait(self._published, None)
-        self._published.release()
+        self._published.wait()
         if self.loop is None and self.cause is not None:
             raise self.cause
 
@@ -144,10 +143,7 @@ class LoopThread:
 
     def join(self, seconds: float) -> bool:
         """Wait for the end of the thread; return False if that takes longer than `seconds`."""
-        if not waiter().wait(self._ended, seconds):
-            return False
-        self._ended.release()
-        return True
+        return self._ended.wait(seconds)
 
     def stack(self) -> str:
         """Return what the loop's thread is doing right now, as a traceback prints it."""
@@ -191,8 +187,8 @@ class LoopThread:
         if loop is not None:
             loop.close()
         if self.loop is None:
-            self._published.release()
-        self._ended.release()
+            self._published.open()
+        self._ended.open()
 
     def _serve(self, loop: AbstractEventLoop) -> None:
         """Run the loop until it is asked to end; a task that raises SystemExit, or calls loop.stop(), does not count."""
@@ -205,7 +201,10 @@ class LoopThread:
         for callback in self._first:
             callback()
         self.state = State.RUNNING
-        self._published.release()
+        limit = wanted()
+        if limit is not None:
+            Watchdog(self, limit).start()
+        self._published.open()
 
     def stop_here(self) -> None:
         """End the loop and the thread; to be called on the loop."""
@@ -228,10 +227,3 @@ class LoopThread:
         with contextlib.suppress(IndexError):  # the other side took the last one
             while True:
                 self._starts.popleft().fail(self.closed_error())
-
-
-def closed_lock() -> LockType:
-    """Return a lock that is taken: whoever waits for it waits until somebody releases it."""
-    lock = allocate_lock()
-    lock.acquire()
-    return lock

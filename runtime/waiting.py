@@ -14,6 +14,7 @@ import importlib
 import sys
 import threading
 import time
+from _thread import allocate_lock
 from queue import Empty
 from typing import TYPE_CHECKING, TypeVar
 
@@ -84,6 +85,41 @@ class WorkerWaiter(Waiter):
         """Take the next item of a queue, with the place in the pool given away."""
         with self._workers.waiting():
             return super().take(queue)
+
+
+class Gate:
+    """Opens once, and lets everybody through.
+
+    Every waiter has a lock of its own: one shared lock, taken and handed on, would be lost with whoever is interrupted in between.
+    """
+
+    def __init__(self) -> None:
+        self._open = False
+        self._locks: list[LockType] = []
+
+    def open(self) -> None:
+        """Let everybody through, now and from now on."""
+        self._open = True
+        while self._locks:
+            with contextlib.suppress(IndexError):  # another thread, opening it too, was faster
+                self._locks.pop().release()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until it is open; return False if that takes longer than `seconds`."""
+        if self._open:
+            return True
+        lock = taken_lock()
+        self._locks.append(lock)
+        if self._open:  # opened meanwhile, perhaps without having seen this lock
+            return True
+        return waiter().wait(lock, seconds)
+
+
+def taken_lock() -> LockType:
+    """Return a lock for one waiter: acquired, so that the next acquire waits until somebody releases it."""
+    lock = allocate_lock()
+    lock.acquire()
+    return lock
 
 
 class _Here(threading.local):
