@@ -190,7 +190,7 @@ def _model_option(text: str) -> tuple[str, str]:
 def _report(result: Result, rows: int) -> None:
     from rich.console import Console  # noqa: PLC0415 - not for --help
 
-    from .report import print_report  # noqa: PLC0415 - not for --help
+    from .summary import print_report  # noqa: PLC0415 - not for --help
 
     print_report(result, Console(highlight=False), rows)
 

@@ -15,6 +15,7 @@ from .processors import check_columns, with_before_batch
 from .prompted import Prompted
 from .run import Compiled
 from .seeds import Seed
+from .sequential import in_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,19 +30,30 @@ def compile_recipe(
     columns: Sequence[ColumnSpec | Seed],
     processors: Sequence[Processor],
     description: dict[str, Any],
+    *,
+    sequential: bool = False,
 ) -> Compiled:
-    """Check a recipe as a whole; raises RecipeError with the path of what is wrong."""
+    """Check a recipe as a whole; raises RecipeError with the path of what is wrong.
+
+    It is compiled for the sequential engine when asked to, or when a column may change the number of rows.
+    """
     expanded = [column for given in columns for column in (given.expand() if isinstance(given, Seed) else [given])]
     if not expanded:
         raise RecipeError("columns", "a recipe needs at least one column")
     check_columns(processors, [column.name for column in expanded])
     lanes = _lanes(models)
     nodes, before = with_before_batch([column.node(lanes) for column in expanded], processors)
+    graph = compile_graph(nodes)
+    resizing = [column.name for column in expanded if isinstance(column, Function) and column.allow_resize]
+    if sequential or resizing:
+        graph = compile_graph(in_sequence(nodes, len(expanded), resizing))
     return Compiled(
+        engine="sequential" if sequential or resizing else "async",
+        resizing=resizing,
         columns=expanded,
         before_batch=before,
         processors=processors,
-        graph=compile_graph(nodes),
+        graph=graph,
         models=models,
         model_of={i: column.model for i, column in enumerate(expanded) if isinstance(column, Prompted)},
         description=description,

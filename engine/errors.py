@@ -119,6 +119,11 @@ class ModelError(RowloopError):
         super().__init__(f"{problem}{suffix}")
 
 
+def writable(text: str) -> str:
+    """Write lone surrogates as escapes: no file, log or terminal can hold them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Give a hint for a name that is not known: the nearest right one, or all there are."""
     names = sorted(known)

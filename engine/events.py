@@ -51,6 +51,15 @@ class Done(msgspec.Struct, frozen=True, gc=False):
     usage: Usage | None = None
 
 
+class Resized(msgspec.Struct, frozen=True, gc=False):
+    """A whole column has its values, and its row group has another number of rows now (sequential engine)."""
+
+    group: int
+    column: int
+    rows: int
+    row: int = WHOLE
+
+
 class Failed(msgspec.Struct, frozen=True):
     """An attempt at a task failed."""
 
@@ -95,7 +104,7 @@ class Halted(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-Event: TypeAlias = Started | Done | Failed | Cancelled | Due | Committed | CommitFailed | Halted
+Event: TypeAlias = Started | Done | Resized | Failed | Cancelled | Due | Committed | CommitFailed | Halted
 
 
 class Admit(msgspec.Struct, frozen=True, gc=False):

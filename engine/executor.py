@@ -7,8 +7,8 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError
-from .events import WHOLE, Done, Failed, Failure
-from .work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Render, Rewrite
+from .events import WHOLE, Done, Failed, Failure, Resized
+from .work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Nothing, Render, Resize, Rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ class Executor:
             return _failed(run, error)
         return Done(run.group, run.column, run.row)
 
-    async def work(self, run: Run) -> Done | Failed:
+    async def work(self, run: Run) -> Done | Resized | Failed:
         """Work a task that is awaited. A cancellation that comes from outside the cell is passed on."""
         work = self._works[run.column]
         group = self._store.groups[run.group]
@@ -66,11 +66,7 @@ class Executor:
                     value, usage = value.value, value.usage
                 group.values[run.column][run.row] = value
                 return Done(run.group, run.column, run.row, usage)
-            if type(work) is AwaitWhole:
-                await _work_whole(group, run, self._columns[run.column].needs, work)
-            elif type(work) is Rewrite:
-                await _rewrite(group, run, work)
-            return Done(run.group, run.column, WHOLE)
+            return await self._work_whole(group, run, work)
         except (CellError, ModelError) as error:
             return _failed(run, error)
         except asyncio.CancelledError as error:
@@ -99,24 +95,47 @@ class Executor:
             return _failed(run, error)
         raise error
 
+    async def _work_whole(self, group: RowGroup, run: Run, work: Work) -> Done | Resized:
+        """Work a whole column for its live rows."""
+        rows, needs = run.rows or (), self._columns[run.column].needs
+        if type(work) is Rewrite:
+            return await _rewrite(group, run, rows, work)
+        given = [_live(group, need, rows) for need in needs]
+        if type(work) is Resize:
+            given = await work.call([self._columns[need].name for need in needs], given)
+            return _replace(group, run, dict(zip((*needs, run.column), given, strict=True)))
+        assert type(work) is AwaitWhole  # noqa: S101 - the other shapes are worked elsewhere
+        group.values[run.column] = _spread(await work.call(given, len(rows)), rows, [None] * group.size)
+        return Done(run.group, run.column, WHOLE)
+
     def _inputs(self, group: RowGroup, run: Run) -> list[Any]:
         values, row = group.values, run.row
         return [values[need][row] for need in self._columns[run.column].needs]
 
 
-async def _work_whole(group: RowGroup, run: Run, needs: Sequence[int], work: AwaitWhole) -> None:
-    """Work a whole column for its live rows."""
-    rows = run.rows or ()
-    inputs = [[group.values[need][row] for row in rows] for need in needs]
-    group.values[run.column] = _spread(await work.call(inputs, len(rows)), rows, [None] * group.size)
-
-
-async def _rewrite(group: RowGroup, run: Run, work: Rewrite) -> None:
+async def _rewrite(group: RowGroup, run: Run, rows: Sequence[int], work: Rewrite) -> Done | Resized:
     """Change whole columns for their live rows, all or none of them."""
-    rows = run.rows or ()
-    changed = await work.call(run.group, [[group.values[column][row] for row in rows] for column in work.columns])
+    changed = await work.call(run.group, [_live(group, column, rows) for column in work.columns])
+    if len(changed[0]) != len(rows):
+        return _replace(group, run, dict(zip(work.columns, changed, strict=True)))
     for column, values in zip(work.columns, changed, strict=True):
         group.values[column] = _spread(values, rows, list(group.values[column]))
+    return Done(run.group, run.column, WHOLE)
+
+
+def _replace(group: RowGroup, run: Run, values: dict[int, list[Any]]) -> Resized:
+    """Take new values for all columns that have any, and make room for those that have not begun."""
+    group.size = len(values[next(iter(values))])
+    for column in range(len(group.values)):
+        if column in values:
+            group.values[column] = values[column]
+        elif group.values[column] is not None:
+            group.values[column] = [None] * group.size
+    return Resized(run.group, run.column, group.size)
+
+
+def _live(group: RowGroup, column: int, rows: Sequence[int]) -> list[Any]:
+    return [group.values[column][row] for row in rows]
 
 
 def _spread(values: Sequence[Any], rows: Sequence[int], over: list[Any]) -> list[Any]:
@@ -127,7 +146,7 @@ def _spread(values: Sequence[Any], rows: Sequence[int], over: list[Any]) -> list
 
 
 def _place(work: Work) -> Place:
-    if isinstance(work, Fill | Render):
+    if isinstance(work, Fill | Render | Nothing):
         return Place.ON_THE_SPOT
     return Place.IN_THREAD if isinstance(work, InThread) else Place.IN_TASK
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import pyarrow as pa
 
-from .errors import DatasetGenerationError
+from .errors import DatasetGenerationError, writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,7 +120,7 @@ def _misfit(convert: Convert, values: Sequence[Any], known: pa.DataType | None) 
 
 def _shown(value: object) -> str:
     """Show the beginning of a value, in characters that can be written everywhere."""
-    return f"{value!r:.80}".encode("utf-8", "backslashreplace").decode()
+    return writable(f"{value!r:.80}")
 
 
 def _arrow_type(type_: ArrowType) -> pa.DataType | None:

@@ -17,7 +17,7 @@ from pydantic import Field
 from .errors import RecipeError
 from .graph import Lane, Node, OnError
 from .spec import spec
-from .work import Await, AwaitWhole, CellError, InThread
+from .work import Await, AwaitWhole, CellError, InThread, Resize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,7 @@ class Function:
     needs: list[str]
     function: AnyFunction = Field(exclude=True, kw_only=True)
     whole: bool = Field(default=False, kw_only=True)
+    allow_resize: bool = Field(default=False, kw_only=True)
     max_parallel: int | None = Field(default=None, ge=1, kw_only=True)
     dtype: str | None = Field(default=None, kw_only=True)
     on_error: OnError = Field(default="drop", kw_only=True)
@@ -80,11 +81,13 @@ class Function:
         except (NameError, TypeError):
             return None  # annotations that cannot be resolved say nothing
 
-    def bind(self, binding: Binding) -> Await | InThread | AwaitWhole:
+    def bind(self, binding: Binding) -> Await | InThread | AwaitWhole | Resize:
         """Call on the loop or in a thread; what it raises is a fault of the cell."""
         asynchronous, function = _is_asynchronous(self.function), _positional(self)
         if not asynchronous:
             function = _synchronous(function)
+        if self.allow_resize:
+            return Resize(_resizing(self, function if asynchronous else _through(binding.threads, function)))
         if self.whole:
             return AwaitWhole(_on_frames(self, function if asynchronous else _through(binding.threads, function)))
         return Await(function, foreign=True) if asynchronous else InThread(function)
@@ -142,6 +145,28 @@ def _on_frames(
     return work
 
 
+def _resizing(
+    column: Function, call: Callable[..., Awaitable[Any]]
+) -> Callable[[list[str], list[list[Any]]], Awaitable[list[list[Any]]]]:
+    """Hand a resizing function the columns so far as a DataFrame, and check that it gives them back with its own."""
+
+    async def work(names: list[str], inputs: list[list[Any]]) -> list[list[Any]]:
+        import pandas as pd  # noqa: PLC0415 - not at import time
+
+        try:
+            given = await call(pd.DataFrame(dict(zip(names, inputs, strict=True))))
+        except Exception as error:
+            raise CellError from error
+        if not isinstance(given, pd.DataFrame):
+            raise CellError(f"the function gave a {type(given).__name__}; with allow_resize it gives a DataFrame")
+        missing = [name for name in (*names, column.name) if name not in given.columns]
+        if missing:
+            raise CellError(f"the function gave a DataFrame without {', '.join(missing)}")
+        return [given[name].tolist() for name in (*names, column.name)]
+
+    return work
+
+
 def _values(column: Function, given: object, rows: int) -> list[Any]:
     import pandas as pd  # noqa: PLC0415 - not at import time
 
@@ -185,6 +210,7 @@ def batch(
     max_parallel: int | None = None,
     dtype: str | None = None,
     on_error: OnError = "drop",
+    allow_resize: bool = False,
 ) -> Callable[[AnyFunction], Function]: ...
 def batch(
     function: AnyFunction | None = None, /, *, needs: list[str] | None = None, **options: Any
@@ -193,6 +219,9 @@ def batch(
 
     A function whose only parameter is `frame` gets a DataFrame of the columns that `needs` names. It returns as many
     values as it got rows: a Series, a list, an array, or a DataFrame that has the column.
+
+    With `allow_resize` it gets, as `frame`, all columns that come before it, and returns a DataFrame of those and its
+    own with any number of rows. The whole recipe then runs column by column; Workflow is the better way.
     """
     options["whole"] = True
     if function is None:
@@ -207,7 +236,11 @@ def _column(function: AnyFunction, needs: list[str] | None, options: dict[str, A
     if name is None or name == "<lambda>":
         raise RecipeError("column", "a function without a name needs name=...")
     found = _parameters(name, function)
-    if options.get("whole") and needs is None and _takes_frame(function):
+    if options.get("allow_resize"):
+        if not _takes_frame(function):
+            raise RecipeError(f"columns.{name}", "with allow_resize, the function takes one parameter called frame")
+        found = needs or []
+    elif options.get("whole") and needs is None and _takes_frame(function):
         raise RecipeError(f"columns.{name}", "a function of a frame says which columns it needs: batch(needs=[...])")
     if needs is not None and not _takes_frame(function) and len(needs) != len(found):
         problem = f"the function has {len(found)} parameters for needs={needs}; as many, or one called frame, will do"

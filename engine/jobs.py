@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
 from pydantic import Field
 
@@ -17,7 +20,7 @@ from .run import Execution, Settings
 from .spec import spec
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from ..runtime import Call
     from .progress import Display
@@ -30,14 +33,21 @@ class RunOptions(TypedDict, total=False):
 
     `row_group_size`: rows worked, written and kept in memory as one (1000). `min_completion`: the share of the rows,
     in (0, 1], below which PartialDatasetError is raised. `progress`: False for no display, or one of your own.
-    `overwrite`: replace the dataset that is in the directory. `runtime`: another loop than the shared one.
+    `overwrite`: replace the dataset that is in the directory. `trace`: keep a TaskTrace of every attempt; by default
+    where the environment has ROWLOOP_TRACE=1. `stall_after`, `slow_request_after`: seconds without progress, or without
+    an answer to a request, after which there is a warning (30; None for none). `runtime`: another loop than the shared
+    one. `engine`: "sequential" works column by column.
     """
 
     row_group_size: int
     min_completion: float | None
     progress: bool | Display | None
     overwrite: bool
+    trace: bool | None
+    stall_after: float | None
+    slow_request_after: float | None
     runtime: Runtime | None
+    engine: Literal["async", "sequential"]
 
 
 @spec
@@ -50,7 +60,11 @@ class _Checked:
     min_completion: float | None = Field(default=None, gt=0, le=1)
     progress: Any = None
     overwrite: bool = False
+    trace: bool | None = None
+    stall_after: float | None = Field(default=30.0, gt=0)
+    slow_request_after: float | None = Field(default=30.0, gt=0)
     runtime: Runtime | None = None
+    engine: Literal["async", "sequential"] = "async"
 
 
 class Job:
@@ -65,6 +79,8 @@ class Job:
         """
         checked = _Checked(rows=rows, **options)
         _check_models(compiled)
+        if compiled.resizing:
+            _deprecate_resizing(compiled.resizing)
         from . import frames, processing, sinks  # noqa: PLC0415 - they load pyarrow
 
         if path is None:
@@ -78,6 +94,9 @@ class Job:
             row_group_size=checked.row_group_size,
             min_completion=checked.min_completion,
             display=_display(checked.progress),
+            trace=_traced() if checked.trace is None else checked.trace,
+            stall_after=checked.stall_after,
+            slow_request_after=checked.slow_request_after,
         )
         names = [column.name for column in compiled.columns]
         self._tables: processing.Tables = frames.Frames(names, [column.arrow_type() for column in compiled.columns])
@@ -106,6 +125,23 @@ def _check_models(compiled: Compiled) -> None:
             providers.get(model.provider).check(model)
         except RecipeError as error:
             raise RecipeError(f"models.{alias}", str(error)) from error
+
+
+def _traced() -> bool:
+    return os.environ.get("ROWLOOP_TRACE", "").lower() not in {"", "0", "false", "no", "off"}
+
+
+def _deprecate_resizing(columns: Sequence[str]) -> None:
+    """Warn once a run, at the line of the user's that asked for it."""
+    depth, frame = 1, sys._getframe(1)  # noqa: SLF001 - warnings' own skip_file_prefixes is of 3.12
+    package = __name__.partition(".")[0]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        depth, frame = depth + 1, frame.f_back
+    message = (
+        f"allow_resize ({', '.join(columns)}) has the whole recipe worked column by column;"
+        " chain recipes with Workflow, whose stages may filter, explode and sample"
+    )
+    warnings.warn(message, DeprecationWarning, stacklevel=depth)
 
 
 def _display(progress: object) -> Display | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from .errors import writable
 from .events import WHOLE, Done, Failed
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class FailureObserver:
                     row=group.start + row,
                     column=column.name,
                     error=record.failure.error,
-                    message=_writable(record.failure.message),
+                    message=writable(record.failure.message),
                     attempts=record.attempts,
                     first_failed_at=first,
                     last_failed_at=now,
@@ -123,12 +124,7 @@ class FailureObserver:
         try:
             return msgspec.json.encode(inputs, enc_hook=str).decode()
         except (TypeError, ValueError, OverflowError):  # surrogates, numbers beyond 64 bits, keys that are no text
-            return _writable(json.dumps({name: repr(value) for name, value in inputs.items()}))
-
-
-def _writable(text: str) -> str:
-    """Write lone surrogates as escapes: no file can hold them."""
-    return text.encode("utf-8", "backslashreplace").decode()
+            return writable(json.dumps({name: repr(value) for name, value in inputs.items()}))
 
 
 class Clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
@@ -89,18 +90,29 @@ def table_of(frame: pd.DataFrame, row_group: int | None = None) -> pa.Table:
         raise DatasetProcessingError(problem, stage="processor", row_group=row_group) from error
 
 
-def rewriting(before: BeforeBatch, threads: Threads) -> Rewrite:
-    """Make work of the before_batch processors: the samplers' and seeds' values as a frame, in a thread."""
+def rewriting(before: BeforeBatch, threads: Threads, *, resize: bool) -> Rewrite:
+    """Make work of the before_batch processors: the samplers' and seeds' values as a frame, in a thread.
+
+    With `resize` (the sequential engine) they may change the number of rows.
+    """
+    guarded = functools.partial(apply, keep_rows=not resize)
 
     async def call(row_group: int, inputs: list[list[Value]]) -> list[list[Value]]:
         frame = pd.DataFrame(dict(zip(before.names, inputs, strict=True)))
-        changed = await threads.call(apply, before.processors, "before_batch", frame, row_group)
+        changed = await threads.call(guarded, before.processors, "before_batch", frame, row_group)
         return [changed[name].tolist() for name in before.names]
 
     return Rewrite(before.columns, call)
 
 
-def apply(processors: Sequence[Processor], stage: Stage, frame: pd.DataFrame, row_group: int | None) -> pd.DataFrame:
+def apply(
+    processors: Sequence[Processor],
+    stage: Stage,
+    frame: pd.DataFrame,
+    row_group: int | None,
+    *,
+    keep_rows: bool = False,
+) -> pd.DataFrame:
     """Hand a frame from one processor to the next; raises DatasetProcessingError naming the one that failed."""
     for processor in overriding(processors, stage):
         arguments = (frame, row_group) if stage == "after_batch" else (frame,)
@@ -112,15 +124,15 @@ def apply(processors: Sequence[Processor], stage: Stage, frame: pd.DataFrame, ro
         if not isinstance(frame, pd.DataFrame):
             raise _failed(processor, stage, row_group, f"gave a {type(frame).__name__}; expected a DataFrame")
         if stage == "before_batch":
-            _check_shape(processor, frame, before, row_group)
+            _check_shape(processor, frame, before, row_group, keep_rows=keep_rows)
     return frame
 
 
 def _check_shape(
-    processor: Processor, frame: pd.DataFrame, before: tuple[list[str], int], row_group: int | None
+    processor: Processor, frame: pd.DataFrame, before: tuple[list[str], int], row_group: int | None, *, keep_rows: bool
 ) -> None:
     columns, rows = before
-    if len(frame) != rows:
+    if keep_rows and len(frame) != rows:
         problem = (
             f"changed the row count from {rows} to {len(frame)}, which it may not; change rows in after_batch or"
             " after_generation"

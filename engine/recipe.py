@@ -146,12 +146,17 @@ class Recipe:
         return Run(job.submit(), job.execution.snapshot, job.execution.halt)
 
     def _job(self, path: str | Path | None, rows: int, options: RunOptions) -> Job:
-        return Job(self._compile(), self._seed, path, rows, options)
+        sequential = options.get("engine") == "sequential"
+        compiled = self._compile_parts(sequential=True) if sequential else self._compile()
+        return Job(compiled, self._seed, path, rows, options)
 
     def _compile(self) -> Compiled:
         if self._compiled is None:
-            self._compiled = compile_recipe(self._models, self._columns, self._processors, self.to_dict())
+            self._compiled = self._compile_parts(sequential=False)
         return self._compiled
+
+    def _compile_parts(self, *, sequential: bool) -> Compiled:
+        return compile_recipe(self._models, self._columns, self._processors, self.to_dict(), sequential=sequential)
 
 
 def _column(given: ColumnSpec | Seed | AnyFunction) -> ColumnSpec | Seed:

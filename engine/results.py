@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .errors import RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from pathlib import Path
 
     import pandas as pd
     import pyarrow as pa
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from .metadata import Metadata, Status
     from .observe import Spent
     from .progress import ProgressSnapshot
+    from .report import Report
+    from .traces import TaskTrace, Traces
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Result:
 
     `status` is "complete", "partial" (fewer rows than asked for) or "cancelled". `target`, `actual` and `dropped` count
     rows: dropped ones had a cell that failed, and `failures` (a DataFrame) says for each cell which, why, after how
-    many attempts and on what inputs. `usage` adds up requests and tokens.
+    many attempts and on what inputs. `usage` adds up requests and tokens. `report` tells more: latencies, retries,
+    the slowest requests and where the time went; `print(result.report)`.
     """
 
     status: Status
@@ -35,9 +40,11 @@ class Result:
     usage: Spent
     elapsed: float
     path: Path | None
+    report: Report = field(repr=False)
     failures: pd.DataFrame = field(repr=False)
     _metadata: Metadata = field(repr=False)
     _table: Callable[[], pa.Table] = field(repr=False)
+    _traces: Traces | None = field(repr=False, default=None)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -58,17 +65,22 @@ class Result:
         frame: pd.DataFrame = self._table().to_pandas()
         return frame
 
+    @cached_property
+    def task_traces(self) -> list[TaskTrace]:
+        """One TaskTrace per attempt, in the order in which they ended; empty unless the run had trace=True."""
+        return [] if self._traces is None else self._traces.tasks()
+
+    def export_trace(self, path: str | Path) -> None:
+        """Write the traces as trace event JSON, to be opened at ui.perfetto.dev: a track for each slot of a lane."""
+        from .trace_export import export  # noqa: PLC0415 - not at import time
+
+        if self._traces is None:
+            raise RecipeError("trace", "there are no traces; run it with trace=True, or with ROWLOOP_TRACE=1")
+        export(Path(path), self._traces.tasks(), self._traces.lanes())
+
     def summary(self) -> str:
         """Tell it in one line."""
-        rate = self.actual / self.elapsed if self.elapsed else 0.0
-        parts = [f"{self.status}: {self.actual:,} of {self.target:,} rows"]
-        if self.dropped:
-            parts.append(f"{self.dropped:,} dropped")
-        parts.append(f"{self.elapsed:.1f} s ({rate:,.1f} rows/s)")
-        if self.usage.requests:
-            tokens = f"{self.usage.prompt_tokens:,} + {self.usage.completion_tokens:,} tokens"
-            parts.append(f"{self.usage.requests:,} requests, {tokens}")
-        return ", ".join(parts) + (f" -> {self.path}" if self.path else "")
+        return self.report.headline + (f" -> {self.path}" if self.path else "")
 
 
 class Run:

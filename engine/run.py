@@ -8,9 +8,10 @@ import importlib.metadata
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .binding import Binding
+from .diagnostics import Diagnostics
 from .errors import DatasetGenerationError, EarlyShutdownError, PartialDatasetError, RowloopError
 from .executor import Executor
 from .metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMetadata
@@ -18,11 +19,13 @@ from .models import providers
 from .observe import Clock, FailureObserver, Spent, UsageObserver
 from .processors import overriding
 from .progress import ColumnProgress, ProgressSnapshot
+from .report import Report
 from .results import Result
 from .scheduler import Scheduler
 from .store import Store
 from .threads import Threads
 from .tracker import Plan, Tracker
+from .work import Nothing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from .processing import Tables
     from .processors import BeforeBatch, Processor
     from .progress import Display
+    from .scheduler import Observer
     from .sinks import Sink
     from .work import Work
 
@@ -52,7 +56,9 @@ logger = logging.getLogger("rowloop")
 class Compiled:
     """A recipe that has been checked, as far as a run needs it. `model_of` names the model of a column that has one."""
 
+    engine: Literal["async", "sequential"]
     columns: Sequence[ColumnSpec]
+    resizing: Sequence[str]
     before_batch: BeforeBatch | None
     processors: Sequence[Processor]
     graph: Graph
@@ -73,6 +79,9 @@ class Settings:
     display: Display | None = None
     retry: RetryPolicy | None = None
     budget: ErrorBudget | None = None
+    trace: bool = False
+    stall_after: float | None = 30.0
+    slow_request_after: float | None = 30.0
 
 
 class Execution:
@@ -87,6 +96,7 @@ class Execution:
         self._tracker = Tracker(compiled.graph, plan, settings.retry, settings.budget)
         self._usage = UsageObserver(set(compiled.model_of))
         self._failures = FailureObserver(compiled.graph)
+        self._diagnostics = Diagnostics(self._tracker, compiled.model_of, trace=settings.trace)
         self._clock = Clock()
         self._scheduler: Scheduler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -110,6 +120,7 @@ class Execution:
                 self._clock.stop()
                 status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
                 await self._describe_failure(status, error)
+                self._log(self._report(status, error))
                 if isinstance(error, Exception) and not isinstance(error, RowloopError):
                     raise DatasetGenerationError(f"{type(error).__name__}: {error}", stage="engine") from error
                 raise
@@ -163,18 +174,23 @@ class Execution:
         if compiled.before_batch is not None:
             from .processing import rewriting  # noqa: PLC0415 - it loads pandas
 
-            works.append(rewriting(compiled.before_batch, threads))
+            works.append(rewriting(compiled.before_batch, threads, resize=compiled.engine == "sequential"))
+        works += [Nothing()] * (len(compiled.graph.columns) - len(works))
         store = Store(compiled.graph)
         executor = Executor(compiled.graph, works, store, threads)
-        scheduler = Scheduler(self._tracker, executor, store, self._sink, (self._usage, self._failures))
+        observers: list[Observer] = [self._usage, self._failures] if compiled.model_of else [self._failures]
+        observers += self._diagnostics.observers
+        scheduler = Scheduler(self._tracker, executor, store, self._sink, observers)
         self._scheduler = scheduler
         if self._halt_asked:
             asyncio.get_running_loop().call_soon(scheduler.halt)
         display = self._settings.display
+        self._diagnostics.begin(scheduler, self._settings.stall_after, self._settings.slow_request_after)
         try:
             with contextlib.nullcontext() if display is None else display(self.snapshot):
                 return await scheduler.run()
         finally:
+            self._diagnostics.end()
             threads.close()
 
     async def _after_generation(self) -> None:
@@ -195,12 +211,15 @@ class Execution:
 
         A run is complete when every row was worked to its end, whatever processors made of the rows then.
         """
-        completed = self._tracker.totals.committed
+        totals = self._tracker.totals
+        completed = totals.committed
         status: Status = "cancelled" if reason == "cancelled" else "complete"
-        if status == "complete" and completed < self._settings.rows:
+        if status == "complete" and (reason is not None or totals.dropped):
             status = "partial"
         error = self._error(reason, completed)
         metadata, failures = await self._describe("failed" if error else status, error)
+        report = self._report("failed" if error else status, error)
+        self._log(report)
         if error is not None:
             raise error
         result = Result(
@@ -212,10 +231,11 @@ class Execution:
             failures=failures,
             elapsed=self._clock.elapsed,
             path=self._sink.path,
+            report=report,
             _metadata=metadata,
             _table=self._sink.table,
+            _traces=self._diagnostics.traces,
         )
-        logger.log(logging.INFO if status == "complete" else logging.WARNING, "%s", self._last_line(result))
         wanted = self._settings.min_completion
         if wanted is not None and completed < wanted * self._settings.rows:
             raise PartialDatasetError(result, wanted)
@@ -241,9 +261,29 @@ class Execution:
     def _name(self, column: int) -> str:
         return self._compiled.graph.columns[column].name
 
-    def _last_line(self, result: Result) -> str:
-        errors = ", ".join(f"{count} x {error}" for error, count in self._failures.by_error.most_common(3))
-        return result.summary() + (f"; failures: {errors}" if errors else "")
+    def _log(self, report: Report) -> None:
+        """Tell how the run ended: the last thing it logs, whichever way out it takes."""
+        where = f"\n  written to {self._sink.path}" if self._sink.path else ""
+        logger.log(logging.INFO if report.status == "complete" else logging.WARNING, "%s%s", report, where)
+
+    def _report(self, status: Status, error: BaseException | None) -> Report:
+        totals, usage, diagnostics = self._tracker.totals, self._usage, self._diagnostics
+        return Report(
+            status=status,
+            target=self._settings.rows,
+            actual=self._actual(),
+            dropped=totals.dropped,
+            elapsed=self._clock.elapsed,
+            requests=usage.total.requests,
+            prompt_tokens=usage.total.prompt_tokens,
+            completion_tokens=usage.total.completion_tokens,
+            retries=dict(diagnostics.requests.retries),
+            failures=dict(self._failures.by_error),
+            models=diagnostics.requests.models(usage.columns),
+            slowest=diagnostics.requests.slowest(),
+            load=diagnostics.load(self._clock.elapsed),
+            error=_told(error),
+        )
 
     async def _describe_failure(self, status: Status, error: BaseException) -> None:
         """Keep how things stand; where that fails as well, it is a note on the error that came first."""
@@ -255,7 +295,7 @@ class Execution:
     async def _describe(self, status: Status, error: BaseException | None) -> tuple[Metadata, pd.DataFrame]:
         """Have the sink keep how things stand."""
         metadata, failures = self._metadata(status, error), self._failures.frame()
-        await self._sink.describe(metadata, failures)
+        await self._sink.describe(metadata, failures, None if status == "running" else self._diagnostics.traces)
         return metadata, failures
 
     def _metadata(self, status: Status, error: BaseException | None) -> Metadata:
@@ -265,7 +305,7 @@ class Execution:
             schema_version=SCHEMA_VERSION,
             rowloop_version=importlib.metadata.version("rowloop"),
             kind=self._sink.kind,
-            engine="async",
+            engine=compiled.engine,
             status=status,
             target_num_records=settings.rows,
             actual_num_records=self._actual(),
@@ -278,7 +318,7 @@ class Execution:
             parts=[PartMetadata(part.row_group, part.start, part.rows, part.file) for part in parts],
             row_groups_cut_short=sorted(totals.cut_short),
             early_shutdown=self._tracker.halted == "early_shutdown",
-            error=None if status == "cancelled" or error is None else f"{type(error).__name__}: {error}",
+            error=_told(error),
             retries=totals.retries,
             failures=dict(self._failures.by_error),
             started_at=self._clock.started_at.isoformat(),
@@ -299,3 +339,10 @@ class Execution:
             prompt_tokens=spent.prompt_tokens,
             completion_tokens=spent.completion_tokens,
         )
+
+
+def _told(error: BaseException | None) -> str | None:
+    """Say what a run failed of; a cancellation is no failure."""
+    if error is None or isinstance(error, asyncio.CancelledError):
+        return None
+    return f"{type(error).__name__}: {error}"

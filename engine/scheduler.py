@@ -140,6 +140,11 @@ class Scheduler:
         self._periodic[call] = seconds
 
     @property
+    def time(self) -> float:
+        """The loop's time, in seconds."""
+        return self._loop.time()
+
+    @property
     def in_flight(self) -> list[Run]:
         """What is being worked at this moment."""
         return [*self._workers.values(), *self._in_threads.values()]

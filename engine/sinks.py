@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .metadata import Metadata
     from .processing import Tables
     from .store import RowGroup
+    from .traces import Traces
 
 T = TypeVar("T")
 
@@ -70,8 +71,8 @@ class Sink(Protocol):
         """Put a changed table in the place of all that has been committed."""
         ...
 
-    async def describe(self, metadata: Metadata, failures: pd.DataFrame) -> None:
-        """Keep the metadata and the failures table."""
+    async def describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None = None) -> None:
+        """Keep the metadata, the failures table and the traces."""
         ...
 
     def close(self) -> None:
@@ -114,8 +115,8 @@ class MemorySink:
         self._schema = table.schema
         self.parts = [Part(i, start, piece.num_rows) for i, (start, piece) in enumerate(pieces)]
 
-    async def describe(self, metadata: Metadata, failures: pd.DataFrame) -> None:
-        """Keep nothing: the result has both."""
+    async def describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None = None) -> None:
+        """Keep nothing: the result has them."""
 
     def close(self) -> None:
         """Let go of the writer thread."""
@@ -162,9 +163,9 @@ class ParquetSink:
         """
         self.parts = await _in(self._writer, lambda: self._rewrite(change, row_group_size))
 
-    async def describe(self, metadata: Metadata, failures: pd.DataFrame) -> None:
-        """Write metadata.json, and failures.parquet where there are any."""
-        await _in(self._writer, lambda: self._describe(metadata, failures))
+    async def describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None = None) -> None:
+        """Write metadata.json, and failures.parquet and traces.parquet where there are any."""
+        await _in(self._writer, lambda: self._describe(metadata, failures, traces))
 
     def close(self) -> None:
         """Let go of the writer thread."""
@@ -180,9 +181,11 @@ class ParquetSink:
         remove_dataset(self.path)
         (self.path / "data").mkdir(parents=True, exist_ok=True)
 
-    def _describe(self, metadata: Metadata, failures: pd.DataFrame) -> None:
+    def _describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None) -> None:
         if len(failures):
             self._write(pa.Table.from_pandas(failures, preserve_index=False), "failures.parquet", None)
+        if traces is not None:
+            self._write(traces.table(), "traces.parquet", None)
         text = metadata.to_json()
         self._write_file("metadata.json", None, lambda path: path.write_bytes(text))
 
@@ -284,7 +287,7 @@ def remove_dataset(path: Path) -> None:
     """Remove what a run writes, and nothing else; metadata.json goes last, as it marks the directory as ours."""
     for part in (path / "data").glob("part-*.parquet"):
         part.unlink()
-    for name in ("failures.parquet", "metadata.json"):
+    for name in ("failures.parquet", "traces.parquet", "metadata.json"):
         (path / name).unlink(missing_ok=True)
 
 

@@ -49,6 +49,7 @@ from .events import (
     Halted,
     Null,
     Record,
+    Resized,
     Run,
     RunAfter,
     Started,
@@ -57,7 +58,7 @@ from .events import (
 from .policy import ErrorBudget, RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from .events import Command, Event, Reason
     from .graph import Column, Graph, Lane
@@ -141,6 +142,18 @@ class _Group:
         self.state = [bytearray(1 if column.whole else size) for column in graph.columns]  # a whole one's is at WHOLE
         self.worked = [0] * self.open
         self.attempts: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def resize(self, rows: int, columns: Sequence[Column]) -> None:
+        """Take another number of rows, all of them live. What is over stays so, the rest has not begun."""
+        begun = [self.state[c.id][WHOLE] != WAITING if c.whole else not self.left[c.id] for c in columns]
+        for column in columns:
+            if not begun[column.id] and not column.whole:
+                missing = sum(column.id in c.cell_children and not c.whole and not begun[c.id] for c in columns)
+                self.left[column.id] = rows
+                self.state[column.id] = bytearray(rows)
+                self.missing[column.id] = array("H", [missing] if column.cell_needs else []) * rows
+        self.size = self.live = rows
+        self.alive = bytearray(b"\1") * rows
 
     def live_rows(self) -> range | list[int]:
         if self.live == self.size:
@@ -236,6 +249,7 @@ class Tracker:
         self._handlers: dict[type, Callable[[Any], None]] = {
             Started: self._on_started,
             Done: self._on_done,
+            Resized: self._on_resized,
             Failed: self._on_failed,
             Cancelled: self._on_cancelled,
             Due: self._on_due,
@@ -287,6 +301,19 @@ class Tracker:
         if self._failed_at:
             self._judge()
 
+    def _on_resized(self, event: Resized) -> None:
+        """Go on with other rows; only in the sequential engine, where nothing else of the group is in flight."""
+        group = self._release(event)
+        self._ended += 1
+        if event.rows:
+            group.resize(event.rows, self._columns)
+            group.worked[event.column] = event.rows
+        else:
+            dropped = self.totals.dropped
+            self._drop(group, group.live_rows())
+            self.totals.dropped = dropped  # the column took them out, no failure did
+        self._settle_whole(group, self._columns[event.column], DONE)
+
     def _on_failed(self, event: Failed) -> None:
         group = self._release(event)
         key = (event.column, event.row)
@@ -330,7 +357,7 @@ class Tracker:
 
     # How a task ends
 
-    def _find(self, event: Done | Failed | Cancelled | Due, state: int) -> _Group | None:
+    def _find(self, event: Done | Resized | Failed | Cancelled | Due, state: int) -> _Group | None:
         """Give the row group of a task if there is such a task and it is in this state."""
         row = event.row
         try:
@@ -340,7 +367,7 @@ class Tracker:
             return None
         return group if found else None
 
-    def _release(self, event: Done | Failed | Cancelled) -> _Group:
+    def _release(self, event: Done | Resized | Failed | Cancelled) -> _Group:
         """Take a running task out of its lane; the one check that it was running."""
         group = self._find(event, RUNNING)
         if group is None:

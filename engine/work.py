@@ -1,7 +1,7 @@
 """How a column is worked: what a column spec becomes when a run binds it to models, threads and seeds.
 
-Six shapes, by what is worked at once (a cell, a whole row group) and where: on the spot in the loop's thread, awaited
-on the loop, or in a thread. Each takes the values of the column's needs, in their order, and gives values back.
+A shape says what is worked at once (a cell, a whole row group) and where: on the spot in the loop's thread, awaited on
+the loop, or in a thread. Each takes the values of the column's needs, in their order, and gives values back.
 """
 
 from __future__ import annotations
@@ -68,14 +68,31 @@ class AwaitWhole:
 class Rewrite:
     """Whole columns that are there already, changed: (row group, their live values as lists) -> as many lists.
 
-    `columns` are their ids. A failure is no fault of a row and ends the run.
+    `columns` are their ids. A failure is no fault of a row and ends the run. In the sequential engine the lists may be
+    of another length than they were.
     """
 
     columns: tuple[int, ...]
     call: Callable[[int, list[list[Value]]], Awaitable[list[list[Value]]]]
 
 
-Work: TypeAlias = Fill | Render | Await | InThread | AwaitWhole | Rewrite
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """A whole column that may change how many rows its row group has (sequential engine).
+
+    Gets the names and the live values of its needs, which are all columns that come before it, and gives as many lists
+    and one more: its own values.
+    """
+
+    call: Callable[[list[str], list[list[Value]]], Awaitable[list[list[Value]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """A node of the graph that does no work: columns wait for it that wait for all rows of another."""
+
+
+Work: TypeAlias = Fill | Render | Await | InThread | AwaitWhole | Rewrite | Resize | Nothing
 
 
 class CellError(Exception):

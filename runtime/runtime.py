@@ -100,7 +100,7 @@ class Runtime:
         """Return the runtime whose loop is running in this thread, or None."""
         loop = _get_running_loop()
         runtime = _by_loop.get(id(loop)) if loop is not None else None
-        return runtime if runtime is not None and runtime.thread.loop is loop else None  
+        return runtime if runtime is not None and runtime.thread.loop is loop else None
 
     def run(self, coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run `coro` on the loop and wait for it; return what it returns, raise what it raises.

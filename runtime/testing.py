@@ -42,7 +42,9 @@ def fresh_runtime(name: str = "test", **settings: Any) -> Iterator[Runtime]:
     yield fresh
     left = _leftovers(fresh, generators)
     fresh.close()
-    left += [f"thread {thread.name}" for thread in threading.enumerate() if thread not in before and _outlives(thread, name)]
+    left += [
+        f"thread {thread.name}" for thread in threading.enumerate() if thread not in before and _outlives(thread, name)
+    ]
     if left:
         message = "\n  ".join([f"{name} left behind:", *left])
         pytest.fail(message, pytrace=False)

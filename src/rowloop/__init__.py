@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .engine.results import Result, Run
     from .engine.samplers import Category, Uniform
     from .engine.seeds import Seed
+    from .engine.traces import TaskTrace
     from .runtime import client, run_sync
 
 _MODULES = {
@@ -50,6 +51,7 @@ _MODULES = {
     "engine.results": ["Result", "Run"],
     "engine.samplers": ["Category", "Uniform"],
     "engine.seeds": ["Seed"],
+    "engine.traces": ["TaskTrace"],
     "runtime": ["client", "run_sync"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -82,6 +84,7 @@ __all__ = [
     "SchemaTransform",
     "Seed",
     "Structured",
+    "TaskTrace",
     "Text",
     "Uniform",
     "batch",

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-SLOW = re.compile(r"^Executing <.* took [\d.]+ seconds\n", re.MULTILINE)  # -X dev remarks on steps over 100 ms: no fault
+SLOW = re.compile(
+    r"^Executing <.* took [\d.]+ seconds\n", re.MULTILINE
+)  # -X dev remarks on steps over 100 ms: no fault
 
 
 @pytest.fixture(params=list(LOOPS))

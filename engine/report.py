@@ -1,0 +1,136 @@
+"""The final report: what a run came to, how its models answered and where the time went."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class ModelReport(msgspec.Struct, frozen=True):
+    """How one model answered. Latencies are in seconds, over the answers; failed requests have none."""
+
+    model: str
+    requests: int
+    answers: int
+    prompt_tokens: int
+    completion_tokens: int
+    latency_p50: float
+    latency_p95: float
+    latency_max: float
+
+
+class SlowCell(msgspec.Struct, frozen=True):
+    """A request that was among those that took longest."""
+
+    column: str
+    row: int
+    seconds: float
+
+
+class LaneReport(msgspec.Struct, frozen=True):
+    """How a lane was used: the mean of what was in flight and of what was ready, and the share of time it was full."""
+
+    lane: str
+    in_flight: float
+    ready: float
+    full: float
+
+
+class Load(msgspec.Struct, frozen=True):
+    """Where the time went. Means are of numbers of tasks over the run, shares are between 0 and 1.
+
+    The mean of a column's running tasks, times the seconds of the run, is the time spent in it (Little's law).
+    """
+
+    running: dict[str, float]
+    lanes: list[LaneReport]
+    waiting_to_retry: float
+    writing: float
+    """The share of time in which row groups were being written."""
+    loop: float
+    """The share of time in which the event loop's thread was computing: the rest it waited."""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run came to. `retries` counts by error what was tried again, `failures` what failed for good."""
+
+    status: str
+    target: int
+    actual: int
+    dropped: int
+    elapsed: float
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    retries: dict[str, int]
+    failures: dict[str, int]
+    models: list[ModelReport]
+    slowest: list[SlowCell]
+    load: Load | None
+    """None for a run that was too short to be sampled."""
+    error: str | None = None
+
+    @property
+    def rate(self) -> float:
+        """Rows per second."""
+        return self.actual / self.elapsed if self.elapsed else 0.0
+
+    @property
+    def headline(self) -> str:
+        """Tell it in one line."""
+        parts = [f"{self.status}: {self.actual:,} of {self.target:,} rows"]
+        if self.dropped:
+            parts.append(f"{self.dropped:,} dropped")
+        parts.append(f"{self.elapsed:.1f} s ({self.rate:,.1f} rows/s)")
+        if self.requests:
+            tokens = f"{self.prompt_tokens:,} + {self.completion_tokens:,} tokens"
+            parts.append(f"{self.requests:,} requests, {tokens}")
+        return ", ".join(parts)
+
+    def __str__(self) -> str:
+        """Tell it in a few lines, leaving out what there is none of."""
+        return "\n".join([self.headline, *(f"  {label:<9} {text}" for label, text in self._lines())])
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        if self.error:
+            yield "error", self.error
+        if self.failures:
+            yield "failures", _counted(self.failures)
+        if self.retries:
+            yield "retries", _counted(self.retries)
+        for model in self.models:
+            told = f"{model.model}: {model.answers:,} answers to {model.requests:,} requests"
+            if model.answers:
+                told += f", p50 {_seconds(model.latency_p50)}, p95 {_seconds(model.latency_p95)}"
+            yield "model", told
+        if self.slowest:
+            yield (
+                "slowest",
+                "; ".join(f"{cell.column}, row {cell.row}: {_seconds(cell.seconds)}" for cell in self.slowest),
+            )
+        if self.load is not None:
+            yield "in flight", ", ".join(_means(self.load)) or "nothing"
+            for lane in self.load.lanes:
+                yield "lane", f"{lane.lane}: full {lane.full:.0%} of the time, {lane.ready:,.1f} ready on average"
+            yield "time", f"event loop busy {self.load.loop:.0%}, writing {self.load.writing:.0%}"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    kinds = sorted(counts.items(), key=lambda item: -item[1])
+    return f"{sum(counts.values()):,}: " + ", ".join(f"{count:,} x {error}" for error, count in kinds)
+
+
+def _means(load: Load) -> Iterator[str]:
+    for column, mean in load.running.items():
+        if mean:
+            yield f"{column} {mean:,.1f}"
+    if load.waiting_to_retry:
+        yield f"waiting to retry {load.waiting_to_retry:,.1f}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:,.0f} s"  # noqa: PLR2004 - three digits either way

@@ -1,0 +1,42 @@
+"""A recipe in Python: what a sampler draws, what a model writes, and what Python functions make of both.
+
+    python examples/quickstart.py
+
+The model runs in this process (pip install 'rowloop[local]'); OPENAI_BASE_URL and OPENAI_API_KEY with
+Model("openai:NAME") would do as well.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import rowloop as rl
+
+MODEL = sys.argv[1] if len(sys.argv) > 1 else "local:gemma-3-270m"
+
+PROMPT = """Proverbs about animals, each in one line.
+The dog: Let sleeping dogs lie.
+The horse: Do not look a gift horse in the mouth.
+The {{ animal }}:"""
+
+recipe = rl.Recipe(
+    models={"writer": rl.Model(MODEL, temperature=0.7, max_tokens=40)},
+    columns=[
+        rl.Category("animal", values=["cat", "fox", "goose", "lion", "mouse", "wolf"]),
+        rl.Text("proverb", model="writer", prompt=PROMPT, stop=["\n"], allow_truncated=True),
+        rl.Expression("line", "The {{ animal }}: {{ proverb }}"),
+    ],
+    seed=7,
+)
+
+
+@recipe.column
+def words(proverb: str) -> int:
+    """Count the words. The parameter names the column that is needed; the function runs in a thread."""
+    return len(proverb.split())
+
+
+if __name__ == "__main__":
+    result = recipe.preview(6)
+    print(result.to_pandas()[["line", "words"]].to_string(index=False))  # noqa: T201 - this is what it is for
+    print(result.summary())  # noqa: T201
