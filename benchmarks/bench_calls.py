@@ -13,7 +13,6 @@ over rounds are given; a ratio is the median of the ratios to bare aiohttp in th
     build       the whole of rowloop: a recipe with one text column, built into Parquet
 """
 
-# ruff: noqa: INP001 - a script
 from __future__ import annotations
 
 import argparse
@@ -229,7 +228,7 @@ def main() -> None:
             "load_average_before": round(os.getloadavg()[0], 2),
             "variants": report(taken),
         }
-    print(json.dumps(result, indent=2))  # noqa: T201 - what a benchmark is for
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

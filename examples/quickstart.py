@@ -38,5 +38,5 @@ def words(proverb: str) -> int:
 
 if __name__ == "__main__":
     result = recipe.preview(6)
-    print(result.to_pandas()[["line", "words"]].to_string(index=False))  # noqa: T201 - this is what it is for
-    print(result.summary())  # noqa: T201
+    print(result.to_pandas()[["line", "words"]].to_string(index=False))
+    print(result.summary())

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_openai import FakeOpenAI
 
+from fake_openai import FakeOpenAI
 from rowloop import Recipe
 
 ROOT = Path(__file__).parent.parent
@@ -94,9 +94,10 @@ def test_columns_and_fields_in_the_documents_are_those_of_the_schema():
     """docs/recipes.md has a line for each type of column and processor, and for each field of a model."""
     schema = Recipe.json_schema()
     text = (ROOT / "docs/recipes.md").read_text()
+    models = text.split("## Columns")[0]
     kinds = {part["properties"]["type"]["const"] for part in schema["$defs"].values() if "type" in part["properties"]}
     assert set(re.findall(r"^\| `([a-z_]+)` \|", text.split("## Columns")[1], re.MULTILINE)) == kinds
-    fields = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| `.*? \|", text.split("## Columns")[0], re.M))))
+    fields = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| `.*? \|", models, re.MULTILINE))))
     assert fields == set(schema["$defs"]["Model"]["properties"]) - {"api_key"}
 
 

@@ -21,10 +21,11 @@ import httpx
 import msgspec
 import openai
 import pytest
+from pydantic import BaseModel, Field
+
 from fake_openai import Behaviour, FakeOpenAI
 from fake_openai.behaviour import Dice
 from fake_openai.schemas import conforming
-from pydantic import BaseModel, Field
 
 FOLDER = Path(__file__).parent / "fake_openai"
 TLS = ssl.create_default_context()  # not used here, but without it each client spends 30 ms on making its own
