@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -13,7 +14,6 @@ from .functions import Function
 from .graph import Lane, compile_graph
 from .processors import check_columns, with_before_batch
 from .prompted import Prompted
-from .run import Compiled
 from .seeds import Seed
 from .sequential import in_sequence
 
@@ -21,8 +21,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .binding import ColumnSpec
+    from .graph import Graph
     from .models import Model
-    from .processors import Processor
+    from .processors import BeforeBatch, Processor
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A recipe that has been checked, as far as a run needs it. `model_of` names the model of a column that has one."""
+
+    engine: Literal["async", "sequential"]
+    columns: Sequence[ColumnSpec]
+    resizing: Sequence[str]
+    before_batch: BeforeBatch | None
+    processors: Sequence[Processor]
+    graph: Graph
+    models: Mapping[str, Model]
+    model_of: Mapping[int, str]
+    description: dict[str, Any]
+    fingerprint: str
 
 
 def compile_recipe(

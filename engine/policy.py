@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import tenacity
+from pydantic import Field, field_validator
+
+from .spec import spec
 
 if TYPE_CHECKING:
     from .events import Failure
@@ -17,6 +20,7 @@ Wait: TypeAlias = Callable[[int], float]
 
 
 _NO_RETRYING = tenacity.Retrying()
+_BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=30)
 
 
 def tenacity_wait(strategy: tenacity.wait.wait_base) -> Wait:
@@ -30,11 +34,7 @@ def tenacity_wait(strategy: tenacity.wait.wait_base) -> Wait:
     return wait
 
 
-def _default_wait() -> Wait:
-    return tenacity_wait(tenacity.wait_random_exponential(multiplier=0.5, max=30))
-
-
-@dataclass(frozen=True, slots=True)
+@spec
 class RetryPolicy:
     """Which attempts are followed by another, and when.
 
@@ -42,11 +42,19 @@ class RetryPolicy:
     Backoff And Jitter" (AWS architecture blog). What an endpoint asks for with Retry-After is kept to, up to
     `longest_wait` seconds, plus up to a tenth so that the waiting do not all come at once; one that asks for no wait
     gets the ordinary one. A rate limit delays and does not drop: its attempts are not counted.
+
+    `wait` is one of tenacity's wait strategies, or a function from the number of the attempt that failed (1, 2, ...) to
+    seconds.
     """
 
-    attempts: int = 6
-    wait: Wait = field(default_factory=_default_wait)
-    longest_wait: float = 120.0
+    attempts: int = Field(default=6, ge=1, strict=True)
+    wait: Wait = Field(default_factory=lambda: tenacity_wait(_BACKOFF))
+    longest_wait: float = Field(default=120.0, ge=0)
+
+    @field_validator("wait", mode="before")
+    @classmethod
+    def _waited(cls, wait: object) -> object:
+        return tenacity_wait(wait) if isinstance(wait, tenacity.wait.wait_base) else wait
 
     def delay(self, failure: Failure, attempts: int, counted: int) -> float | None:
         """Give the seconds until the next attempt, None for no further one.
@@ -60,7 +68,7 @@ class RetryPolicy:
         return self.wait(attempts)
 
 
-@dataclass(frozen=True, slots=True)
+@spec
 class ErrorBudget:
     """When so many of the latest outcomes are failures that going on is pointless.
 
@@ -68,8 +76,8 @@ class ErrorBudget:
     count. `rate=None` switches it off.
     """
 
-    window: int = 10
-    rate: float | None = 0.5
+    window: int = Field(default=10, ge=1, strict=True)
+    rate: float | None = Field(default=0.5, ge=0, le=1)
 
     def spent(self, outcomes: int, failures: int) -> bool:
         """Tell whether `failures` among the last `outcomes` (at most `window`) are too many."""

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from .binding import ColumnSpec
+    from .compiling import Compiled
     from .functions import AnyFunction
     from .jobs import RunOptions
     from .models import ModelFunction
     from .processors import Processor
     from .results import Result
-    from .run import Compiled
     from .seeds import Seed
 
 

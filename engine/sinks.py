@@ -10,7 +10,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +39,10 @@ class Part:
     start: int
     rows: int
     file: str | None = None
+    """Its path from the dataset's directory; None in a preview."""
+
+
+OnPart: TypeAlias = "Callable[[Part], object]"
 
 
 class Sink(Protocol):
@@ -90,9 +94,10 @@ class MemorySink:
     kind: Literal["build", "preview"] = "preview"
     path: Path | None = None
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, on_part: OnPart | None = None) -> None:
+        """Start empty; `on_part` is called with each part."""
         self.parts: list[Part] = []
+        self._on_part = on_part
         self._kept: dict[int, pa.Table] = {}
         self._schema: pa.Schema | None = None
         self._writer = ThreadPoolExecutor(1, "rowloop-writer")
@@ -106,6 +111,7 @@ class MemorySink:
         table = await _in(self._writer, lambda: self._tables.table(group, rows))
         self._kept[group.id] = table
         self.parts.append(Part(group.id, group.start, table.num_rows))
+        await _in(self._writer, lambda: _announce(self._on_part, self.parts[-1]))
 
     async def rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> None:
         """Keep the changed table, cut into parts as a build would."""
@@ -138,9 +144,10 @@ class ParquetSink:
 
     kind: Literal["build", "preview"] = "build"
 
-    def __init__(self, path: Path) -> None:
-        """Take a directory that `prepare_directory` has looked at."""
+    def __init__(self, path: Path, on_part: OnPart | None = None) -> None:
+        """Take a directory that `prepare_directory` has looked at; `on_part` is called with each part."""
         self.path = path
+        self._on_part = on_part
         self.parts: list[Part] = []
         self._version = 0
         self._writer = ThreadPoolExecutor(1, "rowloop-writer")
@@ -154,6 +161,7 @@ class ParquetSink:
         """Write a part."""
         part = await _in(self._writer, lambda: self._write_part(group, rows))
         self.parts.append(part)
+        await _in(self._writer, lambda: _announce(self._on_part, part))
 
     async def rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> None:
         """Write the changed table beside the parts, then put it in their place.
@@ -230,6 +238,17 @@ class ParquetSink:
         except (OSError, pa.ArrowException) as error:
             problem = f"{file} cannot be written: {error}"
             raise DatasetGenerationError(problem, stage="write", row_group=row_group) from error
+
+
+def _announce(on_part: OnPart | None, part: Part) -> None:
+    """Tell the user of a part; raises DatasetGenerationError with what the function raised."""
+    if on_part is None:
+        return
+    try:
+        on_part(part)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise DatasetGenerationError(problem, stage="on_part", row_group=part.row_group) from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

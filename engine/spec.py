@@ -6,6 +6,7 @@ Specs are pydantic dataclasses: the same class serves Python callers (positional
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar, cast, dataclass_transform
 
@@ -35,7 +36,8 @@ def spec(cls: type[T]) -> type[T]:
         try:
             validating_init(self, *args, **kwargs)
         except pydantic.ValidationError as error:
-            raise recipe_error(error, _root(self, args, kwargs), tuple(made.__dataclass_fields__)) from None
+            fields = [field.name for field in dataclasses.fields(made)]
+            raise recipe_error(error, _root(self, args, kwargs), fields) from None
 
     made.__init__ = __init__
     return cast("type[T]", made)

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     )
     from .engine.functions import batch, cell
     from .engine.models import Model
+    from .engine.policy import ErrorBudget, RetryPolicy
     from .engine.processors import DropColumns, Processor, SchemaTransform
     from .engine.progress import ProgressSnapshot
     from .engine.recipe import Recipe
     from .engine.results import Result, Run
     from .engine.samplers import Category, Uniform
     from .engine.seeds import Seed
+    from .engine.sinks import Part
     from .engine.traces import TaskTrace
     from .runtime import client, run_sync
 
@@ -45,12 +47,14 @@ _MODULES = {
     ],
     "engine.functions": ["batch", "cell"],
     "engine.models": ["Model"],
+    "engine.policy": ["ErrorBudget", "RetryPolicy"],
     "engine.processors": ["DropColumns", "Processor", "SchemaTransform"],
     "engine.progress": ["ProgressSnapshot"],
     "engine.recipe": ["Recipe"],
     "engine.results": ["Result", "Run"],
     "engine.samplers": ["Category", "Uniform"],
     "engine.seeds": ["Seed"],
+    "engine.sinks": ["Part"],
     "engine.traces": ["TaskTrace"],
     "runtime": ["client", "run_sync"],
 }
@@ -69,9 +73,11 @@ __all__ = [
     "DatasetProcessingError",
     "DropColumns",
     "EarlyShutdownError",
+    "ErrorBudget",
     "Expression",
     "Model",
     "ModelError",
+    "Part",
     "PartialDatasetError",
     "Processor",
     "ProgressSnapshot",
@@ -79,6 +85,7 @@ __all__ = [
     "RecipeError",
     "Result",
     "ResumeError",
+    "RetryPolicy",
     "RowloopError",
     "Run",
     "SchemaTransform",

@@ -1,0 +1,210 @@
+"""The account of a run: what it has come to, told as a snapshot, as metadata.json, as a report and as its Result."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from .diagnostics import Diagnostics
+from .errors import DatasetGenerationError, EarlyShutdownError
+from .metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMetadata
+from .observe import Clock, FailureObserver, Spent, UsageObserver
+from .progress import ColumnProgress, ProgressSnapshot
+from .report import Report
+from .results import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .compiling import Compiled
+    from .events import Reason
+    from .jobs import Settings
+    from .metadata import Status
+    from .scheduler import Observer, Scheduler
+    from .sinks import Sink
+    from .traces import Traces
+    from .tracker import Tracker
+
+
+class Account:
+    """The account of one run, kept by observers of it. Reading it changes nothing."""
+
+    def __init__(self, compiled: Compiled, settings: Settings, tracker: Tracker, sink: Sink) -> None:
+        """Take what there is to look at."""
+        self._compiled = compiled
+        self._settings = settings
+        self._tracker = tracker
+        self._sink = sink
+        self._usage = UsageObserver(set(compiled.model_of))
+        self._failures = FailureObserver(compiled.graph)
+        self._diagnostics = Diagnostics(tracker, compiled.model_of, trace=bool(settings.trace))
+        self._clock = Clock()
+
+    @property
+    def observers(self) -> list[Observer]:
+        """Those who have to see every event of the run."""
+        usage: list[Observer] = [self._usage] if self._compiled.model_of else []
+        return [*usage, self._failures, *self._diagnostics.observers]
+
+    @property
+    def traces(self) -> Traces | None:
+        """What has been traced so far; None where nothing is."""
+        return self._diagnostics.traces
+
+    def begin(self, scheduler: Scheduler) -> None:
+        """Look at the run from time to time, in the loop's thread."""
+        self._diagnostics.begin(scheduler, self._settings.stall_after, self._settings.slow_request_after)
+
+    def end(self) -> None:
+        """See how busy the loop was; called in its thread."""
+        self._diagnostics.end()
+
+    def stop_clock(self) -> None:
+        """Take no more time into account: the run is over."""
+        self._clock.stop()
+
+    def snapshot(self) -> ProgressSnapshot:
+        """Look at the run. Numbers are read while they change: each is right, their sum may be one off."""
+        totals, plan = self._tracker.totals, self._tracker.plan
+        columns = [
+            ColumnProgress(column.name, plan.rows, count.completed, count.failed, count.skipped, count.running)
+            for column, count in zip(self._compiled.columns, totals.columns, strict=False)  # not the processors' own
+        ]
+        return ProgressSnapshot(
+            target=plan.rows,
+            committed=totals.committed,
+            dropped=totals.dropped,
+            row_groups=plan.row_groups,
+            row_groups_committed=totals.groups_over,
+            columns=tuple(columns),
+            running=totals.running,
+            waiting_to_retry=totals.waiting_to_retry,
+            retries=totals.retries,
+            requests=self._usage.total.requests,
+            prompt_tokens=self._usage.total.prompt_tokens,
+            completion_tokens=self._usage.total.completion_tokens,
+            elapsed=self._clock.elapsed,
+        )
+
+    def status(self, reason: Reason | None) -> Status:
+        """Say how a run that did not fail has ended.
+
+        It is complete when every row was worked to its end, whatever processors made of the rows then.
+        """
+        if reason == "cancelled":
+            return "cancelled"
+        return "complete" if reason is None and not self._tracker.totals.dropped else "partial"
+
+    def error(self, reason: Reason | None) -> DatasetGenerationError | None:
+        """Say what a run failed of that the scheduler was through with; None if it did not."""
+        first = self._failures.first
+        if reason == "failed" and first is not None:
+            column = self._compiled.graph.columns[first.column].name
+            error = DatasetGenerationError(first.failure.message, stage="column", column=column, row_group=first.group)
+        elif not self._tracker.totals.committed and reason != "cancelled":
+            cause = "" if first is None else f"; the first failure was in column '{self._name(first.column)}': "
+            message = "" if first is None else f"{first.failure.error}: {first.failure.message}"
+            error = EarlyShutdownError(f"no row was completed{cause}{message}")
+        else:
+            return None
+        error.__cause__ = None if first is None else first.failure.cause
+        return error
+
+    def failures(self) -> pd.DataFrame:
+        """Give the failures table: a line for each cell that failed for good."""
+        return self._failures.frame()
+
+    def metadata(self, status: Status, error: BaseException | None) -> Metadata:
+        """Tell it so that it can be understood and repeated."""
+        totals, settings, compiled = self._tracker.totals, self._settings, self._compiled
+        parts = sorted(self._sink.parts, key=lambda part: part.row_group)
+        return Metadata(
+            schema_version=SCHEMA_VERSION,
+            rowloop_version=importlib.metadata.version("rowloop"),
+            kind=self._sink.kind,
+            engine=compiled.engine,
+            status=status,
+            target_num_records=settings.rows,
+            actual_num_records=self._actual(),
+            dropped_num_records=totals.dropped,
+            row_group_size=settings.row_group_size,
+            seed=settings.seed,
+            recipe_fingerprint=compiled.fingerprint,
+            recipe=compiled.description,
+            columns=[self._column_metadata(i) for i in range(len(compiled.columns))],
+            parts=[PartMetadata(part.row_group, part.start, part.rows, part.file) for part in parts],
+            row_groups_cut_short=sorted(totals.cut_short),
+            early_shutdown=self._tracker.halted == "early_shutdown",
+            error=_told(error),
+            retries=totals.retries,
+            failures=dict(self._failures.by_error),
+            started_at=self._clock.started_at.isoformat(),
+            finished_at=None if status == "running" else datetime.now(UTC).isoformat(),
+            elapsed=self._clock.elapsed,
+        )
+
+    def _column_metadata(self, i: int) -> ColumnMetadata:
+        count = self._tracker.totals.columns[i]
+        spent = self._usage.columns.get(i, Spent())
+        return ColumnMetadata(
+            name=self._name(i),
+            type=getattr(self._compiled.columns[i], "type", "seed"),
+            completed=count.completed,
+            failed=count.failed,
+            skipped=count.skipped,
+            requests=spent.requests,
+            prompt_tokens=spent.prompt_tokens,
+            completion_tokens=spent.completion_tokens,
+        )
+
+    def report(self, status: Status, error: BaseException | None) -> Report:
+        """Tell it in a few lines."""
+        totals, usage, diagnostics = self._tracker.totals, self._usage, self._diagnostics
+        return Report(
+            status=status,
+            target=self._settings.rows,
+            actual=self._actual(),
+            dropped=totals.dropped,
+            elapsed=self._clock.elapsed,
+            requests=usage.total.requests,
+            prompt_tokens=usage.total.prompt_tokens,
+            completion_tokens=usage.total.completion_tokens,
+            retries=dict(diagnostics.requests.retries),
+            failures=dict(self._failures.by_error),
+            models=diagnostics.requests.models(usage.columns),
+            slowest=diagnostics.requests.slowest(),
+            load=diagnostics.load(self._clock.elapsed),
+            error=_told(error),
+        )
+
+    def result(self, status: Status, metadata: Metadata, failures: pd.DataFrame, report: Report) -> Result:
+        """Give what the user gets."""
+        return Result(
+            status=status,
+            target=self._settings.rows,
+            actual=self._actual(),
+            dropped=self._tracker.totals.dropped,
+            usage=self._usage.total,
+            failures=failures,
+            elapsed=self._clock.elapsed,
+            path=self._sink.path,
+            report=report,
+            _metadata=metadata,
+            _table=self._sink.table,
+            _traces=self.traces,
+        )
+
+    def _actual(self) -> int:
+        return sum(part.rows for part in self._sink.parts)
+
+    def _name(self, column: int) -> str:
+        return self._compiled.graph.columns[column].name
+
+
+def _told(error: BaseException | None) -> str | None:
+    """Say what a run failed of; a cancellation is no failure."""
+    if error is None or isinstance(error, asyncio.CancelledError):
+        return None
+    return f"{type(error).__name__}: {error}"
