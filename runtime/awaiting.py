@@ -1,10 +1,11 @@
 """How a call is awaited: from any event loop, the runtime's own included.
 
-The awaiting task suspends on a future of its own loop, which the end of the call resolves. If the awaiting task is cancelled, so is the
-call, and the task leaves when the call's cleanup is done, at most a grace later: what `await coro` on one loop would do.
-If the call was cancelled by somebody else, the awaiting task was not, and a CancelledError would tell its TaskGroup or
-asyncio.timeout a lie; it gets CallCancelledError instead. A loop that was closed, or has stopped for longer than the grace, can
-never be told; the runtime looks for such loops now and then, and cancels what they were waiting for.
+The awaiting task suspends on a future of its own loop, which the end of the call resolves. If the awaiting task is
+cancelled, so is the call, and the task leaves when the call's cleanup is done, at most a grace later: what `await
+coro` on one loop would do. If the call was cancelled by somebody else, the awaiting task was not, and a CancelledError
+would tell its TaskGroup or asyncio.timeout a lie; it gets CallCancelledError instead. A loop that was closed, or has
+stopped for longer than the grace, can never be told; the runtime looks for such loops now and then, and cancels what
+they were waiting for.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Call: the handle of one coroutine that was submitted to a runtime.
 
-Theory of operation. A Call is made by the submitting thread, queued, begun on the loop as one task, and finished exactly once, on the
-loop. The waiter underneath is one raw lock per waiting thread, released by `_finish`: cheaper than a Future's condition variable, and
-a lock's time limit returns a bool, so a TimeoutError that the coroutine itself raises is never mistaken for "not ready yet". The
-task runs `_drive`, which delivers the outcome itself: it catches BaseException, so that SystemExit and KeyboardInterrupt reach the
-caller instead of tearing down the loop, and no done-callback has to be scheduled.
+Theory of operation. A Call is made by the submitting thread, queued, begun on the loop as one task, and finished
+exactly once, on the loop. The waiter underneath is one raw lock per waiting thread, released by `_finish`: cheaper
+than a Future's condition variable, and a lock's time limit returns a bool, so a TimeoutError that the coroutine itself
+raises is never mistaken for "not ready yet". The task runs `_drive`, which delivers the outcome itself: it catches
+BaseException, so that SystemExit and KeyboardInterrupt reach the caller instead of tearing down the loop, and no
+done-callback has to be scheduled.
 
-A task cancelled before its first step never enters its coroutine, and `_drive` could not deliver. So where tasks do not start
-eagerly, `_drive` is advanced to a first suspension inside its try block before the task gets it.
+A task cancelled before its first step never enters its coroutine, and `_drive` could not deliver. So where tasks do
+not start eagerly, `_drive` is advanced to a first suspension inside its try block before the task gets it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import sys
 from _thread import get_ident
 from concurrent.futures import Future
 from contextvars import copy_context
+from functools import partial
 from inspect import isawaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .errors import RuntimeClosedError
-from .guards import blocked, blocking, descend, set_line
+from .guards import blocking, descend, set_line
 from .waiting import taken_lock, waiter
 
 if TYPE_CHECKING:
@@ -32,6 +34,14 @@ if TYPE_CHECKING:
     from .loop import LoopThread
 
 T = TypeVar("T")
+
+EAGER = sys.version_info >= (3, 12)
+_NOTHING: Any = None
+_eager_task: Callable[..., asyncio.Task[None]]
+if sys.version_info >= (3, 12):
+    _eager_task = partial(asyncio.Task, eager_start=True)
+else:
+    _eager_task = asyncio.Task
 
 
 class Call(Generic[T]):
@@ -57,6 +67,7 @@ class Call(Generic[T]):
     )
 
     def __init__(self, thread: LoopThread, coro: Coroutine[Any, Any, T], timeout: float | None = None) -> None:
+        """Take what is to be run in the caller's context; `LoopThread.submit` has it begun."""
         if type(coro) is not CoroutineType or timeout is not None:
             _refuse_wrong(coro, timeout)
         self.thread = thread
@@ -70,7 +81,7 @@ class Call(Generic[T]):
         self.waited_by: int | None = None
         self._done = False
         self._seen = False
-        self.value: T | None = None
+        self.value: T = _NOTHING  # of use once the call is done, without an error
         self._error: BaseException | None = None
         self.task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -99,7 +110,7 @@ class Call(Generic[T]):
         self._wait_guarded(timeout)
         error = self.outcome()
         if error is None:
-            return self.value  # type: ignore[return-value] # set whenever there is no error
+            return self.value
         try:
             raise error
         finally:
@@ -171,20 +182,20 @@ class Call(Generic[T]):
         driver = None
         try:
             self.thread.calls.add(self)
-            if _starts_eagerly(loop):
+            if EAGER and loop.get_task_factory() is None:
                 driver = self._drive(coro)
-                task = _eager_task(driver, loop, self._context, self.name)
+                task = _eager_task(driver, loop=loop, context=self._context, name=self.name)
             else:
                 driver = self._drive(coro, primed=True)
                 driver.send(None)
                 task = loop.create_task(driver, name=self.name, context=self._context)
-            if self._done:
+            if self.done():
                 return
             self.task = task
             if self._timeout is not None:
                 self._timer = loop.call_later(self._timeout, self._expire)
         except BaseException as error:  # noqa: BLE001 - a task factory may raise anything; the caller gets it
-            self._finish(None, error)
+            self._finish(_NOTHING, error)
             coro.close()
             if driver is not None:
                 driver.close()
@@ -200,7 +211,7 @@ class Call(Generic[T]):
             if error.__traceback__ is not None:
                 error.__traceback__ = error.__traceback__.tb_next  # this frame would make a cycle
             coro.close()  # does nothing, unless it has not begun
-            self._finish(None, self._translate(error))
+            self._finish(_NOTHING, self._translate(error))
         else:
             self._finish(value, None)
         finally:
@@ -220,7 +231,7 @@ class Call(Generic[T]):
         said.__cause__ = error
         return said
 
-    def _finish(self, value: T | None, error: BaseException | None) -> None:
+    def _finish(self, value: T, error: BaseException | None) -> None:
         if self._done:
             return
         self._done = True
@@ -237,7 +248,7 @@ class Call(Generic[T]):
     def fail(self, error: BaseException) -> None:
         """End the call without its coroutine: the loop will not, or no longer, carry it out."""
         coro, begun = self._coro, self.task is not None
-        self._finish(None, error)
+        self._finish(_NOTHING, error)
         if coro is not None and not begun:
             with contextlib.suppress(ValueError, RuntimeError):  # it is running, or refuses to end; it ends on its own
                 coro.close()
@@ -280,7 +291,7 @@ class Call(Generic[T]):
         elif self._error is not None:
             future.set_exception(self._error)
         else:
-            future.set_result(self.value)  # type: ignore[arg-type] # set whenever there is no error
+            future.set_result(self.value)
 
 
 def _refuse_wrong(coro: object, timeout: float | None) -> None:
@@ -308,20 +319,3 @@ class _Pause:
 
     def __await__(self) -> Generator[None, None, None]:
         yield
-
-
-if sys.version_info >= (3, 12):
-
-    def _starts_eagerly(loop: asyncio.AbstractEventLoop) -> bool:
-        return loop.get_task_factory() is None
-
-    def _eager_task(driver, loop, context, name):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-        return asyncio.Task(driver, loop=loop, context=context, name=name, eager_start=True)
-
-else:
-
-    def _starts_eagerly(loop: asyncio.AbstractEventLoop) -> bool:  # noqa: ARG001 - 3.11 has no eager start
-        return False
-
-    def _eager_task(driver, loop, context, name):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-        raise NotImplementedError

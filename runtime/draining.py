@@ -1,8 +1,8 @@
 """Draining: how everything that runs on a loop comes to its end, in order and in bounded time.
 
-Calls first, for they use the resources; then the resources, last in first out; then whatever tasks are left, async generators, and
-the worker threads. Each step has a share of the time, so that one that refuses to end does not take the others'.
-What refuses is named, not waited for.
+Calls first, for they use the resources; then the resources, last in first out; then whatever tasks are left, async
+generators, and the worker threads. Each step has a share of the time, so that one that refuses to end does not take
+the others'. What refuses is named, not waited for.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Ending:
     def __init__(self, thread: LoopThread, *, final: bool) -> None:
         """Begin at once. A final draining takes no more calls and ends the thread.
 
-        One that is not final, at interpreter exit, gives the callers that the interpreter waits for a part of the time to finish,
-        and leaves the loop running for plain coroutines.
+        One that is not final, at interpreter exit, gives the callers that the interpreter waits for a part of the time
+        to finish, and leaves the loop running for plain coroutines.
         """
         self._thread = thread
         self._final = final
@@ -104,13 +104,20 @@ async def _end_tasks(thread: LoopThread, until: float) -> list[str]:
 
 
 async def _end_workers(thread: LoopThread, until: float) -> list[str]:
-    workers, loop = thread.workers, asyncio.get_running_loop()
+    workers, ended = thread.workers, asyncio.Event()
     if workers is None:
         return []
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeClosedError):  # it was given up
+            thread.post(ended.set)
+
     workers.shutdown(wait=False, cancel_futures=True)
-    while (busy := workers.busy()) and loop.time() < until:
-        await asyncio.sleep(0.005)
-    return [f"thread {name} is still working" for name in busy]
+    workers.when_ended(tell)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(until):
+            await ended.wait()
+    return [f"thread {name} is still working" for name in workers.busy()]
 
 
 async def _wait(tasks: Iterable[asyncio.Task[Any] | None], until: float) -> None:

@@ -7,7 +7,8 @@
     RuntimeWarning
       BlockingCallWarning     a blocking call on a thread whose own event loop stands still meanwhile
 
-A cancelled coroutine reaches a synchronous caller as `asyncio.CancelledError`, and a time-out as the builtin `TimeoutError`.
+A cancelled coroutine reaches a synchronous caller as `asyncio.CancelledError`, and a time-out as the builtin
+`TimeoutError`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class DeadlockError(RuntimeError):
 class CallCancelledError(RuntimeError):
     """An awaited call was cancelled, but not by the task that awaits it.
 
-    An ordinary exception on purpose: a bare CancelledError would make a TaskGroup believe that its own task was cancelled,
-    and succeed with work missing.
+    An ordinary exception on purpose: a bare CancelledError would make a TaskGroup believe that its own task was
+    cancelled, and succeed with work missing.
     """
 
 

@@ -1,10 +1,11 @@
 """Guards: what would deadlock is refused, and what merely blocks a loop is warned about.
 
-Theory of operation. A thread that runs an event loop and waits for a call stops that loop. That is fatal if the call needs the loop
-to go on. Three cases are told apart. The loop is the runtime's own: refused. The loop is blocked already, for a call on whose
-behalf we are asking: refused; each call carries its line, the serial numbers of the calls it descends from, in a context variable,
-so the question is whether the call that blocks the loop is in our line. Two loops block each other from unrelated calls: the
-one that comes second sees the circle and is refused. Anything else only blocks a loop: one BlockingCallWarning per call site.
+Theory of operation. A thread that runs an event loop and waits for a call stops that loop. That is fatal if the call
+needs the loop to go on. Three cases are told apart. The loop is the runtime's own: refused. The loop is blocked
+already, for a call on whose behalf we are asking: refused; each call carries its line, the serial numbers of the calls
+it descends from, in a context variable, so the question is whether the call that blocks the loop is in our line. Two
+loops block each other from unrelated calls: the one that comes second sees the circle and is refused. Anything else
+only blocks a loop: one BlockingCallWarning per call site.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def refuse_ancestor(target: LoopThread) -> None:
     held = blocked.get(target.loop) if target.loop is not None else None
     if held is not None and held[0] in line.get():
         message = (
-            f"{target.name}: its loop is blocked in a synchronous call that waits for the very code which now asks it for work."
-            " Make the blocking call `await rt.submit(...)`"
+            f"{target.name}: its loop is blocked in a synchronous call that waits for the very code which now asks it"
+            " for work. Make the blocking call `await rt.submit(...)`"
         )
         raise DeadlockError(message)
 
@@ -113,7 +114,7 @@ def _report_blocking(target: LoopThread) -> None:
 
 
 def _call_site() -> tuple[str, int, int]:
-    """Return file, line and stack level (seen from our caller) of the first frame that is neither ours nor contextlib's."""
+    """Return file, line and stack level, seen from our caller, of the first frame not ours and not contextlib's."""
     depth, package = 2, __name__.rpartition(".")[0]
     frame = sys._getframe(2)  # noqa: SLF001 - the documented way to look at the caller
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith((package, "contextlib")):
@@ -129,13 +130,14 @@ def _in_ipython_kernel() -> bool:
 
 
 def refuse_green_threads() -> None:
-    """Raise RuntimeError in a process where gevent or eventlet replaced threads: a loop there would block every greenlet."""
+    """Raise RuntimeError where gevent or eventlet has replaced threads: a loop there would block every greenlet."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     patched = "gevent" if gevent is not None and gevent.is_module_patched("threading") else None
     patched = "eventlet" if eventlet is not None and eventlet.is_monkey_patched("thread") else patched
     if patched is not None:
         message = (
             f"{patched} has replaced threads by greenlets, so there is no thread for an asyncio loop to run in."
-            f" Leave threads unpatched (gevent: monkey.patch_all(thread=False)), or run this work in a process without {patched}"
+            " Leave threads unpatched (gevent: monkey.patch_all(thread=False)), or run this work in a process without"
+            f" {patched}"
         )
         raise RuntimeError(message)

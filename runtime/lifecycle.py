@@ -1,11 +1,13 @@
 """Lifecycle: what becomes of all runtimes when the process forks or ends.
 
-Exit has two phases. While threads can still work (threading's own exit hooks, before worker threads are joined) every runtime is
-drained. Plain coroutines can still be run after that, by other exit handlers; the atexit phase stops the loops for good. The hooks are
-registered when this module is imported, after those of concurrent.futures, so that ours run before them.
+Exit has two phases. While threads can still work (threading's own exit hooks, before worker threads are joined) every
+runtime is drained. Plain coroutines can still be run after that, by other exit handlers; the atexit phase stops the
+loops for good. The hooks are registered when this module is imported, after those of concurrent.futures, so that ours
+run before them.
 
-After a fork the child has one thread. Every runtime drops its loop thread, unclosed, and begins anew with its next call. What was
-dropped is kept alive for ever: finalisers of inherited clients and loops would write to, or unregister, the parent's connections.
+After a fork the child has one thread. Every runtime drops its loop thread, unclosed, and begins anew with its next
+call. What was dropped is kept alive for ever: finalisers of inherited clients and loops would write to, or unregister,
+the parent's connections.
 """
 
 from __future__ import annotations
@@ -42,8 +44,7 @@ def stop_all() -> None:
 
 def forget_all() -> None:
     """Begin anew in a forked child."""
-    for runtime in tuple(runtimes):
-        inherited.append(runtime.begin_anew())
+    inherited.extend([runtime.begin_anew() for runtime in tuple(runtimes)])
 
 
 threading._register_atexit(drain_all)  # type: ignore[attr-defined] # noqa: SLF001 - the only hook that runs before threads are joined

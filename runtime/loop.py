@@ -1,18 +1,18 @@
 """LoopThread: one daemon thread that runs one event loop, from its first call to its end.
 
-Theory of operation. A LoopThread lives once: NEW -> RUNNING -> DRAINING -> CLOSED. The thread itself makes the loop, publishes it from
-a callback that the running loop carries out (a flag set before run_forever would let racing first callers see a loop that does
-not run), and every first caller waits for that one attempt. If it fails they all get the error, and the Runtime makes a new
-LoopThread for its next call. After a fork the child does the same: it drops what it inherited, unclosed, because the
-selector is shared with the parent and closing would unregister the parent's sockets.
+Theory of operation. A LoopThread lives once: NEW -> RUNNING -> DRAINING -> CLOSED. The thread itself makes the loop,
+publishes it from a callback that the running loop carries out (a flag set before run_forever would let racing first
+callers see a loop that does not run), and every first caller waits for that one attempt. If it fails they all get the
+error, and the Runtime makes a new LoopThread for its next call. After a fork the child does the same: it drops what it
+inherited, unclosed, because the selector is shared with the parent and closing would unregister the parent's sockets.
 
-Calls go through a deque. Whoever finds the flag `_waking` down raises it and wakes the loop; many submissions cost one wake-up. The flag
-is taken down again before the deque is emptied, so no call is left behind. An interrupt between raising and waking would leave
-it up for ever; it can only surface inside call_soon_threadsafe, whose failure takes it down. Builds without a GIL do not order
-the two writes as this needs, so there every call wakes the loop.
+Calls go through a deque. Whoever finds the flag `_waking` down raises it and wakes the loop; many submissions cost one
+wake-up. The flag is taken down again before the deque is emptied, so no call is left behind. An interrupt between
+raising and waking would leave it up for ever; it can only surface inside call_soon_threadsafe, whose failure takes it
+down. Builds without a GIL do not order the two writes as this needs, so there every call wakes the loop.
 
-A submitter that loses the race against the end of the loop finds its call still queued after the state became CLOSED; then
-either side empties the deque, and fails what it finds there.
+A submitter that loses the race against the end of the loop finds its call still queued after the state became CLOSED;
+then either side empties the deque, and fails what it finds there.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class LoopThread:
     """One thread, one loop, one life."""
 
     def __init__(self, settings: Settings) -> None:
+        """Make the thread; `start` starts it."""
         self.settings = settings
         self.name = settings.name
         self.state = State.NEW
@@ -191,7 +192,7 @@ class LoopThread:
         self._ended.open()
 
     def _serve(self, loop: AbstractEventLoop) -> None:
-        """Run the loop until it is asked to end; a task that raises SystemExit, or calls loop.stop(), does not count."""
+        """Run the loop until it is asked to end; a task that raises SystemExit or calls loop.stop() does not."""
         while not self._stopping:
             with contextlib.suppress(SystemExit, KeyboardInterrupt):  # the task that raised it holds it too
                 loop.run_forever()

@@ -1,10 +1,11 @@
 """Resources: what lives as long as the loop and is shared by all calls, such as HTTP clients bound to it.
 
-Theory of operation. A client made on one loop breaks on another, and closing it after one call breaks the other callers. So each
-resource is made once per key, on the loop, by a task of its own, its holder: the holder enters it, waits, and leaves it, so that what
-must be entered and left by the same task (cancel scopes, task groups) is. Racing first users wait for the same holder. A
-holder runs in an empty context: what is shared must not depend on who came first. At the end all are closed, the last one entered
-first, while the loop still runs. With an idle time-out a resource is closed earlier, once nobody has leased it for that long.
+Theory of operation. A client made on one loop breaks on another, and closing it after one call breaks the other
+callers. So each resource is made once per key, on the loop, by a task of its own, its holder: the holder enters it,
+waits, and leaves it, so that what must be entered and left by the same task (cancel scopes, task groups) is. Racing
+first users wait for the same holder. A holder runs in an empty context: what is shared must not depend on who came
+first. At the end all are closed, the last one entered first, while the loop still runs. With an idle time-out a
+resource is closed earlier, once nobody has leased it for that long.
 
 Everything here happens on the loop's thread; there are no locks.
 """
@@ -47,6 +48,7 @@ class Resources:
     """The resources of one loop, by key and in the order of their entering."""
 
     def __init__(self) -> None:
+        """Begin with none."""
         self._by_key: dict[Hashable, Resource] = {}
         self._entered: list[Resource] = []
         self._failures: list[Exception] = []

@@ -1,7 +1,7 @@
 """Runtime: a background event loop that synchronous and asynchronous code of every thread can share.
 
-A Runtime is a name and its settings; the loop thread is made by the first call, and made anew after a fork or a failed start.
-`default()` is the one that everybody shares, `run_sync(coro)` its blocking call.
+A Runtime is a name and its settings; the loop thread is made by the first call, and made anew after a fork or a failed
+start. `default()` is the one that everybody shares, `run_sync(coro)` its blocking call.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ _by_loop: WeakValueDictionary[int, Runtime] = WeakValueDictionary()
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     """Return the factory of uvloop's loops where uvloop is installed, else of asyncio's.
 
-    Called on import: an import in the loop's thread could be cut short by a fork, and its lock be held in the child for ever.
+    Called on import: an import in the loop's thread could be cut short by a fork, and its lock be held in the child
+    for ever.
     """
     try:
         factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
@@ -55,8 +56,9 @@ new_loop = _fastest_loop()
 class Runtime:
     """A persistent background event loop.
 
-    `grace`: seconds a caller that gives up (time-out, Ctrl-C) waits for the cleanup of what it cancelled. `exit_budget`: seconds
-    that closing, and interpreter exit, may take. `strict`: raise, not warn, where a blocking call stops another loop.
+    `grace`: seconds a caller that gives up (time-out, Ctrl-C) waits for the cleanup of what it cancelled.
+    `exit_budget`: seconds that closing, and interpreter exit, may take. `strict`: raise, not warn, where a blocking
+    call stops another loop.
     """
 
     def __init__(
@@ -68,9 +70,11 @@ class Runtime:
         strict: bool = False,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] = new_loop,
     ) -> None:
+        """Take the settings; the first call starts the thread."""
         self._settings = Settings(name, grace, exit_budget, strict, loop_factory)
         self._closed = False
-        self.begin_anew()
+        self._lock = threading.Lock()
+        self.thread = LoopThread(self._settings)
         lifecycle.runtimes.add(self)
 
     def __repr__(self) -> str:
@@ -92,7 +96,7 @@ class Runtime:
         """The running event loop; started if need be."""
         loop = self._running_thread().loop
         if loop is None:
-            raise RuntimeClosedError(f"{self.name} has no loop")  # noqa: EM102, TRY003
+            raise RuntimeClosedError(f"{self.name} has no loop")
         return loop
 
     @staticmethod
@@ -124,8 +128,8 @@ class Runtime:
                     ended = call.wait(limit)
             if not ended:
                 call.cancel()
-        except BaseException as error:
-            _abandon(call, coro, error)
+        except BaseException as interrupt:
+            _abandon(call, coro, interrupt)
             raise
         error = call.outcome() if ended else _gave_up(call)
         if error is None:
@@ -136,7 +140,7 @@ class Runtime:
             del error, call  # the traceback holds this frame
 
     def submit(self, coro: Coroutine[Any, Any, T]) -> Call[T]:
-        """Have `coro` run on the loop; return its call at once. `await rt.submit(coro)` is the asynchronous form of `run`."""
+        """Have `coro` run on the loop; return its call at once. `await rt.submit(coro)` is the async form of `run`."""
         call: Call[T] | None = None
         try:
             thread = self.thread
@@ -166,10 +170,11 @@ class Runtime:
         return Entered(self._running_thread(), self.submit, manager)
 
     def enter(self, factory: Callable[[], Any], *, key: Hashable = None, idle: float | None = None) -> Any:
-        """Return the resource of `key` (the factory itself, if not given), shared by all calls until the runtime closes.
+        """Return the resource of `key` (if not given, the factory), shared by all calls until the runtime closes.
 
-        `factory` returns an async context manager, an object with aclose() or close(), or a coroutine giving one. It is called
-        on the loop, once. With `idle` the resource is closed when nobody has leased it for that many seconds.
+        `factory` returns an async context manager, an object with aclose() or close(), or a coroutine giving one. It
+        is called on the loop, once. With `idle` the resource is closed when nobody has leased it for that many
+        seconds.
         """
         return self.run(self.aenter(factory, key=key, idle=idle))
 
@@ -199,9 +204,10 @@ class Runtime:
         return self.run(self._construct(factory, key))
 
     def close(self) -> None:
-        """Cancel what runs, close what is open, end the thread; within the exit budget, from any thread but the loop's own.
+        """Cancel what runs, close what is open, end the thread.
 
-        Callers still waiting get RuntimeClosedError. Raises an ExceptionGroup of what closing the resources raised.
+        Takes the exit budget at most; for any thread but the loop's own. Callers still waiting get RuntimeClosedError.
+        Raises an ExceptionGroup of what closing the resources raised.
         """
         thread = self.thread
         guards.refuse_own_loop(thread, "await asyncio.to_thread(rt.close)")
@@ -252,9 +258,9 @@ class Runtime:
 
     # Called by lifecycle.
 
-    def begin_anew(self) -> LoopThread | None:
+    def begin_anew(self) -> LoopThread:
         """Forget the loop thread and all that lives on it; return it, to be kept alive."""
-        inherited: LoopThread | None = getattr(self, "thread", None)
+        inherited = self.thread
         self._lock = threading.Lock()
         self.thread = LoopThread(self._settings)
         return inherited
@@ -311,7 +317,8 @@ def _gave_up(call: Call[Any]) -> TimeoutError:
     thread = call.thread
     return TimeoutError(
         f"{call.name} on {thread.name} neither ended within its time limit nor, cancelled, within the grace of"
-        f" {thread.settings.grace:g} s after it. The loop is blocked, or the coroutine refuses to end. The loop is here:\n"
+        f" {thread.settings.grace:g} s after it. The loop is blocked, or the coroutine refuses to end. The loop is"
+        " here:\n"
         f"{thread.stack()}"
     )
 
@@ -322,7 +329,7 @@ _default_lock = threading.Lock()
 
 def default() -> Runtime:
     """Return the runtime that everybody shares; a new one if the last was closed."""
-    global _default, _default_lock  # noqa: PLW0603 - it is the process-wide one
+    global _default  # noqa: PLW0603 - it is the process-wide one
     runtime = _default
     if runtime is None or runtime.is_closed:
         with _default_lock:

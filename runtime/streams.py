@@ -1,13 +1,14 @@
-"""Streams: async generators and async context managers for synchronous code, each run by one task from beginning to end.
+"""Streams: async generators and async context managers for synchronous code, each run by one task from end to end.
 
-Theory of operation. Stepping an async generator with one task per item breaks whatever belongs to a task inside it: cancel scopes,
-task groups, time-outs, context variables. So one pumping task runs the whole generator and puts items into a queue, from
-which the consuming thread takes them. The pump pauses when it is `prefetch` items ahead and goes on when half of them are taken, so
-that a wake-up is paid per half a queue, not per item. Closing asks the pump to end the generator: if the pump pauses, by aclose() from
-the pump's own task; if the generator is awaiting something, by cancelling it there.
+Theory of operation. Stepping an async generator with one task per item breaks whatever belongs to a task inside it:
+cancel scopes, task groups, time-outs, context variables. So one pumping task runs the whole generator and puts items
+into a queue, from which the consuming thread takes them. The pump pauses when it is `prefetch` items ahead and goes on
+when half of them are taken, so that a wake-up is paid per half a queue, not per item. Closing asks the pump to end the
+generator: if the pump pauses, by aclose() from the pump's own task; if the generator is awaiting something, by
+cancelling it there.
 
-The pump knows the pipe, not the iterator, so an iterator that is dropped is collected, and its finaliser asks for the closing
-without waiting: it may run anywhere, on the loop's own thread as well.
+The pump knows the pipe, not the iterator, so an iterator that is dropped is collected, and its finaliser asks for the
+closing without waiting: it may run anywhere, on the loop's own thread as well.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Pipe(Generic[T]):
     """What the pump and the consumer share."""
 
     def __init__(self, prefetch: int) -> None:
+        """Let the pump be `prefetch` items ahead."""
         self.queue: SimpleQueue[T] = SimpleQueue()
         self.prefetch = prefetch
         self.low = prefetch // 2
@@ -90,6 +92,7 @@ class Items(Iterator[T]):
     """The items of an async source; a context manager, whose end is the end of the source's cleanup."""
 
     def __init__(self, thread: LoopThread, submit: Submit, source: AsyncIterable[T], prefetch: int) -> None:
+        """Start the pump."""
         self._thread = thread
         self._pipe: Pipe[T] = Pipe(prefetch)
         self._get = self._pipe.queue.get_nowait
@@ -174,6 +177,7 @@ class Entered(contextlib.AbstractContextManager[T]):
     """An async context manager for a `with` block; entered and left by one task of the loop."""
 
     def __init__(self, thread: LoopThread, submit: Submit, manager: AbstractAsyncContextManager[T]) -> None:
+        """Take what `with` will enter and leave."""
         self._thread = thread
         self._submit = submit
         self._manager = manager

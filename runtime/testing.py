@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import sys
 import threading
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -54,14 +55,15 @@ class _Generators:
     """Every async generator that is iterated on the loop while we watch."""
 
     def __init__(self) -> None:
-        self._seen: WeakSet[AsyncGenerator[Any, Any]] = WeakSet()
+        self._seen: WeakSet[AsyncGeneratorType[Any, Any]] = WeakSet()
 
     def watch(self) -> None:
         """Look over the shoulder of the hook that the running loop has set."""
         first = sys.get_asyncgen_hooks().firstiter
 
         def seen(generator: AsyncGenerator[Any, Any]) -> None:
-            self._seen.add(generator)
+            if isinstance(generator, AsyncGeneratorType):
+                self._seen.add(generator)
             if first is not None:
                 first(generator)
 

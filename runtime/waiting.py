@@ -1,10 +1,10 @@
 """How a thread waits for a call: on one raw lock, cheaply; in slices where it must look around meanwhile.
 
 A lock acquired without a time limit costs one futex. Three kinds of threads need more. The main thread runs the signal
-handlers: a signal that arrives between Python's last look at its signals and the futex would stay unnoticed for as long as
-the wait lasts, and on Windows a blocked lock hides Ctrl-C altogether. A worker thread of anyio (a sync FastAPI handler) must notice
-that its host scope was cancelled. A worker of our own must give its place in the pool away while it waits. Which kind a
-thread is never changes, so it is found out once per thread.
+handlers: a signal that arrives between Python's last look at its signals and the futex would stay unnoticed for as
+long as the wait lasts, and on Windows a blocked lock hides Ctrl-C altogether. A worker thread of anyio (a sync FastAPI
+handler) must notice that its host scope was cancelled. A worker of our own must give its place in the pool away while
+it waits. Which kind a thread is never changes, so it is found out once per thread.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class SlicedWaiter(Waiter):
     """Wakes ten times a second, so that signals are delivered and `look` can raise what must end the wait."""
 
     def __init__(self, look: Callable[[], object]) -> None:
+        """Take what to look at between two slices."""
         self._look = look
 
     def wait(self, lock: LockType, seconds: float | None) -> bool:
@@ -74,6 +75,7 @@ class WorkerWaiter(Waiter):
     """A worker of the loop's own pool: while it waits, another may take its place."""
 
     def __init__(self, workers: Workers) -> None:
+        """Take the pool that the thread belongs to."""
         self._workers = workers
 
     def wait(self, lock: LockType, seconds: float | None) -> bool:
@@ -90,10 +92,12 @@ class WorkerWaiter(Waiter):
 class Gate:
     """Opens once, and lets everybody through.
 
-    Every waiter has a lock of its own: one shared lock, taken and handed on, would be lost with whoever is interrupted in between.
+    Every waiter has a lock of its own: one shared lock, taken and handed on, would be lost with whoever is interrupted
+    in between.
     """
 
     def __init__(self) -> None:
+        """Begin closed."""
         self._open = False
         self._locks: list[LockType] = []
 
@@ -104,13 +108,17 @@ class Gate:
             with contextlib.suppress(IndexError):  # another thread, opening it too, was faster
                 self._locks.pop().release()
 
+    def is_open(self) -> bool:
+        """Say whether it has been opened."""
+        return self._open
+
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until it is open; return False if that takes longer than `seconds`."""
-        if self._open:
+        if self.is_open():
             return True
         lock = taken_lock()
         self._locks.append(lock)
-        if self._open:  # opened meanwhile, perhaps without having seen this lock
+        if self.is_open():  # opened meanwhile, perhaps without having seen this lock
             return True
         return waiter().wait(lock, seconds)
 

@@ -1,8 +1,9 @@
 """Watchdog: notices a loop that is blocked, and says which line blocks it.
 
-Off unless the environment says ROWLOOP_DEBUG=1 (or a number of seconds) when the loop starts; then one daemon thread asks the
-loop for a sign of life, and when none comes in time it reports the stack of the loop's thread: once per episode, and once more,
-in a line, when the loop is back. When it is off there is no thread, no callback and no check anywhere.
+Off unless the environment says ROWLOOP_DEBUG=1 (or a number of seconds) when the loop starts; then one daemon thread
+asks the loop for a sign of life, and when none comes in time it reports the stack of the loop's thread: once per
+episode, and once more, in a line, when the loop is back. When it is off there is no thread, no callback and no check
+anywhere.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Watchdog:
     """Watches one loop until its thread has ended."""
 
     def __init__(self, thread: LoopThread, limit: float, report: Callable[[str], None] = report_to_log) -> None:
+        """Count the loop as blocked after `limit` seconds."""
         self._loop = thread
         self._limit = limit
         self._report = report

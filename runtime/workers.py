@@ -1,11 +1,12 @@
 """Workers: the loop's default executor, whose threads do not count against its bound while they wait for the loop.
 
-Theory of operation. `asyncio.to_thread`, DNS look-ups and file work of everything that runs on the loop go through one executor.
-A plain ThreadPoolExecutor is wrong here in three ways. It is bounded, so blocking work that calls back into the loop, which starts
-more blocking work, deadlocks as soon as the nesting is deeper than the pool. Its threads are joined at interpreter exit without
-a limit, so one stuck thread hangs the process. And CPython 3.12.0 and 3.12.1 cannot start threads once the interpreter shuts
-down, although cleanup that runs then may need one. So: daemon threads; a thread that waits for the loop hands its place to
-another; one idle thread is kept in reserve where starting one at exit would be refused.
+Theory of operation. `asyncio.to_thread`, DNS look-ups and file work of everything that runs on the loop go through one
+executor. A plain ThreadPoolExecutor is wrong here in three ways. It is bounded, so blocking work that calls back into
+the loop, which starts more blocking work, deadlocks as soon as the nesting is deeper than the pool. Its threads are
+joined at interpreter exit without a limit, so one stuck thread hangs the process. And CPython 3.12.0 and 3.12.1 cannot
+start threads once the interpreter shuts down, although cleanup that runs then may need one. So: daemon threads; a
+thread that waits for the loop hands its place to another; one idle thread is kept in reserve where starting one at
+exit would be refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import contextlib
 import os
 import sys
 import threading
-import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
@@ -41,15 +41,17 @@ class Workers(ThreadPoolExecutor):
     """An executor of daemon threads; a ThreadPoolExecutor in name, because event loops accept nothing else."""
 
     def __init__(self, name: str, bound: int = BOUND) -> None:
+        """Start no thread yet, but where that would be refused when it is needed."""
         super().__init__(max_workers=1)  # starts no thread; nothing of it is used but its type
         self._name = name
         self._bound = bound
         self._ready = threading.Condition(threading.Lock())
         self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._threads_alive: set[threading.Thread] = set()
-        self._idle = 0
+        self._alive: set[threading.Thread] = set()
+        self._busy: set[threading.Thread] = set()
         self._waiting = 0
         self._closed = False
+        self._when_ended: list[Callable[[], object]] = []
         if THREADS_REFUSED_AT_EXIT:
             with self._ready, contextlib.suppress(RuntimeError):  # it is too late already
                 self._start_one()
@@ -89,38 +91,38 @@ class Workers(ThreadPoolExecutor):
         for future, _ in dropped:
             future.cancel()
         if wait:
-            self.join(threading.TIMEOUT_MAX)
+            for thread in tuple(self._alive):
+                thread.join()
 
-    def join(self, seconds: float) -> list[str]:
-        """Wait for the threads to end; return the names of those still running after `seconds`."""
-        deadline = time.monotonic() + seconds
-        for thread in tuple(self._threads_alive):
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return self.busy()
+    def when_ended(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called once the last thread ends after a shutdown; here and now if none is left."""
+        with self._ready:
+            if self._alive:
+                self._when_ended.append(callback)
+                return
+        callback()
 
     def busy(self) -> list[str]:
         """Name the threads that are carrying out a job."""
         with self._ready:
-            return [thread.name for thread in self._threads_alive if thread.is_alive()][: self._running()]
-
-    def _running(self) -> int:
-        return len(self._threads_alive) - self._idle
+            return [thread.name for thread in self._busy]
 
     def _grow(self) -> None:
-        if len(self._jobs) > self._idle and self._running() - self._waiting < self._bound:
+        idle = len(self._alive) - len(self._busy)
+        if len(self._jobs) > idle and len(self._alive) - self._waiting < self._bound:
             try:
                 self._start_one()
             except RuntimeError:  # no more threads, or the interpreter is going away: the ones there are must do
-                if not self._threads_alive:
+                if not self._alive:
                     raise
 
     def _start_one(self) -> None:
         thread = daemon_thread(self._work, f"{self._name}-worker")
-        self._threads_alive.add(thread)
+        self._alive.add(thread)
         try:
             thread.start()
         except BaseException:
-            self._threads_alive.discard(thread)
+            self._alive.discard(thread)
             raise
 
     def _work(self) -> None:
@@ -132,17 +134,28 @@ class Workers(ThreadPoolExecutor):
             if future.set_running_or_notify_cancel():
                 _carry_out(future, work)
             del job, future, work  # an idle thread must keep no result alive
+        for callback in self._leave():
+            callback()
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        thread = threading.current_thread()
         with self._ready:
-            self._idle += 1
+            self._busy.discard(thread)
             while not self._jobs and not self._closed:
                 self._ready.wait()
-            self._idle -= 1
             if self._jobs:
+                self._busy.add(thread)
                 return self._jobs.popleft()
-            self._threads_alive.discard(threading.current_thread())
             return None
+
+    def _leave(self) -> list[Callable[[], object]]:
+        """Count the calling thread as ended; return what is to be called if it was the last."""
+        with self._ready:
+            self._alive.discard(threading.current_thread())
+            if self._alive:
+                return []
+            callbacks, self._when_ended = self._when_ended, []
+            return callbacks
 
 
 def _carry_out(future: Future[Any], work: Callable[[], Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the runtime share: a fresh runtime on either event loop, and child processes that must be silent."""
+"""What the tests of the runtime share: a fresh runtime on either loop, and child processes that must be silent."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture
 def child(tmp_path: Path) -> Callable[..., Ended]:
-    """Return a function that runs a script in a process of its own, under -X dev and -W error, and wants silence on stderr."""
+    """Return a function that runs a script in a process of its own, in silence under -X dev and -W error."""
 
     def run(script: str, *, silent: bool = True, seconds: float = 20, flags: tuple[str, ...] = ()) -> Ended:
         path = tmp_path / "child.py"

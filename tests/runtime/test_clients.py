@@ -1,8 +1,9 @@
-"""Real clients on the one loop: shared, cut off, collected late, and alive at exit, in silence under -X dev -W error."""
+"""Real clients on the one loop: shared, cut off, collected late, alive at exit; in silence under -X dev -W error."""
 
 from __future__ import annotations
 
 import pytest
+
 from fake_openai import FakeOpenAI
 
 CALLS = 400

@@ -1,4 +1,4 @@
-"""Statement 35: fork. Every process is a child of the test's own; the parent's connections are looked at from both sides."""
+"""Statement 35: fork. Every process is a child of the test's own; connections are looked at from both sides."""
 
 from __future__ import annotations
 

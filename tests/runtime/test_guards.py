@@ -13,6 +13,7 @@ import pytest
 
 from rowloop.runtime import BlockingCallWarning, DeadlockError, guards
 from rowloop.runtime.testing import fresh_runtime
+from rowloop.runtime.workers import BOUND
 
 
 async def answer() -> int:
@@ -154,27 +155,26 @@ def test_s22_nesting_to_depth_100_does_not_deadlock(rt):
 
 def test_s22_default_executor_stays_bounded_for_work_that_does_not_nest(rt):
     """Only threads that wait for the loop are replaced: plain blocking work has asyncio's own bound."""
-    from rowloop.runtime.workers import BOUND
-
-    release, lock, running = threading.Event(), threading.Lock(), [0, 0]
+    release, lock, full, running = threading.Event(), threading.Lock(), threading.Event(), [0, 0]
 
     def block() -> None:
         with lock:
             running[0] += 1
             running[1] = max(running)
+            if running[0] == BOUND:
+                full.set()
         release.wait(5)
         with lock:
             running[0] -= 1
 
     async def many() -> None:
-        tasks = [asyncio.create_task(asyncio.to_thread(block)) for _ in range(BOUND * 3)]
-        while running[0] < BOUND:
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.05)  # not a synchronisation: time for too many to start
-        release.set()
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*[asyncio.to_thread(block) for _ in range(BOUND * 3)])
 
-    rt.run(many())
+    call = rt.submit(many())
+    assert full.wait(5)
+    time.sleep(0.05)  # not a synchronisation: time for too many to start
+    release.set()
+    call.result()
     assert running[1] == BOUND
 
 

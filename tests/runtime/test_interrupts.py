@@ -1,6 +1,7 @@
 """Statements 12 to 18: interrupts and time limits.
 
-Statement 18 (Ctrl-C on Windows) is tested through the sliced waiter that Windows uses: a Windows machine is not at hand.
+Statement 18 (Ctrl-C on Windows) is tested through the sliced waiter that Windows uses: a Windows machine is not at
+hand.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import os
 import signal
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from rowloop.runtime import waiting
 from rowloop.runtime.testing import fresh_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Alarm(Exception):  # noqa: N818 - raised by a signal handler
@@ -58,8 +63,15 @@ def test_s12_ctrl_c_cancels_awaits_cleanup_then_raises(rt):
     """KeyboardInterrupt surfaces when the coroutine has cleaned up, and before the caller's own `with` blocks end."""
     work, order = Work(cleanup=0.05), []
     sender = interrupt_after(work.began)
-    with pytest.raises(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        stack.callback(lambda: order.append(work.ended.is_set()))
+
+    @contextlib.contextmanager
+    def block() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            order.append(work.ended.is_set())
+
+    with pytest.raises(KeyboardInterrupt), block():
         rt.run(work.run())
     sender.join()
     assert order == [True]
@@ -116,7 +128,7 @@ def test_s13_coroutine_that_refuses_cancellation_delays_at_most_the_grace(loop_f
 def test_s14_an_exception_raised_by_any_signal_handler_is_handled_like_ctrl_c(rt):
     """Whatever a handler raises cancels the coroutine and surfaces after its cleanup."""
 
-    def handler(signum, frame) -> None:
+    def handler(*_: object) -> None:
         raise Alarm
 
     work = Work(cleanup=0.05)
@@ -174,7 +186,7 @@ def test_s16_other_errors_during_cancellation_are_the_outcome(rt):
         try:
             await asyncio.sleep(60)
         finally:
-            raise ValueError("cleanup")  # noqa: EM101, TRY003
+            raise ValueError("cleanup")
 
     with pytest.raises(ValueError, match="cleanup"):
         rt.run(fail(), timeout=0.02)

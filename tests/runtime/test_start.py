@@ -84,7 +84,7 @@ def test_s02_failing_loop_creation_raises_in_every_waiting_caller_and_is_tried_a
         for thread in threads:
             thread.join()
         assert errors == ["no file descriptors left"] * 8
-        assert rt.run(here())
+        assert rt.run(here())[1] != threading.get_ident()
         assert len(attempts) == 2
 
 

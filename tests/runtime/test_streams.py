@@ -110,7 +110,7 @@ def test_s29_failing_cleanup_is_raised(rt):
             yield 1
             yield 2
         finally:
-            raise ValueError("cleanup")  # noqa: EM101, TRY003
+            raise ValueError("cleanup")
 
     with pytest.raises(ValueError, match="cleanup"), rt.iterate(items(), prefetch=1) as numbers:
         next(numbers)
@@ -196,11 +196,14 @@ def test_s30_ctrl_c_in_next_closes_the_stream(rt):
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
-    thread.start()
-    numbers = rt.iterate(items())
-    with pytest.raises(KeyboardInterrupt):
-        for _ in numbers:
+
+    def read() -> None:
+        for _ in rt.iterate(items()):
             waiting.set()
+
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        read()
     assert closed.is_set()
     thread.join()
 
