@@ -17,6 +17,7 @@ import functools
 import time
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from .errors import DatasetGenerationError
 from .events import (
     Admit,
     Cancel,
@@ -97,7 +98,7 @@ class Scheduler:
         self._periodic: dict[Callable[[], None], float] = {}
         self._ticks: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._cancelling = False
-        self._commit_error: Exception | None = None
+        self._error: Exception | None = None
         self._until = 0.0
         self._turning = False
         self._carriers: dict[type, Callable[..., None]] = {
@@ -166,8 +167,8 @@ class Scheduler:
                 self._feed(Halted("cancelled"))
                 await self._stopped
             raise
-        if self._commit_error is not None:
-            raise self._commit_error
+        if self._error is not None:
+            raise self._error
         return reason
 
     # Events in, commands out
@@ -237,6 +238,10 @@ class Scheduler:
         except asyncio.CancelledError:
             if self._tracker.halted is None:
                 raise  # not our doing: the whole TaskGroup is being torn down
+            return Cancelled(run.group, run.column, run.row)
+        except DatasetGenerationError as error:  # raised from run(), when what is being written is written
+            self._error = self._error or error
+            self._feed(Halted("failed"))
             return Cancelled(run.group, run.column, run.row)
 
     async def _yield(self) -> None:
@@ -310,7 +315,7 @@ class Scheduler:
         try:
             await self._sink.commit(group, command.rows)
         except Exception as error:  # noqa: BLE001 - it is raised from run(), when the commits beside it are over
-            self._commit_error = self._commit_error or error
+            self._error = self._error or error
             event = CommitFailed(command.group)
         self._store.free(command.group)
         self._guarded(lambda: self._feed(event))

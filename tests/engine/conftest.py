@@ -1,4 +1,4 @@
-"""What the engine's tests share: a loop with a virtual clock."""
+"""What the engine's tests share: a loop with a virtual clock, and a server to talk to."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import looptime
 import pytest
 
+from fake_openai import Behaviour, FakeOpenAI
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
 T = TypeVar("T")
 
@@ -23,3 +25,19 @@ def virtually() -> Callable[[Coroutine[Any, Any, T]], T]:
             return runner.run(coro)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def server_process() -> Iterator[FakeOpenAI]:
+    """Share one server process in a module, since each takes half a second to start."""
+    with FakeOpenAI() as process:
+        yield process
+
+
+@pytest.fixture
+def server(server_process: FakeOpenAI) -> FakeOpenAI:
+    """Give the module's server out as if it were new."""
+    server_process.start()
+    server_process.configure(Behaviour())
+    server_process.reset()
+    return server_process
