@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from .events import Event, Record
     from .graph import Graph
     from .observe import Spent
+    from .row_groups import Plan
     from .store import RowGroup
-    from .tracker import Plan, Tracker
+    from .tracker import Tracker
 
 _SLOWEST: Final = 5
 
@@ -50,7 +51,7 @@ class RequestObserver:
         elif isinstance(event, Due):
             self.retries[self._failed.pop((event.group, event.column, event.row))] += 1
 
-    def recorded(self, record: Record, _group: RowGroup) -> None:
+    def recorded(self, record: Record, group: RowGroup) -> None:  # noqa: ARG002 - an observer's signature
         """Forget the failure: the task is not tried again."""
         self._failed.pop((record.group, record.column, record.row), None)
 

@@ -13,10 +13,11 @@ from .errors import DatasetGenerationError, PartialDatasetError, RowloopError
 from .executor import Executor
 from .models import providers
 from .processors import overriding
+from .row_groups import Plan
 from .scheduler import Scheduler
 from .store import Store
 from .threads import Threads
-from .tracker import Plan, Tracker
+from .tracker import Tracker
 from .work import Nothing
 
 if TYPE_CHECKING:

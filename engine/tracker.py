@@ -29,10 +29,9 @@ Theory of operation
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from .events import (
     WHOLE,
@@ -55,59 +54,20 @@ from .events import (
     Started,
     Stop,
 )
+from .lanes import LaneQueue, LaneState
 from .policy import ErrorBudget, RetryPolicy
+from .row_groups import DONE, DUE, FAILED, NOT_STARTED, READY, RUNNING, SKIPPED, WAITING, GroupState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from .events import Command, Event, Reason
-    from .graph import Column, Graph, Lane
-
-WAITING: Final = 0
-READY: Final = 1
-RUNNING: Final = 2
-DUE: Final = 3
-DONE: Final = 4
-FAILED: Final = 5
-SKIPPED: Final = 6
-_NOT_STARTED = frozenset({WAITING, READY, DUE})
+    from .graph import Column, Graph
+    from .row_groups import Plan
 
 
 class IllegalEventError(Exception):
     """An event that cannot be: a fault of the shell, not of a row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How many rows there are to be, in groups of how many, and how many rows may be open at once."""
-
-    rows: int
-    row_group_size: int = 1000
-    open_rows: int = 65_536
-
-    @property
-    def row_groups(self) -> int:
-        """How many row groups the rows make; the last may be smaller."""
-        return -(-self.rows // self.row_group_size)
-
-    @property
-    def open_groups(self) -> int:
-        """How many row groups may be open at once."""
-        return max(4, self.open_rows // self.row_group_size)
-
-    def row(self, group: int, row: int) -> int:
-        """Give the run's number of a row of a row group."""
-        return group * self.row_group_size + row
-
-
-@dataclass(frozen=True, slots=True)
-class LaneState:
-    """A lane at one moment: how many tasks are in flight, of how many at most, and how many are ready to be."""
-
-    name: str
-    limit: int
-    in_flight: int
-    ready: int
 
 
 @dataclass(slots=True)
@@ -118,84 +78,6 @@ class Count:
     failed: int = 0
     skipped: int = 0
     running: int = 0
-
-
-class _Group:
-    """The task states of one row group."""
-
-    __slots__ = (
-        "alive", "attempts", "committing", "cut", "id", "left", "live", "missing", "missing_whole", "open", "size",
-        "state", "worked",
-    )  # fmt: skip
-
-    def __init__(self, id_: int, size: int, graph: Graph) -> None:
-        self.id = id_
-        self.size = size
-        self.live = size
-        self.alive = bytearray(b"\1") * size
-        self.committing = False
-        self.cut = False
-        self.open = len(graph.columns)
-        self.left = [size] * self.open
-        self.missing_whole = [column.whole_needs for column in graph.columns]
-        self.missing = [array("H", [] if c.whole or not c.cell_needs else [c.cell_needs]) * size for c in graph.columns]
-        self.state = [bytearray(1 if column.whole else size) for column in graph.columns]  # a whole one's is at WHOLE
-        self.worked = [0] * self.open
-        self.attempts: dict[tuple[int, int], tuple[int, int]] = {}
-
-    def resize(self, rows: int, columns: Sequence[Column]) -> None:
-        """Take another number of rows, all of them live. What is over stays so, the rest has not begun."""
-        begun = [self.state[c.id][WHOLE] != WAITING if c.whole else not self.left[c.id] for c in columns]
-        for column in columns:
-            if not begun[column.id] and not column.whole:
-                missing = sum(column.id in c.cell_children and not c.whole and not begun[c.id] for c in columns)
-                self.left[column.id] = rows
-                self.state[column.id] = bytearray(rows)
-                self.missing[column.id] = array("H", [missing] if column.cell_needs else []) * rows
-        self.size = self.live = rows
-        self.alive = bytearray(b"\1") * rows
-
-    def live_rows(self) -> range | list[int]:
-        if self.live == self.size:
-            return range(self.size)
-        return [row for row in range(self.size) if self.alive[row]]
-
-
-class _Lane:
-    """Ready tasks of the columns that share a lane, taken from each column in turn."""
-
-    __slots__ = ("in_flight", "limit", "queues", "touched", "turn", "waiting")
-
-    def __init__(self, lane: Lane, columns: Iterable[Column]) -> None:
-        self.limit = lane.limit
-        self.in_flight = 0
-        self.waiting = 0
-        self.touched = False
-        self.queues: dict[int, deque[tuple[_Group, int, int]]] = {column.id: deque() for column in columns}
-        self.turn: deque[int] = deque()
-
-    def put(self, group: _Group, column: int, row: int) -> None:
-        queue = self.queues[column]
-        if not queue:
-            self.turn.append(column)
-        queue.append((group, column, row))
-        self.waiting += 1
-
-    def put_first(self, group: _Group, column: int, row: int) -> None:
-        self.put(group, column, row)
-        self.queues[column].rotate(1)
-
-    def take(self) -> tuple[_Group, int, int] | None:
-        """Give the next task, or None: its row was dropped while it waited, which does not cost its column the turn."""
-        queue = self.queues[self.turn[0]]
-        task = group, column, row = queue.popleft()
-        self.waiting -= 1
-        ready = group.state[column][row] == READY
-        if not queue:
-            self.turn.popleft()
-        elif ready:
-            self.turn.rotate(-1)
-        return task if ready else None
 
 
 @dataclass(slots=True)
@@ -235,15 +117,15 @@ class Tracker:
         self._failed_at: deque[int] = deque()
         self._columns = graph.columns
         self._counts = self.totals.columns
-        self._lanes = [_Lane(lane, (c for c in graph.columns if c.lane == i)) for i, lane in enumerate(graph.lanes)]
+        self._lanes = [LaneQueue(lane, (c for c in graph.columns if c.lane == i)) for i, lane in enumerate(graph.lanes)]
         self._lane_of = [None if column.lane is None else self._lanes[column.lane] for column in graph.columns]
-        self._groups: dict[int, _Group] = {}
+        self._groups: dict[int, GroupState] = {}
         self._row_groups = plan.row_groups
         self._open_groups = plan.open_groups
         self._admitted = 0
         self._on_the_spot = 0  # running tasks without a lane: until they end, empty lanes do not mean a want of rows
         self._congested = 0  # lanes with as many cells waiting as they can take at once, or more
-        self._touched: list[_Lane] = []
+        self._touched: list[LaneQueue] = []
         self._stopped = False
         self._out: list[Command] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -357,7 +239,7 @@ class Tracker:
 
     # How a task ends
 
-    def _find(self, event: Done | Resized | Failed | Cancelled | Due, state: int) -> _Group | None:
+    def _find(self, event: Done | Resized | Failed | Cancelled | Due, state: int) -> GroupState | None:
         """Give the row group of a task if there is such a task and it is in this state."""
         row = event.row
         try:
@@ -367,7 +249,7 @@ class Tracker:
             return None
         return group if found else None
 
-    def _release(self, event: Done | Resized | Failed | Cancelled) -> _Group:
+    def _release(self, event: Done | Resized | Failed | Cancelled) -> GroupState:
         """Take a running task out of its lane; the one check that it was running."""
         group = self._find(event, RUNNING)
         if group is None:
@@ -382,13 +264,13 @@ class Tracker:
                 self._touch(lane)
         return group
 
-    def _settle(self, group: _Group, column: Column, row: int, state: int) -> None:
+    def _settle(self, group: GroupState, column: Column, row: int, state: int) -> None:
         if row == WHOLE:
             self._settle_whole(group, column, state)
         else:
             self._settle_cell(group, column, row, state)
 
-    def _settle_cell(self, group: _Group, column: Column, row: int, state: int) -> None:
+    def _settle_cell(self, group: GroupState, column: Column, row: int, state: int) -> None:
         """End a cell: count it and release its children. A nulled cell is FAILED and releases them all the same."""
         group.state[column.id][row] = state
         count = self._counts[column.id]
@@ -409,7 +291,7 @@ class Tracker:
         if not left[column.id]:
             self._column_over(group, column.whole_children)
 
-    def _settle_whole(self, group: _Group, column: Column, state: int) -> None:
+    def _settle_whole(self, group: GroupState, column: Column, state: int) -> None:
         """End a whole column: the rows it was worked for are completed or failed, those dropped before are skipped."""
         group.state[column.id][WHOLE] = state
         count = self._counts[column.id]
@@ -421,7 +303,7 @@ class Tracker:
         count.skipped += group.size - worked
         self._column_over(group, (*column.whole_children, *column.cell_children))
 
-    def _column_over(self, group: _Group, children: Iterable[int]) -> None:
+    def _column_over(self, group: GroupState, children: Iterable[int]) -> None:
         """Release the columns that waited for all rows of this one; where no row is left, they are skipped already."""
         if group.live:
             for child in children:
@@ -432,7 +314,7 @@ class Tracker:
         if not group.open:
             self._finish(group)
 
-    def _release_column(self, group: _Group, column: Column) -> None:
+    def _release_column(self, group: GroupState, column: Column) -> None:
         """Start a column whose whole needs are all met, as far as its cells are not awaiting other cells."""
         if column.whole:
             self._ready(group, column.id, WHOLE)
@@ -444,7 +326,7 @@ class Tracker:
 
     # How a task fails
 
-    def _fail(self, group: _Group, event: Failed, attempts: int) -> None:
+    def _fail(self, group: GroupState, event: Failed, attempts: int) -> None:
         """End a task that failed for good: drop the row, null the cell or halt the run."""
         column = self._columns[event.column]
         rows = group.live_rows() if event.row == WHOLE else None
@@ -461,7 +343,7 @@ class Tracker:
             self._failed_at.append(self._ended)
         self._judge()
 
-    def _give_up(self, group: _Group, event: Failed | Cancelled) -> None:
+    def _give_up(self, group: GroupState, event: Failed | Cancelled) -> None:
         """End a task that would need another attempt for which there is no use, or no time: its rows are cut off."""
         self._drop(group, group.live_rows() if event.row == WHOLE else (event.row,), cut=True)
         self._settle(group, self._columns[event.column], event.row, SKIPPED)
@@ -474,7 +356,7 @@ class Tracker:
         if self.halted is None and self._budget.spent(min(self._ended, window), len(self._failed_at)):
             self._halt("early_shutdown")
 
-    def _drop(self, group: _Group, rows: Iterable[int], *, cut: bool = False) -> None:
+    def _drop(self, group: GroupState, rows: Iterable[int], *, cut: bool = False) -> None:
         """Take rows out: whatever of them has not started is skipped, and whole columns too once no row is left."""
         rows = [row for row in rows if group.alive[row]]
         for row in rows:
@@ -488,13 +370,13 @@ class Tracker:
             whole = () if group.live else (WHOLE,)
             for row in whole if column.whole else rows:
                 state = group.state[column.id][row]
-                if state in _NOT_STARTED:
+                if state in NOT_STARTED:
                     self.totals.waiting_to_retry -= state == DUE
                     self._settle(group, column, row, SKIPPED)
 
     # How a task starts
 
-    def _ready(self, group: _Group, column: int, row: int, *, again: bool = False) -> None:
+    def _ready(self, group: GroupState, column: int, row: int, *, again: bool = False) -> None:
         """Start a task as soon as there is room for it: one that has been tried before goes first."""
         lane = self._lane_of[column]
         if lane is None:
@@ -511,7 +393,7 @@ class Tracker:
         if not lane.touched:
             self._touch(lane)
 
-    def _touch(self, lane: _Lane) -> None:
+    def _touch(self, lane: LaneQueue) -> None:
         lane.touched = True
         self._touched.append(lane)
 
@@ -528,7 +410,7 @@ class Tracker:
                     self._run(*task)
         self._touched.clear()
 
-    def _run(self, group: _Group, column: int, row: int) -> None:
+    def _run(self, group: GroupState, column: int, row: int) -> None:
         group.state[column][row] = RUNNING
         self._counts[column].running += 1
         if row == WHOLE:
@@ -550,7 +432,7 @@ class Tracker:
     def _admit(self) -> None:
         """Open the next row group."""
         start = self.plan.row(self._admitted, 0)
-        group = _Group(self._admitted, min(self.plan.row_group_size, self.plan.rows - start), self.graph)
+        group = GroupState(self._admitted, min(self.plan.row_group_size, self.plan.rows - start), self.graph)
         self._groups[group.id] = group
         self._admitted += 1
         self._out.append(Admit(group.id, start, group.size))
@@ -559,7 +441,7 @@ class Tracker:
                 self._release_column(group, column)
         self._fill_touched()
 
-    def _finish(self, group: _Group) -> None:
+    def _finish(self, group: GroupState) -> None:
         """Every column of the group is over: commit what is live."""
         if not group.live or self.halted == "failed":
             self._out.append(Discard(group.id))
@@ -568,18 +450,18 @@ class Tracker:
         group.committing = True
         self._out.append(Commit(group.id, group.live_rows()))
 
-    def _committing(self, id_: int) -> _Group:
+    def _committing(self, id_: int) -> GroupState:
         group = self._groups.get(id_)
         if group is None or not group.committing:
             raise IllegalEventError(f"row group {id_} was not to be committed")
         return group
 
-    def _lose(self, group: _Group) -> None:
+    def _lose(self, group: GroupState) -> None:
         """End a row group of which nothing is written; if it has live rows, the run's end costs it those."""
         group.cut |= group.live > 0
         self._close(group)
 
-    def _close(self, group: _Group) -> None:
+    def _close(self, group: GroupState) -> None:
         if group.cut:
             self.totals.cut_short.append(group.id)
         self.totals.groups_over += 1
@@ -596,10 +478,10 @@ class Tracker:
             if not group.committing:
                 self._cut(group)
 
-    def _cut(self, group: _Group) -> None:
+    def _cut(self, group: GroupState) -> None:
         """Skip what has not started: rows that are whole stay, or whole but for what is in flight; the rest goes."""
         rows = group.live_rows()
-        if not any(column.whole and group.state[column.id][WHOLE] in _NOT_STARTED for column in self._columns):
+        if not any(column.whole and group.state[column.id][WHOLE] in NOT_STARTED for column in self._columns):
             cells = [group.state[column.id] for column in self._columns if not column.whole]
-            rows = [row for row in rows if any(state[row] in _NOT_STARTED for state in cells)]
+            rows = [row for row in rows if any(state[row] in NOT_STARTED for state in cells)]
         self._drop(group, rows, cut=True)

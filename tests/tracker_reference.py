@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from rowloop.engine.events import Command, Event, Reason
     from rowloop.engine.graph import Lane, Node
     from rowloop.engine.policy import ErrorBudget, RetryPolicy
-    from rowloop.engine.tracker import Plan, Tracker
+    from rowloop.engine.row_groups import Plan
+    from rowloop.engine.tracker import Tracker
 
 RUNNING, DUE, DONE, NULL, FAILED, CUT = "running", "due", "done", "null", "failed", "cut"
 VALUE: Final = {DONE, NULL}

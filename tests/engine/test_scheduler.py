@@ -16,10 +16,11 @@ from rowloop.engine.events import Admit, Commit, Done, Failed, Halted, Usage
 from rowloop.engine.executor import Executor
 from rowloop.engine.graph import Lane, Node, compile_graph
 from rowloop.engine.policy import ErrorBudget, RetryPolicy
+from rowloop.engine.row_groups import Plan
 from rowloop.engine.scheduler import Scheduler
 from rowloop.engine.store import Store
 from rowloop.engine.threads import Threads
-from rowloop.engine.tracker import Plan, Tracker
+from rowloop.engine.tracker import Tracker
 from rowloop.engine.work import Answer, Await, CellError, Fill, InThread, Render
 
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ from rowloop.engine.events import (
 )
 from rowloop.engine.graph import Lane, Node, compile_graph
 from rowloop.engine.policy import ErrorBudget, RetryPolicy
-from rowloop.engine.tracker import Count, IllegalEventError, Plan, Tracker
+from rowloop.engine.row_groups import Plan
+from rowloop.engine.tracker import Count, IllegalEventError, Tracker
 from tracker_reference import BROKEN, FATAL, FLAKY, LATER, LIMITED
 
 if TYPE_CHECKING:

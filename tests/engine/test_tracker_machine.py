@@ -17,11 +17,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from rowloop.engine import lanes, row_groups
 from rowloop.engine import tracker as tracker_module
 from rowloop.engine.events import WHOLE, Cancelled, CommitFailed, Committed, Done, Due, Failed, Halted, Started
 from rowloop.engine.graph import Lane, Node, compile_graph
 from rowloop.engine.policy import ErrorBudget, RetryPolicy
-from rowloop.engine.tracker import Plan
+from rowloop.engine.row_groups import Plan
 from tracker_reference import BROKEN, FATAL, FLAKY, LATER, LIMITED, Setup, Shell
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ def setups(draw: st.DrawFn) -> Setup:
         RetryPolicy(draw(st.integers(1, 3)), wait=float, longest_wait=2.0),
         ErrorBudget(draw(st.integers(1, 10)), draw(st.sampled_from([None, None, 0.0, 0.25, 0.5, 1.0]))),
     )
+
+
+MODULES = (row_groups, lanes, tracker_module)
+"""The tracker and the data that it alone changes, in the order in which they import one another."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -161,7 +166,7 @@ def picture(thing: object, *, whole: bool = True) -> object:
         return [picture(value) for value in thing]
     if isinstance(thing, tuple):
         return [picture(value, whole=False) for value in thing]
-    if type(thing).__module__.startswith(tracker_module.__name__):
+    if type(thing).__module__ in {module.__name__ for module in MODULES}:
         names = [*getattr(type(thing), "__slots__", ()), *getattr(thing, "__dict__", ())]
         names = [name for name in names if name not in {"_out", "_handlers"}] if whole else ["id"]
         return {name: picture(getattr(thing, name)) for name in names}
@@ -180,7 +185,7 @@ def test_the_long_form() -> None:
     run_state_machine_as_test(Machine, settings=long)
 
 
-# Slips one could make: what is there in tracker.py, and what stands in its place in the planted version.
+# Slips one could make: what is there in the tracker, and what stands in its place in the planted version.
 SLIPS: Final = {
     "a permit is not given back": ("lane.in_flight -= 1", "pass"),
     "one permit too many is given": ("lane.in_flight < lane.limit", "lane.in_flight <= lane.limit"),
@@ -221,14 +226,16 @@ SLIPS: Final = {
 
 
 def planted(old: str, new: str) -> ModuleType:
-    """Load tracker.py with a slip in it as a module of its own."""
-    path = Path(str(tracker_module.__file__))
-    source = path.read_text()
-    assert source.count(old) == 1, f"tracker.py has changed: {old!r} is there {source.count(old)} times, not once"
-    module = ModuleType(f"{tracker_module.__name__}_with_a_slip")
-    vars(module)["__package__"] = tracker_module.__package__
-    sys.modules[module.__name__] = module  # dataclasses look themselves up
-    exec(compile(source.replace(old, new), str(path), "exec"), vars(module))  # noqa: S102 - it is our own
+    """Load the tracker and its data modules with a slip in one of them, beside the real ones."""
+    sources = {module.__name__: Path(str(module.__file__)).read_text() for module in MODULES}
+    found = sum(source.count(old) for source in sources.values())
+    assert found == 1, f"the tracker has changed: {old!r} is there {found} times, not once"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, source in sources.items():
+            module = ModuleType(name)
+            vars(module)["__package__"] = tracker_module.__package__
+            patch.setitem(sys.modules, name, module)  # the next one imports from it; dataclasses look themselves up
+            exec(compile(source.replace(old, new), name, "exec"), vars(module))  # noqa: S102 - it is our own
     return module
 
 

@@ -1,0 +1,68 @@
+"""Lanes: the ready tasks of the columns that share a limit, taken from each column in turn.
+
+Plain data; only the tracker changes it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .row_groups import READY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .graph import Column, Lane
+    from .row_groups import GroupState
+
+
+@dataclass(frozen=True, slots=True)
+class LaneState:
+    """A lane at one moment: how many tasks are in flight, of how many at most, and how many are ready to be."""
+
+    name: str
+    limit: int
+    in_flight: int
+    ready: int
+
+
+class LaneQueue:
+    """The ready tasks of one lane."""
+
+    __slots__ = ("in_flight", "limit", "queues", "touched", "turn", "waiting")
+
+    def __init__(self, lane: Lane, columns: Iterable[Column]) -> None:
+        """Take the columns that share the lane."""
+        self.limit = lane.limit
+        self.in_flight = 0
+        self.waiting = 0
+        self.touched = False
+        self.queues: dict[int, deque[tuple[GroupState, int, int]]] = {column.id: deque() for column in columns}
+        self.turn: deque[int] = deque()
+
+    def put(self, group: GroupState, column: int, row: int) -> None:
+        """Add a task behind its column's others."""
+        queue = self.queues[column]
+        if not queue:
+            self.turn.append(column)
+        queue.append((group, column, row))
+        self.waiting += 1
+
+    def put_first(self, group: GroupState, column: int, row: int) -> None:
+        """Add a task before its column's others."""
+        self.put(group, column, row)
+        self.queues[column].rotate(1)
+
+    def take(self) -> tuple[GroupState, int, int] | None:
+        """Give the next task, or None: its row was dropped while it waited, which does not cost its column the turn."""
+        queue = self.queues[self.turn[0]]
+        task = group, column, row = queue.popleft()
+        self.waiting -= 1
+        ready = group.state[column][row] == READY
+        if not queue:
+            self.turn.popleft()
+        elif ready:
+            self.turn.rotate(-1)
+        return task if ready else None
