@@ -9,6 +9,7 @@ import looptime
 import pytest
 
 from fake_openai import Behaviour, FakeOpenAI
+from rowloop.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -25,6 +26,13 @@ def virtually() -> Callable[[Coroutine[Any, Any, T]], T]:
             return runner.run(coro)
 
     return run
+
+
+@pytest.fixture
+def virtual_runtime() -> Iterator[Runtime]:
+    """Give a runtime whose loop's waits take no time: whole runs, from the user's side, in virtual time."""
+    with Runtime("virtual", loop_factory=lambda: looptime.new_event_loop(start=0, end=86_400)) as runtime:
+        yield runtime
 
 
 @pytest.fixture(scope="module")
