@@ -17,6 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
+from ..engine.arrivals import Arrival
 from .chat_wire import ChatWire
 from .endpoint import is_loopback
 
@@ -105,8 +106,11 @@ class HttpChat:
         async def ask(messages: list[Message]) -> Reply:
             body = encode(messages)
             try:
-                async with post(data=body if len(body) < _WHOLE_BYTES else io.BytesIO(body)) as response:
-                    raw = await response.read()
+                with Arrival() as answer:
+                    async with post(data=body if len(body) < _WHOLE_BYTES else io.BytesIO(body)) as response:
+                        content = response.content
+                        answer.count = lambda: content.total_bytes
+                        raw = await response.read()
             except _ERRORS as error:
                 # What aiohttp raises holds the request's headers, and so the key: it goes no further.
                 raise failures.transport(error) from None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import openai
 
+from ..engine.arrivals import Arrival
 from ..engine.errors import RecipeError
 from .chat_wire import ChatWire
 from .endpoint import Endpoint
@@ -64,12 +65,12 @@ class ClientChat:
     def chat(self, parameters: ChatParameters) -> Ask:
         """Put together once what a column's calls have in common."""
         wire = ChatWire(self._name, parameters, self._failures, is_openai=self._endpoint.is_openai)
-        post, failures = self._client.post, self._failures
+        post, failures = self._post, self._failures
 
         async def ask(messages: list[Message]) -> Reply:
             body = wire.body(messages)
             try:
-                response = await post("/chat/completions", cast_to=httpx2.Response, body=body, options=_AS_IT_IS)
+                response = await post(body)
             except openai.APIStatusError as error:
                 answer = error.response
                 raise failures.status(error.status_code, answer.headers, answer.content) from None
@@ -80,3 +81,22 @@ class ClientChat:
             return wire.decode(response.content, response.headers.get("x-request-id"))
 
         return ask
+
+    async def _post(self, body: dict[str, Any]) -> httpx2.Response:
+        """Post and read the whole answer, which is counted while it comes."""
+        with Arrival() as answer:
+            posted: Any = await self._client.post(
+                "/chat/completions",
+                cast_to=httpx2.Response,
+                body=body,
+                options=_AS_IT_IS,
+                stream=True,  # as far as the client goes: it gives the response before its body has come
+                stream_cls=openai.AsyncStream[object],
+            )
+            response: httpx2.Response = posted  # which the types of `post` do not know
+            answer.count = lambda: response.num_bytes_downloaded
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+            return response

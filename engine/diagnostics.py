@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar
 
 from .measures import LoadSamples, RequestObserver
 from .traces import TraceObserver
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from .traces import Traces
     from .tracker import Tracker
 
-_SAMPLE_SECONDS: Final = 0.1
-
 logger = logging.getLogger("rowloop")
 
 
 class Diagnostics:
     """The diagnostics of one run."""
+
+    sample_seconds: ClassVar[float] = 0.1
+    """How far apart the moments are at which the load is looked at."""
 
     def __init__(self, tracker: Tracker, model_of: Mapping[int, str], *, trace: bool) -> None:
         """Set up; traces are kept where `trace` says so."""
@@ -50,7 +51,7 @@ class Diagnostics:
         watch = Watch(self._tracker.graph, self._tracker.plan, stall_after, slow_request_after)
         if watch.period is not None:
             scheduler.every(watch.period, lambda: self._look(watch, scheduler))
-        scheduler.every(_SAMPLE_SECONDS, self._load.sample)
+        scheduler.every(self.sample_seconds, self._load.sample)
         self._thread_time = time.thread_time()
 
     def end(self) -> None:
@@ -67,6 +68,7 @@ class Diagnostics:
             over=totals.committed + sum(count.completed + count.failed + count.skipped for count in totals.columns),
             lanes=self._tracker.lanes,
             in_flight=scheduler.in_flight,
+            received=scheduler.received,
             waiting=scheduler.waiting,
             writing=self._tracker.committing,
         )

@@ -17,6 +17,7 @@ import functools
 import time
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from .arrivals import received
 from .errors import DatasetGenerationError
 from .events import (
     Admit,
@@ -149,6 +150,12 @@ class Scheduler:
     def in_flight(self) -> list[Run]:
         """What is being worked at this moment."""
         return [*self._workers.values(), *self._in_threads.values()]
+
+    @property
+    def received(self) -> dict[int, int]:
+        """How many bytes have come of the answers that are awaited, by the id of their Run."""
+        counts = {id(run): received(task) for task, run in self._workers.items()}
+        return {run: count for run, count in counts.items() if count is not None}
 
     @property
     def waiting(self) -> list[Due]:

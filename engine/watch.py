@@ -6,17 +6,18 @@ still is at a later one has been so at least from the one to the other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from .events import WHOLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .events import Due, Run
     from .graph import Graph
-    from .tracker import LaneState, Plan
+    from .lanes import LaneState
+    from .row_groups import Plan
 
 _LOOKS: Final = 8
 """Looks in the shortest of the times to warn after: warnings come at most an eighth of it late."""
@@ -26,13 +27,18 @@ _WHOLE_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A run at one moment. `over` counts all that has come to an end; `waiting` are the tasks to be tried again."""
+    """A run at one moment.
+
+    `over` counts all that has come to an end; `waiting` are the tasks to be tried again; `received` are the bytes that
+    have come of answers in flight, by the id of their Run.
+    """
 
     over: int
     lanes: Sequence[LaneState]
     in_flight: Sequence[Run]
     waiting: Sequence[Due] = ()
     writing: Sequence[int] = ()
+    received: Mapping[int, int] = field(default_factory=dict)
 
 
 class Watch:
@@ -82,7 +88,7 @@ class Watch:
         if view.writing:
             yield f"row groups that are being written: {', '.join(map(str, view.writing))}"
         if self._since:
-            task, since = min(self._since.values(), key=lambda seen: seen[1])
+            task, since = min(self._since.values(), key=_age)
             state = "in flight" if any(task is run for run in view.in_flight) else "waiting to be tried again"
             yield f"the oldest is {self._place(task)}, {state} for {_seconds(now - since)}"
 
@@ -90,13 +96,16 @@ class Watch:
         """Name the cells that are in flight for long, at most once in the time to warn after."""
         if self._slow_after is None:
             return
-        since = [(self._since[id(run)][1], run) for run in view.in_flight if run.row != WHOLE]
-        slow = sorted(((at, run) for at, run in since if now - at >= self._slow_after), key=lambda seen: seen[0])
+        seen = [(run, self._since[id(run)][1]) for run in view.in_flight if run.row != WHOLE]
+        slow = sorted(((run, since) for run, since in seen if now - since >= self._slow_after), key=_age)
         if not slow:
             self._slow_told_at = None
         elif self._slow_told_at is None or now - self._slow_told_at >= self._slow_after:
             self._slow_told_at = now
-            named = [f"{self._lane(run)}, {self._place(run)}, for {_seconds(now - at)}" for at, run in slow[:_NAMED]]
+            named = [
+                f"{self._lane(run)}, {self._place(run)}, for {_seconds(now - since)}" + _so_far(view.received, run)
+                for run, since in slow[:_NAMED]
+            ]
             more = [f"and {len(slow) - _NAMED} more"] if len(slow) > _NAMED else []
             yield f"no answer for more than {self._slow_after:g} s: {'; '.join([*named, *more])}"
 
@@ -109,6 +118,19 @@ class Watch:
     def _lane(self, task: Run) -> str:
         lane = self._graph.columns[task.column].lane
         return "no lane" if lane is None else self._graph.lanes[lane].name
+
+
+def _age(seen: tuple[Run | Due, float]) -> tuple[float, int, int]:
+    """Order by when a task was first seen; of those that were seen together, the first row was taken up first."""
+    task, since = seen
+    return since, task.group, task.row
+
+
+def _so_far(received: Mapping[int, int], run: Run) -> str:
+    if id(run) not in received:
+        return ""
+    count = received[id(run)]
+    return f", {count:,} bytes so far" if count else ", nothing received so far"
 
 
 def _seconds(seconds: float) -> str:
