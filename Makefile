@@ -19,6 +19,10 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet -e '.[fast,test]'
 	touch $@
 
+.venv/.stamp-bench: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[fast,test,bench]'
+	touch $@
+
 .venv/.stamp-check: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[fast,test,check]'
 	touch $@
@@ -39,7 +43,7 @@ check: .venv/.stamp-check  ## style, types and the direction of imports
 stress: .venv/.stamp-test  ## the long form of the interrupt, fork and crash tests
 	$(BIN)/python -m pytest -m stress $(ARGS)
 
-bench: .venv/.stamp-test  ## every benchmark, one after the other, as JSON
+bench: .venv/.stamp-bench  ## every benchmark, one after the other, as JSON
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:

@@ -1,8 +1,8 @@
 """Draining: how everything that runs on a loop comes to its end, in order and in bounded time.
 
-Calls first, for they use the resources; then the resources, last in first out; then whatever tasks are left, async
-generators, and the worker threads. Each step has a share of the time, so that one that refuses to end does not take
-the others'. What refuses is named, not waited for.
+Calls first, and the async generators that they dropped, for both use the resources; then the resources, last in first
+out; then whatever tasks are left, the other async generators, and the worker threads. Each step has a share of the
+time, so that one that refuses to end does not take the others'. What refuses is named, not waited for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     from .loop import LoopThread
 
-SHARES = {"waited for": 0.45, "calls": 0.6, "resources": 0.8, "tasks": 0.85, "generators": 0.9, "workers": 0.95}
+SHARES = {
+    "waited for": 0.45,
+    "calls": 0.6,
+    "dropped": 0.65,
+    "resources": 0.8,
+    "tasks": 0.85,
+    "generators": 0.9,
+    "workers": 0.95,
+}
 
 
 class Ending:
@@ -63,9 +71,10 @@ class Ending:
             while not self._final and loop.time() < until["waited for"] and (spared := _waited_for(thread)):
                 await _wait(spared, until["waited for"])
             await _end_calls(thread, until["calls"])
+            await thread.generators.settle(until["dropped"])
             self.failures = await thread.resources.close(until["resources"])
             self.leftovers += await _end_tasks(thread, until["tasks"])
-            await _wait([loop.create_task(loop.shutdown_asyncgens())], until["generators"])
+            self.leftovers += await thread.generators.close(until["generators"])
             self.leftovers += await _end_workers(thread, until["workers"])
         finally:
             self._drained.open()
@@ -96,7 +105,9 @@ async def _end_calls(thread: LoopThread, until: float) -> None:
 
 
 async def _end_tasks(thread: LoopThread, until: float) -> list[str]:
-    tasks = _others() - {call.task for call in thread.calls}  # what is called from now on, at exit, may run
+    tasks = (
+        _others() - thread.generators.sweeps() - {call.task for call in thread.calls}
+    )  # what is called from now on, at exit, may run
     for task in tasks:
         task.cancel("the runtime is being closed")
     await _wait(tasks, until)

@@ -28,6 +28,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import RuntimeClosedError
+from .generators import Generators
 from .resources import Resources
 from .waiting import Gate
 from .watchdog import Watchdog, wanted
@@ -73,6 +74,7 @@ class LoopThread:
         self.workers: Workers | None = None
         self.calls: set[Call[Any]] = set()  # begun and not ended; touched on the loop's thread only
         self.resources = Resources()
+        self.generators = Generators(self.post)
         self.refusing = False  # whether calls that are still queued come too late
         self.cause: BaseException | None = None  # what ended it, if it was not asked to end
         self._thread = daemon_thread(self._main, f"rowloop-{settings.name}")
@@ -80,7 +82,6 @@ class LoopThread:
         self._context = Context()  # empty; one per loop, for two threads cannot be in one context
         self._waking = False
         self._stopping = False
-        self._first: list[Callable[[], object]] = []
         self._published = Gate()
         self._ended = Gate()
 
@@ -166,10 +167,6 @@ class LoopThread:
             call.fail(self.closed_error())
         self._refuse_queued()
 
-    def post_first(self, callback: Callable[[], object]) -> None:
-        """Run `callback` on the loop as the first thing it does; to be called before the start."""
-        self._first.append(callback)
-
     # The loop's thread.
 
     def _main(self) -> None:
@@ -194,13 +191,12 @@ class LoopThread:
     def _serve(self, loop: AbstractEventLoop) -> None:
         """Run the loop until it is asked to end; a task that raises SystemExit or calls loop.stop() does not."""
         while not self._stopping:
+            loop.call_soon(self.generators.watch)
             with contextlib.suppress(SystemExit, KeyboardInterrupt):  # the task that raised it holds it too
                 loop.run_forever()
 
     def _publish(self, loop: AbstractEventLoop) -> None:
         self.loop = loop
-        for callback in self._first:
-            callback()
         self.state = State.RUNNING
         limit = wanted()
         if limit is not None:

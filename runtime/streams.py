@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .call import Call
+    from .generators import Generators
     from .loop import LoopThread
 
     Submit = Callable[[Coroutine[Any, Any, Any]], Call[Any]]
@@ -51,10 +52,10 @@ class Pipe(Generic[T]):
         self.fetching = False  # whether the source is at work: then it has to be cancelled to be stopped
         self.stopped = False
 
-    async def pump(self, source: AsyncIterable[T]) -> None:
+    async def pump(self, source: AsyncIterable[T], generators: Generators) -> None:
         """Run the whole source in this task."""
         items = source.__aiter__()
-        async with _closed_at_end(items):
+        try:
             self.fetching = True
             async for item in items:
                 self.fetching = False
@@ -65,6 +66,9 @@ class Pipe(Generic[T]):
                 if self.stopped:
                     return
                 self.fetching = True
+        finally:
+            if hasattr(items, "aclose"):
+                await generators.closed(items)  # with what it reads itself, and drops: that is a part of it
 
     async def _pause(self) -> None:
         room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -97,7 +101,7 @@ class Items(Iterator[T]):
         self._pipe: Pipe[T] = Pipe(prefetch)
         self._get = self._pipe.queue.get_nowait
         self._over = True
-        self._call: Call[None] = submit(self._pipe.pump(source))
+        self._call: Call[None] = submit(self._pipe.pump(source, thread.generators))
         self._over = False
         queue = self._pipe.queue
         self._call.when_done(lambda: queue.put(_END))
@@ -233,13 +237,3 @@ class Entered(contextlib.AbstractContextManager[T]):
     def _leave(self, error: BaseException | None) -> None:
         if not self._left.done():
             self._left.set_result(error)
-
-
-@contextlib.asynccontextmanager
-async def _closed_at_end(items: Any) -> Any:
-    try:
-        yield
-    finally:
-        closing = getattr(items, "aclose", None)
-        if closing is not None:
-            await closing()

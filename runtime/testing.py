@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import threading
-from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 import pytest
 
 from .runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -38,10 +35,8 @@ def fresh_runtime(name: str = "test", **settings: Any) -> Iterator[Runtime]:
     """Give a fresh runtime to the block; fail the test if the block leaves anything on it, or a thread behind it."""
     before = set(threading.enumerate())
     fresh = Runtime(name, **settings)
-    generators = _Generators()
-    fresh.thread.post_first(generators.watch)
     yield fresh
-    left = _leftovers(fresh, generators)
+    left = _leftovers(fresh)
     fresh.close()
     left += [
         f"thread {thread.name}" for thread in threading.enumerate() if thread not in before and _outlives(thread, name)
@@ -51,36 +46,13 @@ def fresh_runtime(name: str = "test", **settings: Any) -> Iterator[Runtime]:
         pytest.fail(message, pytrace=False)
 
 
-class _Generators:
-    """Every async generator that is iterated on the loop while we watch."""
-
-    def __init__(self) -> None:
-        self._seen: WeakSet[AsyncGeneratorType[Any, Any]] = WeakSet()
-
-    def watch(self) -> None:
-        """Look over the shoulder of the hook that the running loop has set."""
-        first = sys.get_asyncgen_hooks().firstiter
-
-        def seen(generator: AsyncGenerator[Any, Any]) -> None:
-            if isinstance(generator, AsyncGeneratorType):
-                self._seen.add(generator)
-            if first is not None:
-                first(generator)
-
-        sys.set_asyncgen_hooks(firstiter=seen)
-
-    def open(self) -> list[str]:
-        """Name those that have begun and not ended."""
-        return [f"async generator {g.__qualname__}" for g in self._seen if g.ag_frame is not None]
-
-
-def _leftovers(fresh: Runtime, generators: _Generators) -> list[str]:
+def _leftovers(fresh: Runtime) -> list[str]:
     if fresh.is_closed or not fresh.thread.begun:
         return []
-    return fresh.run(_on_loop(fresh, generators))
+    return fresh.run(_on_loop(fresh))
 
 
-async def _on_loop(fresh: Runtime, generators: _Generators) -> list[str]:
+async def _on_loop(fresh: Runtime) -> list[str]:
     await asyncio.sleep(0)  # what has just been cancelled ends now
     thread, own = fresh.thread, asyncio.current_task()
     calls = [f"call {call.name}" for call in thread.calls if call.task is not own]
@@ -88,7 +60,8 @@ async def _on_loop(fresh: Runtime, generators: _Generators) -> list[str]:
     tasks = [f"task {task.get_name()}: {task.get_coro()!r}" for task in asyncio.all_tasks() if task not in known]
     resources = [f"resource {name}" for name in thread.resources.names()]
     threads = [f"thread {name}" for name in thread.workers.busy()] if thread.workers is not None else []
-    return calls + tasks + generators.open() + resources + threads
+    generators = [f"async generator {name}" for name in thread.generators.open()]
+    return calls + tasks + generators + resources + threads
 
 
 def _outlives(thread: threading.Thread, name: str) -> bool:

@@ -1,0 +1,192 @@
+"""Statements 29 and 33: async generators that are dropped, or left at the end, are closed in order, without noise."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import threading
+
+import pytest
+
+from rowloop.runtime import Runtime
+
+
+class Nest:
+    """Generators that read each other and close what they read, as the layers of an HTTP response do."""
+
+    layers = 7
+
+    def __init__(self) -> None:
+        self.closed: list[int] = []
+        self.all_closed = threading.Event()
+
+    async def layer(self, depth: int, *, explicit: bool):
+        """Yield what the layer below yields; close it, if so asked, and else drop it."""
+        try:
+            if depth == 0:
+                while True:
+                    yield 0
+            inner = self.layer(depth - 1, explicit=explicit)
+            async with contextlib.aclosing(inner) if explicit else contextlib.nullcontext():
+                async for item in inner:
+                    yield item
+        finally:
+            await asyncio.sleep(0)
+            self.closed.append(depth)
+            await asyncio.sleep(0)
+            if len(self.closed) == self.layers:
+                self.all_closed.set()
+
+
+@pytest.fixture
+def complaints(rt) -> list[dict[str, object]]:
+    """Return what the loop's exception handler is told."""
+    told: list[dict[str, object]] = []
+    rt.loop.call_soon_threadsafe(rt.loop.set_exception_handler, lambda _, context: told.append(context))
+    return told
+
+
+@pytest.mark.parametrize("explicit", [True, False], ids=["closing the inner", "dropping the inner"])
+def test_s29_nested_generators_in_a_dropped_cycle_are_closed_once_each(rt, complaints, explicit):
+    """All layers are collected at once; no two closings meet in the same generator."""
+    nest = Nest()
+
+    async def leave() -> None:
+        kept: list[object] = []
+        generator = nest.layer(6, explicit=explicit)
+        await anext(generator)
+        kept += [generator, kept]
+
+    rt.run(leave())
+    gc.collect()
+    assert nest.all_closed.wait(5)
+    rt.run(asyncio.sleep(0))
+    assert sorted(nest.closed) == list(range(7))
+    assert complaints == []
+
+
+def test_s29_what_the_source_reads_and_drops_is_closed_before_the_with_block_ends(rt, complaints):
+    """Closing a stream closes the layers under it, though no layer closes the next."""
+    nest = Nest()
+    with rt.iterate(nest.layer(6, explicit=False), prefetch=1) as items:
+        next(items)
+    assert nest.closed == [6, 5, 4, 3, 2, 1, 0]
+    assert complaints == []
+
+
+def test_s29_slow_cleanup_of_one_generator_does_not_hold_up_those_dropped_later(rt):
+    """What was dropped at another moment is closed meanwhile."""
+    release, slow_began, quick_closed = asyncio.Event(), threading.Event(), threading.Event()
+
+    async def slow():
+        try:
+            yield
+        finally:
+            slow_began.set()
+            await release.wait()
+
+    async def quick():
+        try:
+            yield
+        finally:
+            quick_closed.set()
+
+    async def drop(generator) -> None:
+        await anext(generator)
+
+    rt.run(drop(slow()))
+    assert slow_began.wait(5)
+    rt.run(drop(quick()))
+    assert quick_closed.wait(5)
+    rt.loop.call_soon_threadsafe(release.set)
+
+
+def test_s29_generator_dropped_in_another_thread_is_closed_on_the_loop(rt):
+    """The last reference may go away anywhere; the cleanup runs where the generator lives."""
+    closed_in: list[int] = []
+    closed = threading.Event()
+
+    async def generator():
+        try:
+            yield
+        finally:
+            await asyncio.sleep(0)
+            closed_in.append(threading.get_ident())
+            closed.set()
+
+    async def begin():
+        made = generator()
+        await anext(made)
+        return made
+
+    kept = [rt.run(begin())]
+    kept.clear()
+    assert closed.wait(5)
+    assert closed_in != [threading.get_ident()]
+
+
+def test_s29_failing_cleanup_of_a_dropped_generator_is_reported(rt, complaints):
+    """Nobody waits for it, so the loop's exception handler is told, with the generator's name."""
+    failed = threading.Event()
+
+    async def fails():
+        try:
+            yield
+        finally:
+            failed.set()
+            raise ValueError("cleanup")
+
+    async def drop() -> None:
+        await anext(fails())
+
+    rt.run(drop())
+    assert failed.wait(5)
+    rt.run(asyncio.sleep(0))
+    [complaint] = complaints
+    assert "fails" in str(complaint["message"])
+    assert isinstance(complaint["exception"], ValueError)
+
+
+def test_s33_generators_still_held_at_the_end_are_closed_the_outer_first(loop_factory):
+    """Closing the runtime closes them one after the other, so an outer one can close what it reads."""
+    nest, kept = Nest(), []
+    complaints: list[dict[str, object]] = []
+
+    async def begin() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        kept.append(nest.layer(6, explicit=True))
+        await anext(kept[0])
+
+    with Runtime("s33", loop_factory=loop_factory) as rt:
+        rt.run(begin())
+    assert nest.closed == [0, 1, 2, 3, 4, 5, 6]  # by the finally of 6, which has waited for that of 5, and so on
+    assert complaints == []
+
+
+def test_s33_generator_that_refuses_to_be_closed_is_named_and_does_not_keep_the_others(loop_factory):
+    """The second generator is closed although the first hangs in its cleanup."""
+    closed, kept = [], []
+
+    async def hangs():
+        try:
+            yield
+        finally:
+            await asyncio.sleep(60)
+
+    async def ends():
+        try:
+            yield
+        finally:
+            closed.append("ends")
+
+    async def begin() -> None:
+        for made in (hangs(), ends()):
+            kept.append(made)
+            await anext(made)
+
+    rt = Runtime("s33", loop_factory=loop_factory, exit_budget=1.0)
+    rt.run(begin())
+    with pytest.warns(RuntimeWarning, match=r"async generator .*hangs refuses to be closed"):
+        rt.close()
+    assert closed == ["ends"]
