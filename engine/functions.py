@@ -10,7 +10,7 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Sequence
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast, overload
 
 from pydantic import Field
 
@@ -183,37 +183,46 @@ def _values(column: Function, given: object, rows: int) -> list[Any]:
     return values
 
 
+class FunctionOptions(TypedDict, total=False):
+    """What `cell` and `batch` can be told.
+
+    `name`: the column's, where it is not the function's. `needs`: the columns for the parameters, in their order, where
+    those are not named after columns. `max_parallel`: the most calls at once. `dtype`: the Arrow type of the values,
+    such as "int64", where the annotation does not say it. `on_error`: "drop" the row, "null" the cell, or "raise".
+    """
+
+    name: str | None
+    needs: list[str] | None
+    max_parallel: int | None
+    dtype: str | None
+    on_error: OnError
+
+
+class BatchOptions(FunctionOptions, total=False):
+    """What `batch` can be told beside that. `allow_resize`: the function changes the number of rows."""
+
+    allow_resize: bool
+
+
 @overload
-def cell(function: AnyFunction, /) -> Function: ...
+def cell(function: AnyFunction, /, **options: Unpack[FunctionOptions]) -> Function: ...
 @overload
+def cell(function: None = None, /, **options: Unpack[FunctionOptions]) -> Callable[[AnyFunction], Function]: ...
 def cell(
-    *,
-    name: str | None = None,
-    max_parallel: int | None = None,
-    dtype: str | None = None,
-    on_error: OnError = "drop",
-) -> Callable[[AnyFunction], Function]: ...
-def cell(function: AnyFunction | None = None, /, **options: Any) -> Function | Callable[[AnyFunction], Function]:
+    function: AnyFunction | None = None, /, **options: Unpack[FunctionOptions]
+) -> Function | Callable[[AnyFunction], Function]:
     """Make a function of single values a column: called once per row, with the values of its parameters' columns."""
     if function is None:
-        return lambda actual: _column(actual, None, options)
-    return _column(function, None, options)
+        return lambda actual: _column(actual, dict(options))
+    return _column(function, dict(options))
 
 
 @overload
-def batch(function: AnyFunction, /) -> Function: ...
+def batch(function: AnyFunction, /, **options: Unpack[BatchOptions]) -> Function: ...
 @overload
+def batch(function: None = None, /, **options: Unpack[BatchOptions]) -> Callable[[AnyFunction], Function]: ...
 def batch(
-    *,
-    name: str | None = None,
-    needs: list[str] | None = None,
-    max_parallel: int | None = None,
-    dtype: str | None = None,
-    on_error: OnError = "drop",
-    allow_resize: bool = False,
-) -> Callable[[AnyFunction], Function]: ...
-def batch(
-    function: AnyFunction | None = None, /, *, needs: list[str] | None = None, **options: Any
+    function: AnyFunction | None = None, /, **options: Unpack[BatchOptions]
 ) -> Function | Callable[[AnyFunction], Function]:
     """Make a function of whole columns a column: called once per row group, with a Series per parameter.
 
@@ -223,26 +232,27 @@ def batch(
     With `allow_resize` it gets, as `frame`, all columns that come before it, and returns a DataFrame of those and its
     own with any number of rows. The whole recipe then runs column by column; Workflow is the better way.
     """
-    options["whole"] = True
     if function is None:
-        return lambda actual: _column(actual, needs, options)
-    return _column(function, needs, options)
+        return lambda actual: _column(actual, {**options, "whole": True})
+    return _column(function, {**options, "whole": True})
 
 
-def _column(function: AnyFunction, needs: list[str] | None, options: dict[str, Any]) -> Function:
+def _column(function: AnyFunction, options: dict[str, Any]) -> Function:
     if not callable(function):
         raise RecipeError("column", f"{function!r:.80} is no function")
+    needs = options.pop("needs", None)
     name = options.pop("name", None) or getattr(function, "__name__", None)
     if name is None or name == "<lambda>":
         raise RecipeError("column", "a function without a name needs name=...")
     found = _parameters(name, function)
+    takes_frame = bool(options.get("whole")) and found == ["frame"]
     if options.get("allow_resize"):
-        if not _takes_frame(function):
+        if not takes_frame:
             raise RecipeError(f"columns.{name}", "with allow_resize, the function takes one parameter called frame")
         found = needs or []
-    elif options.get("whole") and needs is None and _takes_frame(function):
+    elif takes_frame and needs is None:
         raise RecipeError(f"columns.{name}", "a function of a frame says which columns it needs: batch(needs=[...])")
-    if needs is not None and not _takes_frame(function) and len(needs) != len(found):
+    if needs is not None and not takes_frame and len(needs) != len(found):
         problem = f"the function has {len(found)} parameters for needs={needs}; as many, or one called frame, will do"
         raise RecipeError(f"columns.{name}", problem)
     return Function(name, found if needs is None else needs, function=function, **options)

@@ -13,7 +13,7 @@ import inspect
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .errors import RecipeError, nearest
 from .graph import Lane, Node
@@ -50,10 +50,15 @@ class Processor:
 
 @spec
 class DropColumns(Processor):
-    """Leave columns out of what is written; other columns can need them all the same."""
+    """Leave columns (one name, or several) out of what is written; other columns can need them all the same."""
 
     columns: list[str] = Field(min_length=1)
     type: Literal["drop_columns"] = Field(default="drop_columns", kw_only=True)
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _listed(cls, columns: object) -> object:
+        return [columns] if isinstance(columns, str) else columns
 
     def after_batch(self, frame: pd.DataFrame, row_group: int) -> pd.DataFrame:  # noqa: ARG002 - the same for all
         """Drop them."""

@@ -26,7 +26,7 @@ def in_sequence(nodes: Sequence[Node], columns: int, resizing: Collection[str]) 
     barriers: list[Node] = []
     before: tuple[str, ...] = ()
     awaited: tuple[str, ...] = ()
-    for i in _sequence(nodes):
+    for i in _sequence(nodes, resizing):
         node = nodes[i]
         needs = before if node.name in resizing else node.needs
         ordered[i] = replace(node, needs=needs, after=(*node.after, *awaited))
@@ -39,12 +39,13 @@ def in_sequence(nodes: Sequence[Node], columns: int, resizing: Collection[str]) 
     return [*ordered, *barriers]
 
 
-def _sequence(nodes: Sequence[Node]) -> list[int]:
-    """Order the nodes: those that need nothing, then as the recipe has them, each after its needs.
+def _sequence(nodes: Sequence[Node], resizing: Collection[str]) -> list[int]:
+    """Order the nodes: seeds and samplers, then as the recipe has them, each after its needs.
 
     Raises nothing for a circle, as compile_graph has looked for those.
     """
-    roots = [i for i, node in enumerate(nodes) if node.strategy == "whole" and not (node.needs or node.after)]
+    filled = (node.strategy == "whole" and not (node.needs or node.after or node.name in resizing) for node in nodes)
+    roots = [i for i, is_filled in enumerate(filled) if is_filled]
     order = list(roots)
     placed = {nodes[i].name for i in roots}
     while len(order) < len(nodes):
