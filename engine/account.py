@@ -39,7 +39,7 @@ class Account:
         self._sink = sink
         self._usage = UsageObserver(set(compiled.model_of))
         self._failures = FailureObserver(compiled.graph)
-        self._diagnostics = Diagnostics(tracker, compiled.model_of, trace=bool(settings.trace))
+        self._diagnostics = Diagnostics(tracker, compiled.model_of, compiled.working, trace=bool(settings.trace))
         self._clock = Clock()
 
     @property

@@ -41,6 +41,11 @@ class Compiled:
     description: dict[str, Any]
     fingerprint: str
 
+    @property
+    def working(self) -> int:
+        """How many of the graph's columns do any work: the table's and the processors', not the barriers."""
+        return len(self.columns) + (self.before_batch is not None)
+
 
 def compile_recipe(
     models: Mapping[str, Model],

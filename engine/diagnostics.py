@@ -30,12 +30,12 @@ class Diagnostics:
     sample_seconds: ClassVar[float] = 0.1
     """How far apart the moments are at which the load is looked at."""
 
-    def __init__(self, tracker: Tracker, model_of: Mapping[int, str], *, trace: bool) -> None:
-        """Set up; traces are kept where `trace` says so."""
+    def __init__(self, tracker: Tracker, model_of: Mapping[int, str], working: int, *, trace: bool) -> None:
+        """Set up for a run whose first `working` columns do any work; traces are kept where `trace` says so."""
         self._tracker = tracker
         self.requests = RequestObserver(tracker.graph, tracker.plan, model_of)
-        self._traces = TraceObserver(tracker.graph) if trace else None
-        self._load = LoadSamples(tracker)
+        self._traces = TraceObserver(tracker.graph, working) if trace else None
+        self._load = LoadSamples(tracker, working)
         self._busy = 0.0
         self.observers: list[Observer] = [self.requests]
         if self._traces is not None:

@@ -95,11 +95,11 @@ class RequestObserver:
 class LoadSamples:
     """Adds up what a run looked like at moments that lie equally far apart."""
 
-    def __init__(self, tracker: Tracker) -> None:
-        """Take the run to look at."""
+    def __init__(self, tracker: Tracker, columns: int) -> None:
+        """Take the run to look at, and how many of its columns do any work (the first ones)."""
         self._tracker = tracker
         self._samples = 0
-        self._running = [0] * len(tracker.graph.columns)
+        self._running = [0] * columns
         self._lanes = [[0, 0, 0] for _ in tracker.graph.lanes]
         self._waiting = 0
         self._writing = 0
@@ -108,8 +108,8 @@ class LoadSamples:
         """Look once."""
         tracker = self._tracker
         self._samples += 1
-        for i, column in enumerate(tracker.totals.columns):
-            self._running[i] += column.running
+        for i in range(len(self._running)):
+            self._running[i] += tracker.totals.columns[i].running
         for sums, lane in zip(self._lanes, tracker.lanes, strict=True):
             sums[0] += lane.in_flight
             sums[1] += lane.ready
@@ -123,7 +123,7 @@ class LoadSamples:
             return None
         graph, count = self._tracker.graph, self._samples
         return Load(
-            running={column.name: total / count for column, total in zip(graph.columns, self._running, strict=True)},
+            running={column.name: total / count for column, total in zip(graph.columns, self._running, strict=False)},
             lanes=[
                 LaneReport(lane.name, in_flight / count, ready / count, full / count)
                 for lane, (in_flight, ready, full) in zip(graph.lanes, self._lanes, strict=True)

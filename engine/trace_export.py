@@ -33,6 +33,7 @@ def _events(tasks: Iterable[TaskTrace], lane_of: Mapping[str, str]) -> Iterator[
     slots: dict[str, _Slots] = {}
     for task in sorted(tasks, key=lambda task: task.started):
         lane = lane_of[task.column]
+        started = _nanoseconds(task.started)
         number = numbers[lane]
         if lane not in slots:
             slots[lane] = _Slots()
@@ -46,8 +47,8 @@ def _events(tasks: Iterable[TaskTrace], lane_of: Mapping[str, str]) -> Iterator[
             "cat": task.outcome,
             "pid": number,
             "tid": slot,
-            "ts": round(task.started * 1e6, 3),
-            "dur": round((task.finished - task.started) * 1e6, 3),
+            "ts": started / 1e3,
+            "dur": (_nanoseconds(task.finished) - started) / 1e3,
             "args": {
                 "row_group": task.row_group,
                 "row": task.row,
@@ -58,6 +59,11 @@ def _events(tasks: Iterable[TaskTrace], lane_of: Mapping[str, str]) -> Iterator[
                 "completion_tokens": task.completion_tokens,
             },
         }
+
+
+def _nanoseconds(seconds: float) -> int:
+    """Round a time once, so that an attempt that ends when the next one starts does so in the file as well."""
+    return round(seconds * 1e9)
 
 
 class _Slots:

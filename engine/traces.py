@@ -13,7 +13,7 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
-from .events import WHOLE, Admit, Cancelled, CommitFailed, Committed, Discard, Done, Due, Failed, Run
+from .events import WHOLE, Admit, Cancelled, CommitFailed, Committed, Discard, Done, Due, Failed, Resized, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,13 +82,18 @@ class _Times:
         self.ended = [array("d", [now]) * (admit.rows + 1) for _ in range(columns)]
         self.due: dict[tuple[int, int], float] = {}
 
+    def resize(self, rows: int) -> None:
+        """Take another number of rows: what is over was over when the last row of it was."""
+        self.ended = [array("d", [ended[WHOLE]]) * (rows + 1) for ended in self.ended]
+
 
 class TraceObserver:
     """Folds a run into traces."""
 
-    def __init__(self, graph: Graph, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Take a clock in seconds."""
+    def __init__(self, graph: Graph, traced: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Take how many of the columns do any work (the barriers come last), and a clock in seconds."""
         self._graph = graph
+        self._traced = traced
         self._clock = clock
         self._began = clock()
         self._awaited = [_awaited(graph, column.id) for column in graph.columns]
@@ -110,6 +115,9 @@ class TraceObserver:
         """Take notice of what happened."""
         if isinstance(event, Done):
             self._ended(event, _DONE, event.usage)
+        elif isinstance(event, Resized):
+            self._ended(event, _DONE, None)
+            self._groups[event.group].resize(event.rows)
         elif isinstance(event, Failed):
             self._errors[self._count] = f"{event.failure.error}: {event.failure.message}"
             self._ended(event, _FAILED, event.usage)
@@ -129,7 +137,7 @@ class TraceObserver:
         """Give what has been seen so far."""
         return Traces(self._graph, bytes(self._records), dict(self._errors))
 
-    def _ended(self, event: Done | Failed | Cancelled, outcome: int, usage: Usage | None) -> None:
+    def _ended(self, event: Done | Resized | Failed | Cancelled, outcome: int, usage: Usage | None) -> None:
         now, began = self._clock(), self._began
         column, row = event.column, event.row
         times = self._groups[event.group]
@@ -142,6 +150,8 @@ class TraceObserver:
             queued = times.admitted
             for need, whole in self._awaited[column]:
                 queued = max(queued, ended[need][WHOLE if whole else row])
+        if column >= self._traced:
+            return
         self._records += _pack(
             column,
             event.group,
@@ -208,12 +218,12 @@ class Traces:
         errors = pa.array([self._errors.get(i) for i in range(len(known))], pa.string())
         return pa.table(
             {
-                "column": names.take(pa.array(known["column"])),
+                "column": names.take(pa.array(known["column"], pa.int32())),
                 "row_group": pa.array(known["row_group"], pa.int64()),
                 "row": pa.array(known["row"], pa.int64(), mask=whole),
-                "kind": pa.array(["cell", "batch"]).take(pa.array(whole.astype("i4"))),
+                "kind": pa.array(["cell", "batch"]).take(pa.array(whole.astype("i4"), pa.int32())),
                 **{name: pa.array(known[name]) for name in ("queued", "started", "finished")},
-                "outcome": pa.array(_OUTCOMES).take(pa.array(known["outcome"])),
+                "outcome": pa.array(_OUTCOMES).take(pa.array(known["outcome"], pa.uint8())),
                 "error": errors,
                 **{name: pa.array(known[name], pa.int64()) for name in ("prompt_tokens", "completion_tokens")},
             }

@@ -59,7 +59,9 @@ class VirtualRun:
         nodes += [Node(f"c{i}", ("n",), lane=Lane(f"openai:m{i}", parallel)) for i in range(len(calls))]
         self.graph = compile_graph(nodes)
         self.tracker = Tracker(self.graph, Plan(rows, row_group_size), retry, budget or ErrorBudget(rate=None))
-        self.diagnostics = WatchedSeldom(self.tracker, {i + 1: f"m{i}" for i in range(len(calls))}, trace=trace)
+        self.diagnostics = WatchedSeldom(
+            self.tracker, {i + 1: f"m{i}" for i in range(len(calls))}, len(nodes), trace=trace
+        )
         store, self._threads = Store(self.graph), Threads(1)
         works = [Fill(lambda start, rows: range(start, start + rows)), *map(Await, calls)]
         executor = Executor(self.graph, works, store, self._threads)
