@@ -2,7 +2,8 @@
 
 from .call import Call
 from .errors import BlockingCallWarning, CallCancelledError, DeadlockError, RuntimeClosedError
-from .runtime import Runtime, client, default, run_sync
+from .runtime import Runtime
+from .shared import client, default, run_sync
 
 __all__ = [
     "BlockingCallWarning",

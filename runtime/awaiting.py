@@ -43,7 +43,7 @@ async def outcome(call: Call[T]) -> T:
 async def _ended(call: Call[Any]) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
-    call.when_done(lambda: _tell(loop, ended))
+    call.when_done(lambda: _tell(call, ended))
     if loop is not call.thread.loop:
         with contextlib.suppress(RuntimeClosedError):
             call.thread.post(_watch, call, ended, 0.0)
@@ -60,7 +60,7 @@ async def _ended(call: Call[Any]) -> None:
 async def _cleaned_up(call: Call[Any], loop: asyncio.AbstractEventLoop) -> None:
     """Wait for the end of a cancelled call, at most the grace; a second cancellation leaves at once."""
     ended = loop.create_future()
-    call.when_done(lambda: _tell(loop, ended))
+    call.when_done(lambda: _tell(call, ended))
     await asyncio.wait([ended], timeout=call.thread.settings.grace)
 
 
@@ -71,9 +71,11 @@ def _prefer_failure(call: Call[Any], cancelled: BaseException) -> None:
         raise error from cancelled
 
 
-def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+def _tell(call: Call[Any], ended: asyncio.Future[None]) -> None:
+    if call.thread.inherited:  # and so is the loop that awaits it: waking it would wake the parent's
+        return
     with contextlib.suppress(RuntimeError):  # that loop is closed: nobody is waiting there any more
-        loop.call_soon_threadsafe(_resolve, ended)
+        ended.get_loop().call_soon_threadsafe(_resolve, ended)
 
 
 def _resolve(ended: asyncio.Future[None]) -> None:

@@ -253,6 +253,12 @@ class Call(Generic[T]):
             with contextlib.suppress(ValueError, RuntimeError):  # it is running, or refuses to end; it ends on its own
                 coro.close()
 
+    def disown(self, error: BaseException) -> None:
+        """End the call in a forked child, where its task is only the picture of the parent's."""
+        self._done = True
+        self._error = error
+        self._run_callbacks()
+
     def close(self) -> None:
         """Cancel the task because the runtime ends; the caller gets RuntimeClosedError."""
         self._stopped_by = "close"

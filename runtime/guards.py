@@ -82,7 +82,7 @@ def blocking(target: LoopThread, call: Call[Any]) -> Iterator[None]:
         yield
     finally:
         if outer is None:
-            del blocked[running]
+            blocked.pop(running, None)
         else:
             blocked[running] = outer
 

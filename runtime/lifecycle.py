@@ -19,6 +19,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from . import guards
+
 if TYPE_CHECKING:
     from .runtime import Runtime
 
@@ -44,6 +46,7 @@ def stop_all() -> None:
 
 def forget_all() -> None:
     """Begin anew in a forked child."""
+    guards.blocked.clear()
     inherited.extend([runtime.begin_anew() for runtime in tuple(runtimes)])
 
 

@@ -82,6 +82,7 @@ class LoopThread:
         self._context = Context()  # empty; one per loop, for two threads cannot be in one context
         self._waking = False
         self._stopping = False
+        self._inherited = False
         self._published = Gate()
         self._ended = Gate()
 
@@ -137,6 +138,10 @@ class LoopThread:
 
     def closed_error(self) -> RuntimeClosedError:
         """Say that, and why, there is no loop to do the work."""
+        if self._inherited:
+            return RuntimeClosedError(
+                f"this was begun on {self.name} before the process forked, and belongs to its parent"
+            )
         if self.cause is None:
             return RuntimeClosedError(f"{self.name} is closed; nothing runs on it any more")
         error = RuntimeClosedError(f"the loop thread of {self.name} died of {self.cause!r}")
@@ -166,6 +171,18 @@ class LoopThread:
         for call in tuple(self.calls):
             call.fail(self.closed_error())
         self._refuse_queued()
+
+    def disown(self) -> None:
+        """Leave all to the parent, in a forked child: nothing is closed or woken, and who waits here is told."""
+        self._inherited = True
+        self.state = State.CLOSED
+        for call in (*self.calls, *self._starts):
+            call.disown(self.closed_error())
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it is the parent's, seen from a forked child."""
+        return self._inherited
 
     # The loop's thread.
 

@@ -1,7 +1,7 @@
 """Runtime: a background event loop that synchronous and asynchronous code of every thread can share.
 
 A Runtime is a name and its settings; the loop thread is made by the first call, and made anew after a fork or a failed
-start. `default()` is the one that everybody shares, `run_sync(coro)` its blocking call.
+start.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import traceback
 import warnings
 from asyncio import _get_running_loop
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from . import guards, lifecycle
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .resources import Resources
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
 RUNNING = State.RUNNING
 _by_loop: WeakValueDictionary[int, Runtime] = WeakValueDictionary()
@@ -259,8 +258,9 @@ class Runtime:
     # Called by lifecycle.
 
     def begin_anew(self) -> LoopThread:
-        """Forget the loop thread and all that lives on it; return it, to be kept alive."""
+        """Forget the loop thread and all that lives on it, in a forked child; return it, to be kept alive."""
         inherited = self.thread
+        inherited.disown()
         self._lock = threading.Lock()
         self.thread = LoopThread(self._settings)
         return inherited
@@ -321,48 +321,3 @@ def _gave_up(call: Call[Any]) -> TimeoutError:
         " here:\n"
         f"{thread.stack()}"
     )
-
-
-_default: Runtime | None = None
-_default_lock = threading.Lock()
-
-
-def default() -> Runtime:
-    """Return the runtime that everybody shares; a new one if the last was closed."""
-    global _default  # noqa: PLW0603 - it is the process-wide one
-    runtime = _default
-    if runtime is None or runtime.is_closed:
-        with _default_lock:
-            if _default is None or (_default.is_closed and not lifecycle.exiting):
-                _default = Runtime()
-            runtime = _default
-    return runtime
-
-
-def run_sync(coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-    """Run `coro` on the default runtime and wait for it; see Runtime.run."""
-    return default().run(coro, timeout)
-
-
-def client(factory: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return the one `factory(*args, **kwargs)` of this loop: a client to be shared, and closed with the runtime.
-
-    For synchronous code, and without await for async code that runs on a runtime's loop.
-    """
-    runtime = Runtime.current() or default()
-    key = ("client", factory, _frozen(args), _frozen(kwargs))
-    return runtime.construct(lambda: factory(*args, **kwargs), key)
-
-
-def _frozen(value: Any) -> Hashable:
-    """Return a hashable stand-in of arguments; equal for equal arguments of equal type."""
-    if isinstance(value, dict):
-        return (dict, frozenset((key, _frozen(item)) for key, item in value.items()))
-    if isinstance(value, (list, tuple)):
-        return (type(value), tuple(map(_frozen, value)))
-    try:
-        hash(value)
-    except TypeError as error:
-        message = f"client() shares by arguments, and {value!r} is not hashable; use rt.enter(factory, key=...)"
-        raise TypeError(message) from error
-    return (type(value), value)

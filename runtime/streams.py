@@ -205,7 +205,9 @@ class Entered(contextlib.AbstractContextManager[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """Leave on the loop; return whether the manager suppressed the error."""
+        """Leave on the loop; return whether the manager suppressed the error. In a forked child, do nothing."""
+        if self._thread.inherited:  # it is the parent's to leave
+            return False
         with contextlib.suppress(RuntimeClosedError):  # then the call has its outcome
             self._thread.post(self._leave, error)
         try:

@@ -100,6 +100,76 @@ def test_s35_fork_while_another_thread_holds_the_start_lock(child):
     assert ended.out == "child worked\nparent worked\n"
 
 
+def test_s35_fork_while_another_thread_makes_the_default_runtime(child):
+    """A lock that another thread held when the process forked does not hold the child."""
+    ended = child(
+        """
+        import asyncio, os, sys
+        import rowloop.runtime as r
+        from rowloop.runtime import shared
+        async def nop(): return "worked"
+        with shared._lock:
+            pid = os.fork()
+            if pid == 0:
+                print("child", r.run_sync(nop()), flush=True)
+                os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        print("parent", r.run_sync(nop()), flush=True)
+        """,
+        flags=FORK,
+    )
+    assert ended.out == "child worked\nparent worked\n"
+
+
+def test_s35_what_the_parent_began_is_refused_in_the_child_and_goes_on_in_the_parent(child):
+    """Calls, streams and managers of before the fork raise or end at once in the child, and nothing is lost by it."""
+    ended = child(
+        """
+        import asyncio, contextlib, gc, os, sys
+        import rowloop.runtime as r
+        rt = r.Runtime("mine")
+        async def numbers():
+            try:
+                for number in range(6):
+                    yield number
+            finally:
+                print("stream closed in", who, flush=True)
+        @contextlib.asynccontextmanager
+        async def manager():
+            yield
+            print("left in", who, flush=True)
+        who = "parent"
+        call, items, dropped = rt.submit(asyncio.sleep(60)), rt.iterate(numbers(), 2), rt.iterate(numbers(), 1)
+        assert next(items) == next(dropped) == 0
+        with rt.context(manager()):
+            pid = os.fork()
+            if pid == 0:
+                who = "child"
+                for read in (call.result, lambda: list(items)):
+                    try:
+                        read()
+                    except r.RuntimeClosedError as error:
+                        print("before the process forked" in str(error), flush=True)
+                print(call.cancel(), call.done(), flush=True)
+                del items, dropped
+                gc.collect()
+                sys.exit(7)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+            del dropped
+        print(call.done(), list(items), flush=True)
+        call.cancel()
+        """,
+        flags=FORK,
+    )
+    assert ended.out.splitlines()[:3] == ["True", "True", "False True"]
+    assert sorted(ended.out.splitlines()[3:]) == [
+        "False [1, 2, 3, 4, 5]",
+        "left in parent",
+        "stream closed in parent",
+        "stream closed in parent",
+    ]
+
+
 def test_s35_parents_connections_still_work_and_the_child_neither_writes_nor_closes_them(child):
     """A connection held by the parent's loop survives a child that uses its runtime and exits in the ordinary way."""
     ended = child(
