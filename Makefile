@@ -20,6 +20,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 	$(PIP) -e '.[fast,test]'
 	@touch $@
 
+.venv/.stamp-bench: pyproject.toml | .venv/bin/python
+	$(PIP) -e '.[fast,test,bench]'
+	@touch $@
+
 .venv/.stamp-check: pyproject.toml | .venv/bin/python
 	$(PIP) -e '.[fast,test,check]'
 	@touch $@
