@@ -1,0 +1,124 @@
+"""The façade: `import rowloop` gives the public names, says what each is, and costs next to nothing."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+
+import pytest
+
+import rowloop
+
+ERRORS = {
+    "RowloopError": "Exception",
+    "RecipeError": "RowloopError ValueError",
+    "DatasetGenerationError": "RowloopError",
+    "DatasetProcessingError": "DatasetGenerationError",
+    "PartialDatasetError": "DatasetGenerationError",
+    "EarlyShutdownError": "DatasetGenerationError",
+    "ResumeError": "RowloopError",
+    "ModelError": "RowloopError",
+}
+COLUMNS = ["Category", "Uniform", "Seed", "Expression", "Text", "Structured"]
+OTHERS = [
+    *("Recipe", "Model", "batch", "cell", "Processor", "DropColumns", "SchemaTransform"),
+    *("Result", "Run", "ProgressSnapshot", "TaskTrace", "run_sync", "client"),
+]
+# Public names that are to come; nothing else may
+TO_COME = [
+    *("Subcategory", "Gaussian", "Poisson", "Bernoulli", "Datetime", "UUID", "Person"),
+    *("Judge", "Code", "Embedding", "Validate", "Workflow"),
+]
+HEAVY = ["pandas", "pyarrow", "numpy", "openai", "aiohttp", "pydantic", "jinja2", "rich", "msgspec", "asyncio"]
+
+CHILD = """
+import sys, time
+begun = time.perf_counter()
+import rowloop
+taken = time.perf_counter() - begun
+import json
+print(json.dumps({"seconds": taken, "modules": sorted(sys.modules)}))
+"""
+
+
+def loaded_by(program: str) -> dict[str, object]:
+    """Run a program in a fresh interpreter and read the JSON that it prints."""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=50)
+    told: dict[str, object] = json.loads(done.stdout)
+    return told
+
+
+def test_public_names_are_these():
+    """Names are part of the interface: none is lost, and none is added but for those that are to come."""
+    wanted = {*ERRORS, *COLUMNS, *OTHERS}
+    assert wanted <= set(rowloop.__all__) <= wanted | set(TO_COME)
+    assert dir(rowloop) == sorted(rowloop.__all__)
+    for name in rowloop.__all__:
+        assert getattr(rowloop, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    """A name that is not public is refused as for any module."""
+    with pytest.raises(AttributeError, match="no attribute 'Recipee'"):
+        _ = rowloop.Recipee
+
+
+@pytest.mark.parametrize("name", rowloop.__all__)
+def test_every_public_name_says_what_it_is(name):
+    """Every public name has a docstring of its own, and so has every public method of a public class."""
+    value = getattr(rowloop, name)
+    assert value.__doc__
+    assert value.__doc__.strip()
+    if inspect.isclass(value):
+        for attribute, member in vars(value).items():
+            if not attribute.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+                assert member.__doc__, f"{name}.{attribute} has no docstring"
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_make_this_tree(name):
+    """Every error has the parents that the tree in engine/errors.py draws."""
+    assert " ".join(parent.__name__ for parent in getattr(rowloop, name).__bases__) == ERRORS[name]
+
+
+def test_errors_are_no_others():
+    """Every public exception is in the tree."""
+    kinds = {name for name in rowloop.__all__ if inspect.isclass(kind := getattr(rowloop, name))
+             and issubclass(kind, BaseException)}  # fmt: skip
+    assert kinds == ERRORS.keys()
+
+
+def test_import_loads_nothing_that_is_heavy():
+    """`import rowloop` loads no other package at all; it takes far less than the 150 ms it may."""
+    runs = [loaded_by(CHILD) for _ in range(3)]
+    modules = runs[0]["modules"]
+    assert isinstance(modules, list)
+    assert [name for name in HEAVY if name in modules] == []
+    assert [name for name in modules if name.startswith("rowloop.")] == []
+    assert min(float(str(run["seconds"])) for run in runs) < 0.15
+
+
+def test_a_recipe_loads_no_http_client_and_no_frames():
+    """Writing a recipe down needs neither pandas and pyarrow nor an HTTP client; running it does."""
+    told = loaded_by(
+        "import json, sys, rowloop as rl\n"
+        "rl.Recipe(models={'w': 'openai:m'}, columns=[rl.Text('a', model='w', prompt='b')])\n"
+        "print(json.dumps({'modules': sorted(sys.modules)}))"
+    )
+    modules = told["modules"]
+    assert isinstance(modules, list)
+    assert [name for name in ("pandas", "pyarrow", "openai", "aiohttp") if name in modules] == []
+
+
+def test_the_runtime_is_public_as_a_module():
+    """`rowloop.runtime` has the background loop on its own, and loads the standard library only."""
+    told = loaded_by(
+        "import json, sys\n"
+        "from rowloop.runtime import Call, Runtime, default, run_sync\n"
+        "print(json.dumps({'modules': sorted(sys.modules)}))"
+    )
+    modules = told["modules"]
+    assert isinstance(modules, list)
+    assert [name for name in HEAVY if name in modules and name != "asyncio"] == []
