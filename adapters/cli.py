@@ -15,7 +15,7 @@ import sys
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -117,11 +117,18 @@ def preview(  # noqa: PLR0913 - each is an option of the command
 
 
 @app.command
-def schema(*, debug: Debug = False) -> None:  # noqa: ARG001 - main reads it
-    """Print the JSON Schema of recipe files, for editors."""
+def schema(
+    of: Annotated[Literal["recipe", "metadata"], Parameter(help="Of recipe files, or of metadata.json.")] = "recipe",
+    /,
+    *,
+    debug: Debug = False,  # noqa: ARG001 - main reads it
+) -> None:
+    """Print the JSON Schema of recipe files, for editors, or that of metadata.json."""
     from .. import Recipe  # noqa: PLC0415 - not for --help; the facade knows the adapters
+    from ..engine import metadata  # noqa: PLC0415 - the same
 
-    print(json.dumps(Recipe.json_schema(), indent=2))  # noqa: T201 - this is the command's output
+    printed = metadata.json_schema() if of == "metadata" else Recipe.json_schema()
+    print(json.dumps(printed, indent=2))  # noqa: T201 - this is the command's output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

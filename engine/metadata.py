@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -11,25 +11,30 @@ SCHEMA_VERSION: Final = 1
 Status: TypeAlias = Literal["running", "complete", "partial", "cancelled", "failed"]
 
 
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Moment: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
+
+
 class ColumnMetadata(msgspec.Struct, frozen=True):
     """What came of one column's cells, and what its model was asked for."""
 
     name: str
     type: str
-    completed: int
-    failed: int
-    skipped: int
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
+    completed: Count
+    failed: Count
+    skipped: Count
+    requests: Count
+    prompt_tokens: Count
+    completion_tokens: Count
 
 
 class PartMetadata(msgspec.Struct, frozen=True):
     """One committed row group. `start` is the run's row number of its first row; a preview has no `file`."""
 
-    row_group: int
-    start: int
-    rows: int
+    row_group: Count
+    start: Count
+    rows: Count
     file: str | None
 
 
@@ -41,24 +46,24 @@ class Metadata(msgspec.Struct, frozen=True):
     kind: Literal["build", "preview"]
     engine: Literal["async", "sequential"]
     status: Status
-    target_num_records: int
-    actual_num_records: int
-    dropped_num_records: int
-    row_group_size: int
+    target_num_records: Count
+    actual_num_records: Count
+    dropped_num_records: Count
+    row_group_size: Annotated[int, msgspec.Meta(ge=1)]
     seed: int
     recipe_fingerprint: str
     recipe: dict[str, Any]
     columns: list[ColumnMetadata]
     parts: list[PartMetadata]
-    row_groups_cut_short: list[int]
+    row_groups_cut_short: list[Count]
     early_shutdown: bool
     error: str | None
-    retries: int
-    failures: dict[str, int]
+    retries: Count
+    failures: dict[str, Count]
     """How many cells failed, by error class."""
-    started_at: str
-    finished_at: str | None
-    elapsed: float
+    started_at: Moment
+    finished_at: Moment | None
+    elapsed: Seconds
 
     def to_json(self) -> bytes:
         """Give the file's text."""
@@ -70,5 +75,8 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 def json_schema() -> dict[str, Any]:
-    """Give the JSON Schema of metadata.json."""
-    return msgspec.json.schema(Metadata)
+    """Give the JSON Schema of metadata.json: all of its fields are needed, and there are no others."""
+    schema = msgspec.json.schema(Metadata)
+    for definition in schema["$defs"].values():
+        definition["additionalProperties"] = False
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

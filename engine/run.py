@@ -73,16 +73,25 @@ class Execution:
                 reason = await self._work(connected)
                 if reason in {None, "early_shutdown"}:
                     await self._after_generation()
+                self._account.stop_clock()
+                failed = self._account.error(reason)
+                status = "failed" if failed else self._account.status(reason)
+                metadata, failures = await self._describe(status, failed)
             except BaseException as error:
                 self._account.stop_clock()
-                status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-                await self._describe_failure(status, error)
-                self._log(self._account.report(status, error))
+                status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
+                try:
+                    await self._describe_failure(status, error)
+                finally:
+                    self._log(self._account.report(status, error))
                 if isinstance(error, Exception) and not isinstance(error, RowloopError):
                     raise DatasetGenerationError(f"{type(error).__name__}: {error}", stage="engine") from error
                 raise
-            self._account.stop_clock()
-            return await self._conclude(reason)
+            report = self._account.report(status, failed)
+            self._log(report)
+            if failed is not None:
+                raise failed
+            return self._conclude(self._account.result(status, metadata, failures, report))
         finally:
             self._sink.close()
 
@@ -142,16 +151,8 @@ class Execution:
 
     # How it ended
 
-    async def _conclude(self, reason: Reason | None) -> Result:
-        """Give the result, or raise what the run failed of."""
-        error = self._account.error(reason)
-        status = "failed" if error else self._account.status(reason)
-        metadata, failures = await self._describe(status, error)
-        report = self._account.report(status, error)
-        self._log(report)
-        if error is not None:
-            raise error
-        result = self._account.result(status, metadata, failures, report)
+    def _conclude(self, result: Result) -> Result:
+        """Give the result, or raise that too little came of the run."""
         wanted = self._settings.min_completion
         if wanted is not None and self._tracker.totals.committed < wanted * self._settings.rows:
             raise PartialDatasetError(result, wanted)
