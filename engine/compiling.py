@@ -12,7 +12,7 @@ import msgspec
 from .errors import RecipeError
 from .functions import Function
 from .graph import Lane, compile_graph
-from .processors import check_columns, with_before_batch
+from .processors import with_before_batch, written_columns
 from .prompted import Prompted
 from .seeds import Seed
 from .sequential import in_sequence
@@ -28,10 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A recipe that has been checked, as far as a run needs it. `model_of` names the model of a column that has one."""
+    """A recipe that has been checked, as far as a run needs it.
+
+    `written` are the table's columns after all processors, None where only running them tells. `model_of` names the
+    model of a column that has one.
+    """
 
     engine: Literal["async", "sequential"]
     columns: Sequence[ColumnSpec]
+    written: list[str] | None
     resizing: Sequence[str]
     before_batch: BeforeBatch | None
     processors: Sequence[Processor]
@@ -62,7 +67,7 @@ def compile_recipe(
     expanded = [column for given in columns for column in (given.expand() if isinstance(given, Seed) else [given])]
     if not expanded:
         raise RecipeError("columns", "a recipe needs at least one column")
-    check_columns(processors, [column.name for column in expanded])
+    written = written_columns(processors, [column.name for column in expanded])
     lanes = _lanes(models)
     nodes, before = with_before_batch([column.node(lanes) for column in expanded], processors)
     graph = compile_graph(nodes)
@@ -73,6 +78,7 @@ def compile_recipe(
         engine="sequential" if sequential or resizing else "async",
         resizing=resizing,
         columns=expanded,
+        written=written,
         before_batch=before,
         processors=processors,
         graph=graph,

@@ -147,8 +147,11 @@ def with_before_batch(nodes: Sequence[Node], processors: Sequence[Processor]) ->
     return [*waiting, own], BeforeBatch(tuple(acting), tuple(seen), names)
 
 
-def check_columns(processors: Sequence[Processor], columns: Sequence[str]) -> None:
-    """See that the built-in processors name columns that are there; raises RecipeError."""
+def written_columns(processors: Sequence[Processor], columns: Sequence[str]) -> list[str] | None:
+    """Give the columns that are written, None where only running the processors tells.
+
+    Raises RecipeError for a built-in processor that names a column which is not there.
+    """
     there = list(columns)
     for processor in processors:
         wanted = processor.columns if isinstance(processor, DropColumns) else []
@@ -162,8 +165,9 @@ def check_columns(processors: Sequence[Processor], columns: Sequence[str]) -> No
             there = [name for name in there if name not in processor.columns]
         elif isinstance(processor, SchemaTransform):
             there = list(processor.template)
-        else:
-            return  # what this one leaves is not known before it has run
+        elif overriding([processor], "after_batch") or overriding([processor], "after_generation"):
+            return None
+    return there
 
 
 def _compiled(template: Any) -> Any:

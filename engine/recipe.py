@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from . import recipe_file
@@ -13,11 +14,14 @@ from .jobs import Job
 from .models import Model
 from .processors import processor_of
 from .results import Run
+from .seeds import Seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from typing import Unpack
+
+    import pandas as pd
 
     from .binding import ColumnSpec
     from .compiling import Compiled
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
     from .models import ModelFunction
     from .processors import Processor
     from .results import Result
-    from .seeds import Seed
 
 
 class Recipe:
@@ -88,6 +91,39 @@ class Recipe:
         """The names of the table's columns, in order."""
         return [column.name for column in self._compile().columns]
 
+    @property
+    def written(self) -> list[str] | None:
+        """The names of the columns that processors leave to be written; None where only running them tells."""
+        return self._compile().written
+
+    @property
+    def awaited(self) -> list[str]:
+        """The names of the columns that a seed without data stands for."""
+        return [
+            name
+            for seed in self._columns
+            if isinstance(seed, Seed) and seed.data is None
+            for name in seed.columns or ()
+        ]
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the samplers."""
+        return self._seed
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what decides the table."""
+        return self._compile().fingerprint
+
+    def replace_seed(self, data: pd.DataFrame | str | Path) -> Recipe:
+        """Give a recipe in which the seed without data has these."""
+        columns = [
+            replace(column, data=data) if isinstance(column, Seed) and column.data is None else column
+            for column in self._columns
+        ]
+        return Recipe(models=self._models, columns=columns, processors=self._processors, seed=self._seed)
+
     def replace_model(self, alias: str, **changes: Any) -> Recipe:
         """Give a recipe in which some of a model's fields are others, such as spec="openai:gpt-5-mini"."""
         if alias not in self._models:
@@ -146,6 +182,9 @@ class Recipe:
         return Run(job.submit(), job.execution.snapshot, job.execution.halt)
 
     def _job(self, path: str | Path | None, rows: int, options: RunOptions) -> Job:
+        if self.awaited:
+            problem = f"{', '.join(self.awaited)} come of the stage before, in a Workflow; or use replace_seed(data)"
+            raise RecipeError("columns.seed", problem)
         sequential = options.get("engine") == "sequential"
         compiled = self._compile_parts(sequential=True) if sequential else self._compile()
         return Job(compiled, self._seed, path, rows, options)

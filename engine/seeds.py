@@ -32,14 +32,22 @@ class Seed:
 
     Row i of the run takes row i of the table, in order; a run longer than the table starts over at its top. `columns`
     are the ones taken, all of them by default. The data is read once, and copied: later changes to it are not seen.
+
+    Without data it stands for rows of the stage before, in a Workflow.
     """
 
-    data: Any
+    data: Any = None
     columns: list[str] | None = None
     type: Literal["seed"] = Field(default="seed", kw_only=True)
 
     def expand(self) -> list[SeedColumn]:
         """Read the table and give a column for each that is taken; raises RecipeError for what does not fit."""
+        if self.data is None:
+            if not self.columns:
+                raise RecipeError(
+                    "columns.seed", "needs data; in a stage of a Workflow, columns=[...] of the stage before"
+                )
+            return [SeedColumn(name, None) for name in self.columns]
         table = self._table
         names = table.column_names if self.columns is None else self.columns
         for name in names:
@@ -51,8 +59,10 @@ class Seed:
         return [SeedColumn(name, table.column(name).combine_chunks()) for name in names]
 
     @field_serializer("data")
-    def described(self, data: Any) -> str:
+    def described(self, data: Any) -> str | None:
         """Name the data: a path as it is, a DataFrame by its columns and a hash, so that another one is told apart."""
+        if data is None:
+            return None
         if isinstance(data, str | Path):
             return str(data)
         try:
@@ -108,19 +118,18 @@ def _digest(table: pa.Table) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SeedColumn:
-    """One column of a seed dataset."""
+    """One column of a seed dataset; `values` is a pyarrow Array, None where they are still to come."""
 
     name: str
     values: Any
-    """A pyarrow Array."""
 
     def node(self, _lanes: Mapping[str, Lane]) -> Node:
         """Tell the graph that this is worked whole and needs nothing."""
         return Node(self.name, strategy="whole")
 
-    def arrow_type(self) -> pa.DataType:
+    def arrow_type(self) -> pa.DataType | None:
         """Give the type that the data has."""
-        return cast("pa.DataType", self.values.type)
+        return None if self.values is None else cast("pa.DataType", self.values.type)
 
     def bind(self, _binding: Binding) -> Fill:
         """Copy the stretch of rows, over and over where the run is longer than the data."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .engine.seeds import Seed
     from .engine.sinks import Part
     from .engine.traces import TaskTrace
+    from .engine.workflow import Stage, Workflow
     from .runtime import client, run_sync
 
 _MODULES = {
@@ -56,6 +57,7 @@ _MODULES = {
     "engine.seeds": ["Seed"],
     "engine.sinks": ["Part"],
     "engine.traces": ["TaskTrace"],
+    "engine.workflow": ["Stage", "Workflow"],
     "runtime": ["client", "run_sync"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -90,10 +92,12 @@ __all__ = [
     "Run",
     "SchemaTransform",
     "Seed",
+    "Stage",
     "Structured",
     "TaskTrace",
     "Text",
     "Uniform",
+    "Workflow",
     "batch",
     "cell",
     "client",

@@ -1,0 +1,99 @@
+"""Datasets on disk: what an earlier run wrote, read back as its Result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .errors import ResumeError
+from .metadata import Metadata
+from .observe import FailedCell, Spent
+from .report import Report
+from .results import Result
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    import pyarrow as pa
+
+
+def read_metadata(path: Path) -> Metadata | None:
+    """Read a dataset's metadata.json, None where there is none; raises ResumeError for a file that is not one."""
+    file = path / "metadata.json"
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Metadata)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError, UnicodeError) as error:
+        raise ResumeError(f"'{file}' cannot be read as a dataset's metadata: {error}") from error
+
+
+def read_result(path: Path) -> Result:
+    """Read a dataset as its run gave it, without traces, and with only that in the report which metadata.json holds.
+
+    Raises ResumeError for a directory that holds no dataset.
+    """
+    metadata = read_metadata(path)
+    if metadata is None:
+        raise ResumeError(f"'{path}' holds no dataset: there is no metadata.json")
+    usage = Spent(
+        requests=sum(column.requests for column in metadata.columns),
+        prompt_tokens=sum(column.prompt_tokens for column in metadata.columns),
+        completion_tokens=sum(column.completion_tokens for column in metadata.columns),
+    )
+    return Result(
+        status=metadata.status,
+        target=metadata.target_num_records,
+        actual=metadata.actual_num_records,
+        dropped=metadata.dropped_num_records,
+        usage=usage,
+        failures=_failures(path),
+        elapsed=metadata.elapsed,
+        path=path,
+        report=_report(metadata, usage),
+        _metadata=metadata,
+        _table=lambda: _table(path, metadata),
+    )
+
+
+def _failures(path: Path) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415 - not at import time
+
+    file = path / "failures.parquet"
+    if not file.exists():
+        return pd.DataFrame(columns=list(FailedCell.__dataclass_fields__))
+    return pd.read_parquet(file)
+
+
+def _table(path: Path, metadata: Metadata) -> pa.Table:
+    import pyarrow as pa  # noqa: PLC0415 - not at import time
+    import pyarrow.parquet as pq  # noqa: PLC0415 - not at import time
+
+    files = [path / part.file for part in metadata.parts if part.file is not None]
+    if not files:
+        return pa.table({})
+    try:
+        return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
+    except (OSError, pa.ArrowException) as error:
+        raise ResumeError(f"a part of the dataset in '{path}' cannot be read: {error}") from error
+
+
+def _report(metadata: Metadata, usage: Spent) -> Report:
+    return Report(
+        status=metadata.status,
+        target=metadata.target_num_records,
+        actual=metadata.actual_num_records,
+        dropped=metadata.dropped_num_records,
+        elapsed=metadata.elapsed,
+        requests=usage.requests,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        retries={},
+        failures=metadata.failures,
+        models=[],
+        slowest=[],
+        load=None,
+        error=metadata.error,
+    )

@@ -1,0 +1,223 @@
+"""Workflow: recipes in a chain, where the rows of one stage, filtered, exploded and sampled, seed the next."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pydantic import Field, field_validator
+
+from .datasets import read_metadata, read_result
+from .errors import DatasetGenerationError, RecipeError, ResumeError, RowloopError, nearest
+from .recipe import Recipe
+from .spec import spec
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+    from typing import Unpack
+
+    import pandas as pd
+
+    from .jobs import RunOptions
+    from .results import Result
+
+Filter: TypeAlias = str | Callable[[Any], Any]
+
+_NAME = re.compile(r"\w[\w-]*")
+
+
+@spec
+class Stage:
+    """One recipe of a workflow, and what of its rows it passes on.
+
+    Its recipe takes columns of the stage before with `Seed(columns=[...])`, a seed without data. `rows` is how many
+    rows it makes: needed for the first stage, and for the others as many as they are passed where it is not said.
+
+    `filter` keeps rows: a condition as pandas' DataFrame.query has it ("score >= 3"), or a function of the DataFrame
+    that gives a Series of booleans. Then `explode` names a column of lists, of which each element becomes a row. Then
+    `sample` draws rows without putting them back: so many, or a share between 0 and 1; they stay in order.
+    """
+
+    name: str
+    recipe: Recipe
+    rows: int | None = Field(default=None, ge=1, strict=True, kw_only=True)
+    filter: Filter | None = Field(default=None, kw_only=True)
+    explode: str | None = Field(default=None, kw_only=True)
+    sample: int | float | None = Field(default=None, gt=0, kw_only=True)
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_directory(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("takes letters, digits, _ and -, as it names a directory")
+        return name
+
+    @field_validator("sample")
+    @classmethod
+    def _is_a_number_or_a_share(cls, sample: float | None) -> float | None:
+        if isinstance(sample, float) and sample > 1:
+            raise ValueError("takes a whole number of rows, or a share up to 1.0")
+        return sample
+
+    def passed_on(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Filter, explode and sample rows of this stage; raises RecipeError for what does not fit them."""
+        if self.filter is not None:
+            rows = self._filtered(rows)
+        if self.explode is not None:
+            rows = rows.explode(self.explode).dropna(subset=[self.explode])
+        if self.sample is not None:
+            count = self.sample if isinstance(self.sample, int) else round(self.sample * len(rows))
+            rows = rows.reset_index(drop=True).sample(min(count, len(rows)), random_state=self.recipe.seed).sort_index()
+        return rows.reset_index(drop=True)
+
+    def _filtered(self, rows: pd.DataFrame) -> pd.DataFrame:
+        try:
+            kept = rows.query(self.filter) if isinstance(self.filter, str) else self._chosen(rows)
+        except RecipeError:
+            raise
+        except Exception as error:
+            problem = f"failed on the stage's rows: {type(error).__name__}: {error}"
+            raise RecipeError(f"stages.{self.name}.filter", problem) from error
+        return kept
+
+    def _chosen(self, rows: pd.DataFrame) -> pd.DataFrame:
+        import pandas as pd  # noqa: PLC0415 - not at import time
+
+        mask = self.filter(rows) if callable(self.filter) else None
+        if not isinstance(mask, pd.Series) or mask.dtype != bool or len(mask) != len(rows):
+            problem = f"must give a Series of {len(rows)} booleans, one per row, not {mask!r:.80}"
+            raise RecipeError(f"stages.{self.name}.filter", problem)
+        return rows[mask]
+
+
+class Workflow:
+    """Recipes in a chain. Checked when it is made, as far as the columns of the stages are known then."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        """Take the stages in order; raises RecipeError for what cannot fit."""
+        if not stages:
+            raise RecipeError("stages", "a workflow needs at least one stage")
+        for i, stage in enumerate(stages):
+            if stage.name in [earlier.name for earlier in stages[:i]]:
+                raise RecipeError(f"stages.{stage.name}", "two stages have this name")
+            _check(stage, stages[i - 1] if i else None)
+        self._stages = list(stages)
+
+    def preview(self, rows: int = 5, **options: Unpack[RunOptions]) -> list[Result]:
+        """Make a few rows of the first stage and what follows from them, in memory; one Result per stage."""
+        results: list[Result] = []
+        given: pd.DataFrame | None = None
+        for stage in self._stages:
+            recipe, count = _seeded(stage, given)
+            with _noted(stage):
+                results.append(recipe.preview(min(count, rows) if given is None else count, **options))
+            given = stage.passed_on(results[-1].dataset)
+        return results
+
+    def build(self, path: str | Path, **options: Unpack[RunOptions]) -> list[Result]:
+        """Make each stage's dataset in a directory of its own under `path`; one Result per stage, in order.
+
+        A stage that has been worked to its end by an earlier build, with the same recipe on the same rows, is read back
+        and not worked again. One that was not is begun anew. Raises ResumeError where a directory holds a dataset of
+        another recipe, unless `overwrite` is true.
+        """
+        results: list[Result] = []
+        for stage, recipe, rows, directory in self._build(Path(path), options, results):
+            with _noted(stage):
+                results.append(recipe.build(directory, rows, **_overwriting(options)))
+        return results
+
+    async def abuild(self, path: str | Path, **options: Unpack[RunOptions]) -> list[Result]:
+        """Do the same from a coroutine in any event loop."""
+        results: list[Result] = []
+        for stage, recipe, rows, directory in self._build(Path(path), options, results):
+            with _noted(stage):
+                results.append(await recipe.abuild(directory, rows, **_overwriting(options)))
+        return results
+
+    def _build(
+        self, path: Path, options: RunOptions, results: list[Result]
+    ) -> Generator[tuple[Stage, Recipe, int, Path]]:
+        """Give one stage after the other that has to be worked; the caller adds what comes of it to `results`."""
+        given: pd.DataFrame | None = None
+        for stage in self._stages:
+            recipe, rows = _seeded(stage, given)
+            directory = path / stage.name
+            if _is_done(directory, stage, recipe, rows, options):
+                results.append(read_result(directory))
+            else:
+                yield stage, recipe, rows, directory
+            given = stage.passed_on(results[-1].to_pandas())
+
+
+@contextlib.contextmanager
+def _noted(stage: Stage) -> Iterator[None]:
+    """Have errors say of which stage they are."""
+    try:
+        yield
+    except RowloopError as error:
+        error.add_note(f"in stage '{stage.name}' of the workflow")
+        raise
+
+
+def _check(stage: Stage, before: Stage | None) -> None:
+    path = f"stages.{stage.name}"
+    written = stage.recipe.written
+    if stage.explode is not None and written is not None and stage.explode not in written:
+        raise RecipeError(f"{path}.explode", f"unknown column '{stage.explode}'; {nearest(stage.explode, written)}")
+    wanted = stage.recipe.awaited
+    if before is None:
+        if stage.rows is None:
+            raise RecipeError(f"{path}.rows", "the first stage says how many rows it makes")
+        if wanted:
+            raise RecipeError(f"{path}.recipe", f"there is no stage before it to take {', '.join(wanted)} from")
+        return
+    if not wanted:
+        raise RecipeError(f"{path}.recipe", "takes nothing of the stage before; give it a Seed(columns=[...])")
+    there = before.recipe.written or wanted
+    for name in wanted:
+        if name not in there:
+            problem = f"stage '{before.name}' has no column '{name}'; {nearest(name, there)}"
+            raise RecipeError(f"{path}.recipe.columns.seed", problem)
+
+
+def _overwriting(options: RunOptions) -> RunOptions:
+    """Let a stage begin anew where one that was not worked to its end is in the way."""
+    changed = options.copy()
+    changed["overwrite"] = True
+    return changed
+
+
+def _seeded(stage: Stage, given: pd.DataFrame | None) -> tuple[Recipe, int]:
+    """Give the recipe on the rows that it is passed, and how many rows it is to make."""
+    if given is None:
+        return stage.recipe, stage.rows or 1
+    if given.empty:
+        raise DatasetGenerationError("the stage before it passed no rows on", stage=f"stage '{stage.name}'")
+    return stage.recipe.replace_seed(given), stage.rows or len(given)
+
+
+def _is_done(directory: Path, stage: Stage, recipe: Recipe, rows: int, options: RunOptions) -> bool:
+    """Tell whether the stage need not be worked again; raises ResumeError where that would cost another dataset."""
+    metadata = read_metadata(directory)
+    if metadata is None:
+        return False
+    seed = metadata.seed if recipe.seed is None else recipe.seed
+    same = {
+        "recipe": (metadata.recipe_fingerprint, recipe.fingerprint),
+        "rows": (metadata.target_num_records, rows),
+        "seed": (metadata.seed, seed),
+        "row_group_size": (metadata.row_group_size, options.get("row_group_size", metadata.row_group_size)),
+    }
+    differing = [name for name, (there, wanted) in same.items() if there != wanted]
+    if not differing:
+        return metadata.status in {"complete", "partial"} and not metadata.early_shutdown
+    if not options.get("overwrite"):
+        raise ResumeError(
+            f"'{directory}' holds a dataset of stage '{stage.name}' with another {' and '.join(differing)};"
+            " choose another directory, or say overwrite=True"
+        )
+    return False

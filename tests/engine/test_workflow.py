@@ -1,0 +1,204 @@
+"""Workflows: stages in a chain, what they pass on, and stages that need not be worked again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+import rowloop as rl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rowloop import Recipe
+
+QUIET: Any = {"progress": False}
+
+
+def topics() -> Recipe:
+    """Make topics with a score and three ideas each."""
+    recipe = rl.Recipe(columns=[rl.Category("topic", values=["law", "art", "tea"]), rl.Uniform("score", 0, 10)], seed=4)
+
+    @recipe.column
+    def ideas(topic: str) -> Any:
+        return [f"{topic} {i}" for i in range(3)]
+
+    return recipe
+
+
+def lines(calls: list[str] | None = None, *names: str) -> Recipe:
+    """Make a line of an idea of the stage before, and count the calls."""
+    recipe = rl.Recipe(columns=[rl.Seed(columns=["ideas", *names])])
+
+    @recipe.column
+    def line(ideas: str) -> str:
+        if calls is not None:
+            calls.append(ideas)
+        return f"About {ideas}."
+
+    return recipe
+
+
+def test_d25_a_stages_rows_seed_the_next_one(tmp_path: Path) -> None:
+    """The second stage has a row for each row of the first, in order, in a dataset of its own."""
+    second = rl.Recipe(columns=[rl.Seed(columns=["topic"]), rl.Expression("title", "{{ topic | upper }}")])
+    workflow = rl.Workflow([rl.Stage("topics", topics(), rows=5), rl.Stage("titles", second)])
+    first, last = workflow.build(tmp_path, **QUIET)
+    assert last.to_pandas()["title"].tolist() == first.to_pandas()["topic"].str.upper().tolist()
+    assert pd.read_parquet(tmp_path / "titles" / "data").shape == (5, 2)
+    assert first.path == tmp_path / "topics"
+
+
+def test_d25_rows_are_filtered_exploded_and_sampled_in_this_order() -> None:
+    """A condition keeps rows, a list becomes rows, and of those some are drawn, the same ones every time."""
+    stage = rl.Stage("topics", topics(), rows=20, filter="score >= 5", explode="ideas", sample=4)
+    first, last = rl.Workflow([stage, rl.Stage("lines", lines(None, "topic", "score"))]).preview(20, **QUIET)
+    kept = first.dataset[first.dataset["score"] >= 5]
+    rows = last.dataset
+    assert len(rows) == 4
+    assert set(rows["ideas"]) <= set(kept["ideas"].explode())
+    assert set(rows["score"]) <= set(kept["score"])
+    assert all(idea.startswith(topic) for idea, topic in zip(rows["ideas"], rows["topic"], strict=True))
+    again = rl.Workflow([stage, rl.Stage("lines", lines())]).preview(20, **QUIET)[1]
+    assert again.dataset["ideas"].tolist() == rows["ideas"].tolist()
+
+
+@pytest.mark.parametrize(("sample", "rows"), [(0.5, 5), (1.0, 10), (3, 3), (99, 10)])
+def test_d25_a_sample_is_a_number_of_rows_or_a_share(sample: float, rows: int) -> None:
+    """A whole number counts rows, a fraction is a share of them; more than there are gives all."""
+    stage = rl.Stage("topics", topics(), rows=10, sample=sample)
+    assert len(stage.passed_on(topics().preview(10, **QUIET).dataset)) == rows
+
+
+def test_d25_a_filter_may_be_a_function() -> None:
+    """It gives a Series of booleans."""
+    stage = rl.Stage("topics", topics(), rows=10, filter=lambda frame: frame["topic"] == "tea")
+    assert set(stage.passed_on(topics().preview(10, **QUIET).dataset)["topic"]) == {"tea"}
+
+
+def test_d25_empty_lists_become_no_rows() -> None:
+    """A row whose list has nothing in it is not passed on."""
+    stage = rl.Stage("topics", topics(), rows=1, explode="ideas")
+    rows = stage.passed_on(pd.DataFrame({"topic": ["a", "b"], "score": [1, 2], "ideas": [["x"], []]}))
+    assert rows["ideas"].tolist() == ["x"]
+
+
+def test_d25_a_stage_that_is_done_is_not_worked_again(tmp_path: Path) -> None:
+    """When the second stage failed, the next build reads the first one back and works only the second."""
+    made: list[str] = []
+    first = rl.Recipe(columns=[rl.Category("ideas", values=["a", "b"])], seed=1)
+
+    @first.column
+    def counted(ideas: str) -> str:
+        made.append(ideas)
+        return ideas
+
+    broken = rl.Recipe(columns=[rl.Seed(columns=["ideas"])])
+
+    @broken.column
+    def line(ideas: str) -> str:
+        raise ValueError(ideas)
+
+    with pytest.raises(rl.EarlyShutdownError) as caught:
+        rl.Workflow([rl.Stage("one", first, rows=6), rl.Stage("two", broken)]).build(tmp_path, **QUIET)
+    assert "in stage 'two' of the workflow" in caught.value.__notes__
+    assert len(made) == 6
+    calls: list[str] = []
+    workflow = rl.Workflow([rl.Stage("one", first, rows=6), rl.Stage("two", lines(calls))])
+    with pytest.raises(rl.ResumeError, match="'two' with another recipe"):
+        workflow.build(tmp_path, **QUIET)
+    one, two = workflow.build(tmp_path, overwrite=True, **QUIET)
+    assert (len(made), len(calls)) == (6, 6)
+    assert one.status == two.status == "complete"
+    assert one.to_pandas()["ideas"].tolist() == two.to_pandas()["ideas"].tolist()
+    again = workflow.build(tmp_path, **QUIET)
+    assert (len(made), len(calls)) == (6, 6)
+    assert again[1].to_pandas().equals(two.to_pandas())
+    assert again[1].metadata == two.metadata
+
+
+def test_d25_other_rows_from_the_stage_before_are_noticed(tmp_path: Path) -> None:
+    """A stage that is done on other rows than it would be passed now is not taken for done."""
+    stages = [rl.Stage("topics", topics(), rows=4, explode="ideas", sample=2), rl.Stage("lines", lines())]
+    rl.Workflow(stages).build(tmp_path, **QUIET)
+    stages[0] = rl.Stage("topics", topics(), rows=4, explode="ideas", sample=3)
+    with pytest.raises(rl.ResumeError, match="'lines' with another recipe and rows"):
+        rl.Workflow(stages).build(tmp_path, **QUIET)
+
+
+def test_d25_a_stage_that_was_cut_short_is_worked_again(tmp_path: Path) -> None:
+    """Where metadata.json says that the run did not come to its end, the stage begins anew."""
+    calls: list[str] = []
+    workflow = rl.Workflow([rl.Stage("topics", topics(), rows=2, explode="ideas"), rl.Stage("lines", lines(calls))])
+    workflow.build(tmp_path, **QUIET)
+    file = tmp_path / "lines" / "metadata.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"status": "running"}))
+    workflow.build(tmp_path, **QUIET)
+    assert len(calls) == 12
+
+
+def test_d25_a_workflow_runs_in_any_event_loop(tmp_path: Path) -> None:
+    """`abuild` does what `build` does."""
+    workflow = rl.Workflow([rl.Stage("topics", topics(), rows=2, explode="ideas"), rl.Stage("lines", lines())])
+    results = asyncio.run(workflow.abuild(tmp_path, **QUIET))
+    assert [result.actual for result in results] == [2, 6]
+
+
+def test_d25_a_stage_without_rows_for_the_next_says_so() -> None:
+    """A filter that keeps nothing ends the workflow with the name of the stage that has nothing to start from."""
+    workflow = rl.Workflow([rl.Stage("topics", topics(), rows=2, filter="score > 99"), rl.Stage("lines", lines())])
+    with pytest.raises(rl.DatasetGenerationError, match="stage 'lines': the stage before it passed no rows on"):
+        workflow.preview(**QUIET)
+
+
+@pytest.mark.parametrize(
+    ("stages", "problem"),
+    [
+        (list, "stages: a workflow needs at least one stage"),
+        (lambda: [rl.Stage("a", topics())], r"stages\.a\.rows: the first stage says how many rows"),
+        (lambda: [rl.Stage("a", lines(), rows=2)], r"stages\.a\.recipe: there is no stage before it"),
+        (lambda: [rl.Stage("a", topics(), rows=2)] * 2, r"stages\.a: two stages have this name"),
+        (lambda: [rl.Stage("a", topics(), rows=2), rl.Stage("b", topics())], r"stages\.b\.recipe: takes nothing"),
+        (
+            lambda: [rl.Stage("a", topics(), rows=2), rl.Stage("b", lines(None, "topik"))],
+            r"stages\.b\.recipe\.columns\.seed: stage 'a' has no column 'topik'; did you mean 'topic'",
+        ),
+        (lambda: [rl.Stage("a", topics(), rows=2, explode="idea")], r"stages\.a\.explode: .*did you mean 'ideas'"),
+        (lambda: [rl.Stage("a/b", topics(), rows=2)], r"Stage\('a/b'\)\.name: takes letters, digits"),
+        (lambda: [rl.Stage("a", topics(), rows=0)], r"Stage\('a'\)\.rows"),
+        (lambda: [rl.Stage("a", topics(), rows=1, sample=1.5)], r"Stage\('a'\)\.sample"),
+    ],
+)
+def test_d25_what_cannot_fit_is_refused_when_the_workflow_is_made(stages: Any, problem: str) -> None:
+    """The error has the path to the mistake and, for a name, the nearest right one."""
+    with pytest.raises(rl.RecipeError, match=problem):
+        rl.Workflow(stages())
+
+
+@pytest.mark.parametrize("condition", ["no such thing", lambda frame: [True] * len(frame), lambda _: 1 / 0])
+def test_d25_a_filter_that_does_not_fit_is_named(condition: Any) -> None:
+    """A condition that cannot be read, gives something else or raises: the error names the stage's filter."""
+    workflow = rl.Workflow([rl.Stage("a", topics(), rows=2, filter=condition), rl.Stage("b", lines())])
+    with pytest.raises(rl.RecipeError, match=r"stages\.a\.filter"):
+        workflow.preview(**QUIET)
+
+
+def test_d25_a_recipe_that_waits_for_a_stage_cannot_run_alone(tmp_path: Path) -> None:
+    """Without a workflow, or data, it is refused before anything is written."""
+    with pytest.raises(rl.RecipeError, match="ideas come of the stage before"):
+        lines().build(tmp_path / "out", rows=1, **QUIET)
+    assert not (tmp_path / "out").exists()
+    recipe = lines().replace_seed(pd.DataFrame({"ideas": ["x"]}))
+    assert recipe.preview(1, **QUIET).dataset["line"].tolist() == ["About x."]
+
+
+def test_d25_files_that_are_no_dataset_are_named(tmp_path: Path) -> None:
+    """A metadata.json that cannot be read is not overwritten."""
+    (tmp_path / "topics").mkdir()
+    (tmp_path / "topics" / "metadata.json").write_text("{}")
+    with pytest.raises(rl.ResumeError, match=r"metadata\.json' cannot be read"):
+        rl.Workflow([rl.Stage("topics", topics(), rows=2)]).build(tmp_path, overwrite=True, **QUIET)
