@@ -38,6 +38,7 @@ class Function:
 
     `max_parallel` is the most calls under way at once (default: 128 for an asynchronous function, 16 threads for a
     synchronous one). `dtype` is the type of its values (default: the return annotation, else what the first are).
+    `stateful`: a batch function gets the row groups one at a time, in their order.
     """
 
     name: str
@@ -45,13 +46,16 @@ class Function:
     function: AnyFunction = Field(exclude=True, kw_only=True)
     whole: bool = Field(default=False, kw_only=True)
     allow_resize: bool = Field(default=False, kw_only=True)
+    stateful: bool = Field(default=False, kw_only=True)
     max_parallel: int | None = Field(default=None, ge=1, kw_only=True)
     dtype: str | None = Field(default=None, kw_only=True)
     on_error: OnError = Field(default="drop", kw_only=True)
     type: Literal["function"] = Field(default="function", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse a type that is none."""
+        """Refuse a type that is none, and a state that cells cannot keep."""
+        if self.stateful and not self.whole:
+            raise ValueError("stateful is for functions of whole columns, as cells are worked side by side; use batch")
         if self.dtype is not None:
             import pyarrow as pa  # noqa: PLC0415 - not at import time
 
@@ -70,7 +74,7 @@ class Function:
         """Queue in a lane of its own."""
         strategy: Literal["whole", "cell"] = "whole" if self.whole else "cell"
         lane = Lane(f"function {self.name}", self.parallel)
-        return Node(self.name, tuple(self.needs), strategy, lane, self.on_error)
+        return Node(self.name, tuple(self.needs), strategy, lane, self.on_error, stateful=self.stateful)
 
     def arrow_type(self) -> str | None:
         """Give `dtype`, else what the return annotation says of a cell."""
@@ -199,9 +203,14 @@ class FunctionOptions(TypedDict, total=False):
 
 
 class BatchOptions(FunctionOptions, total=False):
-    """What `batch` can be told beside that. `allow_resize`: the function changes the number of rows."""
+    """What `batch` can be told beside that.
+
+    `allow_resize`: the function changes the number of rows. `stateful`: it is called for one row group at a time, in
+    their order.
+    """
 
     allow_resize: bool
+    stateful: bool
 
 
 @overload
@@ -231,6 +240,9 @@ def batch(
 
     With `allow_resize` it gets, as `frame`, all columns that come before it, and returns a DataFrame of those and its
     own with any number of rows. The whole recipe then runs column by column; Workflow is the better way.
+
+    A `stateful` function is called for one row group at a time, in their order, and may keep what it likes from one to
+    the next. A row group of which no row is left does not come to it.
     """
     if function is None:
         return lambda actual: _column(actual, {**options, "whole": True})

@@ -31,6 +31,7 @@ class Node:
     """What the graph has to know of one column.
 
     `lane=None`: worked on the spot, never queued. `after`: columns to wait for without taking their values.
+    `stateful`: row groups come to this whole column one at a time, in their order.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Node:
     lane: Lane | None = None
     on_error: OnError = "drop"
     after: tuple[str, ...] = ()
+    stateful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Column:
     cell_needs: int
     whole_children: tuple[int, ...]
     cell_children: tuple[int, ...]
+    stateful: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def compile_graph(nodes: Sequence[Node]) -> Graph:
             cell_needs=sum(not _counts_whole(node, nodes[need]) for need in awaited[i]),
             whole_children=_children(i, nodes, awaited, "whole"),
             cell_children=_children(i, nodes, awaited, "cell"),
+            stateful=node.stateful,
         )
         for i, node in enumerate(nodes)
     )

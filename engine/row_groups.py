@@ -49,6 +49,26 @@ class Plan:
         return group * self.row_group_size + row
 
 
+class Turn:
+    """Whose turn it is at a column that takes row groups one at a time, in their order."""
+
+    __slots__ = ("_over", "group")
+
+    def __init__(self) -> None:
+        """Begin with the first."""
+        self.group = 0
+        self._over: set[int] = set()
+
+    def end(self, group: int) -> bool:
+        """Take note that a row group is through with the column; tell whether it is another one's turn now."""
+        self._over.add(group)
+        before = self.group
+        while self.group in self._over:
+            self._over.remove(self.group)
+            self.group += 1
+        return self.group != before
+
+
 class GroupState:
     """The task states of one row group."""
 

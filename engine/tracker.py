@@ -11,7 +11,8 @@ Theory of operation
     WAITING becomes READY when counters reach zero, never by a scan: `missing[column][row]` cells of this row and
     `missing_whole[column]` whole columns of this group are still awaited. READY becomes RUNNING when the column's lane
     has room, at once where it has no lane. `_settle_cell` and `_settle_whole` are the only places where a task ends:
-    they count and release the children. A row group whose `open` columns reach zero is committed.
+    they count and release the children. A row group whose `open` columns reach zero is committed. A stateful column
+    also awaits its turn, as one more in `missing_whole`: the row groups before must be through with it.
 
     A failure for good drops its row, nulls its cell or halts the run, as its column says. A dropped row's tasks that
     have not started are skipped; those in flight end on their own, without another attempt, and their children are
@@ -56,7 +57,7 @@ from .events import (
 )
 from .lanes import LaneQueue, LaneState
 from .policy import ErrorBudget, RetryPolicy
-from .row_groups import DONE, DUE, FAILED, NOT_STARTED, READY, RUNNING, SKIPPED, WAITING, GroupState
+from .row_groups import DONE, DUE, FAILED, NOT_STARTED, READY, RUNNING, SKIPPED, WAITING, GroupState, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -119,6 +120,7 @@ class Tracker:
         self._counts = self.totals.columns
         self._lanes = [LaneQueue(lane, (c for c in graph.columns if c.lane == i)) for i, lane in enumerate(graph.lanes)]
         self._lane_of = [None if column.lane is None else self._lanes[column.lane] for column in graph.columns]
+        self._turns = {column.id: Turn() for column in graph.columns if column.stateful}
         self._groups: dict[int, GroupState] = {}
         self._row_groups = plan.row_groups
         self._open_groups = plan.open_groups
@@ -302,6 +304,19 @@ class Tracker:
             count.failed += worked
         count.skipped += group.size - worked
         self._column_over(group, (*column.whole_children, *column.cell_children))
+        if column.stateful:
+            self._pass_on(group, column)
+
+    def _pass_on(self, group: GroupState, column: Column) -> None:
+        """Let the row group whose turn it is then have a stateful column, which it may have been waiting for."""
+        turn = self._turns[column.id]
+        if not turn.end(group.id) or self.halted is not None:
+            return
+        following = self._groups.get(turn.group)
+        if following is not None:
+            following.missing_whole[column.id] -= 1
+            if not following.missing_whole[column.id]:
+                self._ready(following, column.id, WHOLE)
 
     def _column_over(self, group: GroupState, children: Iterable[int]) -> None:
         """Release the columns that waited for all rows of this one; where no row is left, they are skipped already."""
@@ -436,8 +451,10 @@ class Tracker:
         self._groups[group.id] = group
         self._admitted += 1
         self._out.append(Admit(group.id, start, group.size))
+        for id_, turn in self._turns.items():
+            group.missing_whole[id_] += turn.group != group.id
         for column in self._columns:
-            if not column.whole_needs and not column.cell_needs:
+            if not group.missing_whole[column.id] and not column.cell_needs:
                 self._release_column(group, column)
         self._fill_touched()
 

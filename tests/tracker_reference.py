@@ -142,6 +142,7 @@ class Reference:
                 self.halting = "failed"
             case Halted(reason) if not self.stopped:
                 self.halting = reason
+        self._touch_next()
         for id_ in self.touched:
             self._refresh(self.parts[id_])
         if self.halted is not None and self.halting == "failed":
@@ -239,13 +240,28 @@ class Reference:
     def _ready(self, part: Part) -> Iterable[tuple[int, int]]:
         for column, node in enumerate(self.nodes):
             if node.strategy == "whole":
-                if part.live and (column, WHOLE) not in part.state and self._all_over(part, self.needs[column]):
+                turn = not node.stateful or self._next(column) is part
+                if (
+                    turn
+                    and part.live
+                    and (column, WHOLE) not in part.state
+                    and self._all_over(part, self.needs[column])
+                ):
                     yield column, WHOLE
             elif self._all_over(part, [need for need in self.needs[column] if self.nodes[need].strategy == "whole"]):
                 cells = [need for need in self.needs[column] if self.nodes[need].strategy == "cell"]
                 for row in part.live:
                     if (column, row) not in part.state and all(part.state.get((c, row)) in VALUE for c in cells):
                         yield column, row
+
+    def _touch_next(self) -> None:
+        """See that a row group is looked at whose turn it may be, because of what happened to another."""
+        parts = [self._next(column) for column, node in enumerate(self.nodes) if node.stateful and self.touched]
+        self.touched.update(part.id for part in parts if part is not None)
+
+    def _next(self, column: int) -> Part | None:
+        """Give the first row group that is not through with a column."""
+        return next((part for part in self._open() if not self._over(part, column)), None)
 
     def _all_over(self, part: Part, columns: Iterable[int]) -> bool:
         return all(self._over(part, column) for column in columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import tracemalloc
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -219,6 +220,65 @@ def test_b11_batch_columns_get_the_active_rows_only():
     result = rl.Recipe(columns=[numbered(6), picky, frame_sum]).preview(6, progress=False)
     assert seen == [[0, 1, 2, 3]]
     assert result.dataset["frame_sum"].tolist() == [2, 4, 8, 10]
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "thread"])
+def test_b11_a_stateful_batch_column_runs_one_row_group_at_a_time_in_row_order(sync: bool):  # noqa: FBT001 - a parameter
+    """Its inputs come in the opposite order, and it keeps a running number that nothing gets between."""
+    last_of: list[int] = [0]
+
+    @rl.cell(max_parallel=100)
+    async def backwards(row: int) -> int:
+        await asyncio.sleep((11 - row) / 500)
+        return row
+
+    def count(rows: list[int]) -> list[int]:
+        first = last_of[0]
+        last_of[0] = -1  # whoever comes in between counts wrong
+        return [first + i + 1 for i in range(len(rows))]
+
+    @rl.batch(stateful=True, name="number")
+    async def on_the_loop(backwards: pd.Series[int]) -> list[int]:
+        numbers = count(backwards.tolist())
+        await asyncio.sleep(0.005)
+        last_of[0] = numbers[-1]
+        return numbers
+
+    @rl.batch(stateful=True, name="number")
+    def in_a_thread(backwards: pd.Series[int]) -> list[int]:
+        numbers = count(backwards.tolist())
+        time.sleep(0.005)  # others have the time to come in between
+        last_of[0] = numbers[-1]
+        return numbers
+
+    recipe = rl.Recipe(columns=[numbered(12), backwards, in_a_thread if sync else on_the_loop])
+    result = recipe.preview(12, row_group_size=3, progress=False)
+    assert result.dataset["number"].tolist() == list(range(1, 13))
+
+
+def test_b11_a_failed_row_group_passes_its_turn_on_and_a_retried_one_keeps_it():
+    """State goes on from what succeeded."""
+    calls: list[int] = []
+
+    @rl.batch(stateful=True)
+    def number(row: pd.Series[int]) -> list[int]:
+        calls.append(int(row.iloc[0]))
+        if calls == [0]:
+            raise ConnectionError
+        if calls[-1] == 2:
+            raise ValueError
+        return row.tolist()
+
+    soon = rl.RetryPolicy(wait=lambda _: 0.01)
+    result = rl.Recipe(columns=[numbered(6), number]).preview(6, row_group_size=2, retry=soon, progress=False)
+    assert calls == [0, 0, 2, 4]
+    assert (result.dataset["row"].tolist(), result.dropped) == ([0, 1, 4, 5], 2)
+
+
+def test_b11_a_cell_column_cannot_be_stateful():
+    """Its calls are worked side by side, in no order."""
+    with pytest.raises(rl.RecipeError, match="stateful is for functions of whole columns"):
+        rl.Recipe(columns=[numbered(1)]).column(name="total", stateful=True)(lambda row: row)
 
 
 # B12

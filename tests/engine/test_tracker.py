@@ -104,6 +104,40 @@ def test_a_plan_without_rows_stops_at_once() -> None:
     assert told(tracker(Node("a"), rows=0), Started()) == [Stop(None)]
 
 
+def test_a_stateful_column_takes_row_groups_one_at_a_time_in_their_order() -> None:
+    """A row group that is ready early waits for its turn, and gets it when the ones before are through, or gone."""
+    cell, whole = Node("a", lane=Lane("writer", 9)), Node("all", ("a",), "whole", Lane("f", 9), stateful=True)
+    run = tracker(cell, whole, rows=4, size=1)
+    told(run, Started())
+    assert told(run, Done(2, 0, 0)) == []
+    assert told(run, Done(1, 0, 0)) == []
+    assert told(run, Done(0, 0, 0)) == [Run(0, 1, WHOLE, range(1))]
+    assert told(run, Failed(0, 1, WHOLE, FLAKY)) == [RunAfter(1.0, 0, 1, WHOLE)]
+    assert told(run, Due(0, 1, WHOLE)) == [Run(0, 1, WHOLE, range(1))]
+    assert told(run, Done(0, 1, WHOLE)) == [Commit(0, range(1)), Run(1, 1, WHOLE, range(1))]
+    assert told(run, Failed(3, 0, 0, BROKEN)) == [Record(3, 0, 0, BROKEN, 1), Discard(3)]
+    assert told(run, Failed(1, 1, WHOLE, BROKEN))[1:] == [Discard(1), Run(2, 1, WHOLE, range(1))]
+    assert told(run, Done(2, 1, WHOLE), Committed(0), Committed(2)) == [Stop(None)]
+
+
+def test_a_row_group_that_is_gone_before_its_turn_is_passed_over() -> None:
+    """The next one gets the turn in its place, also when it is admitted later."""
+    cell, whole = Node("a", lane=Lane("writer", 9)), Node("all", ("a",), "whole", Lane("f", 9), stateful=True)
+    run = tracker(cell, whole, rows=3, size=1)
+    assert told(run, Started(), Failed(1, 0, 0, BROKEN), Done(2, 0, 0)) == []
+    assert told(run, Done(0, 0, 0)) == [Run(0, 1, WHOLE, range(1))]
+    assert told(run, Done(0, 1, WHOLE)) == [Commit(0, range(1)), Run(2, 1, WHOLE, range(1))]
+
+
+def test_a_halted_run_gives_nobody_a_turn() -> None:
+    """A row group that waited for its turn is cut off, and not started because those before it are cut off as well."""
+    cell, whole = Node("a", lane=Lane("writer", 9)), Node("all", ("a",), "whole", stateful=True)
+    run = tracker(cell, whole, rows=2, size=1)
+    assert told(run, Started(), Done(1, 0, 0)) == []
+    assert [type(command) for command in told(run, Halted("cancelled"))] == [Cancel, Discard]
+    assert told(run, Cancelled(0, 0, 0)) == [Discard(0), Stop("cancelled")]
+
+
 # Failures
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
@@ -60,6 +61,8 @@ def nodes(draw: st.DrawFn) -> list[Node]:
         )
         for i, name in enumerate(names)
     ]
+    stateful = draw(st.sampled_from(names)) if draw(st.booleans()) else ""
+    columns = [replace(node, stateful=node.strategy == "whole" and node.name == stateful) for node in columns]
     return draw(st.permutations(columns))
 
 
@@ -221,6 +224,9 @@ SLIPS: Final = {
     "full lanes do not hold up the next row group": ("self._congested += 1", "pass"),
     "full lanes hold up the next row group for ever": ("self._congested -= 1", "pass"),
     "one row group is admitted at a time": ("while self._wants_rows():", "if self._wants_rows():"),
+    "a stateful column does not wait for its turn": ("+= turn.group != group.id", "+= 0"),
+    "a turn is not passed on": ("self._pass_on(group, column)", "pass"),
+    "a turn is lost where a row group is through before it": ("while self.group in self._over:", "if group == before:"),
     "Stop comes twice": ("self._stopped = True", "pass"),
 }  # fmt: skip
 
