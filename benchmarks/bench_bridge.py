@@ -33,14 +33,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from statistics import median, quantiles
 from typing import Any
-
-import anyio.from_thread
-import asgiref.sync
-import synchronicity
-import uvloop
 
 from rowloop.runtime import Runtime
 
@@ -93,28 +89,27 @@ def rowloop(new: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Caller]:
 @contextmanager
 def anyio_portal() -> Iterator[Caller]:
     """Call by anyio's portal."""
-    with anyio.from_thread.start_blocking_portal() as portal:
+    with import_module("anyio.from_thread").start_blocking_portal() as portal:
         yield lambda: portal.call(nothing)
 
 
 @contextmanager
 def asgiref_sync() -> Iterator[Caller]:
     """Call by asgiref, which runs a loop for each call."""
-    yield asgiref.sync.async_to_sync(nothing)
+    yield import_module("asgiref.sync").async_to_sync(nothing)
 
 
 @contextmanager
 def synchronicity_blocking() -> Iterator[Caller]:
     """Call by synchronicity."""
-    blocking: Any = synchronicity.Synchronizer().create_blocking(nothing, "nothing_blocking", __name__)
-    yield blocking
+    yield import_module("synchronicity").Synchronizer().create_blocking(nothing, "nothing_blocking", __name__)
 
 
 BRIDGES: dict[str, Callable[[], contextlib.AbstractContextManager[Caller]]] = {
     REFERENCE: partial(raw, asyncio.new_event_loop),
     "rowloop": partial(rowloop, asyncio.new_event_loop),
-    "raw_uvloop": partial(raw, uvloop.new_event_loop),
-    "rowloop_uvloop": partial(rowloop, uvloop.new_event_loop),
+    "raw_uvloop": lambda: raw(import_module("uvloop").new_event_loop),
+    "rowloop_uvloop": lambda: rowloop(import_module("uvloop").new_event_loop),
     "anyio": anyio_portal,
     "asgiref": asgiref_sync,
     "synchronicity": synchronicity_blocking,
@@ -273,7 +268,9 @@ def main() -> None:
         "items": options.items,
         "rounds": options.rounds,
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("anyio", "asgiref", "synchronicity", "uvloop")},
+        "versions": {
+            name: version(name) for name in ("anyio", "asgiref", "synchronicity", "uvloop") if name in options.only
+        },
         "pinned": pinned,
         "load_average": round(os.getloadavg()[0], 2),
         "bridges": calls,

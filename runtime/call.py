@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
-from types import CoroutineType
+from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .errors import RuntimeClosedError
@@ -205,7 +205,7 @@ class Call(Generic[T]):
     async def _drive(self, coro: Coroutine[Any, Any, T], *, primed: bool = False) -> None:
         try:
             if primed:
-                await _Pause()
+                await _pause()
             value = await coro
         except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the caller
             if error.__traceback__ is not None:
@@ -320,8 +320,7 @@ def _refuse_wrong(coro: object, timeout: float | None) -> None:
         raise ValueError(message)
 
 
-class _Pause:
-    """Suspends once."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield
+@coroutine
+def _pause() -> Generator[None, None, None]:
+    """Suspend once."""
+    yield

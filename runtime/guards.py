@@ -42,7 +42,8 @@ set_line = line.set
 
 def descend() -> tuple[int, ...]:
     """Return the line of a new call made here; its last number is the call's own."""
-    return (*line.get()[1 - GENERATIONS :], next(serials))
+    ancestors = line.get()
+    return (*ancestors[1 - GENERATIONS :], next(serials)) if ancestors else (next(serials),)
 
 
 def refuse_own_loop(target: LoopThread, form: str) -> None:

@@ -109,7 +109,7 @@ def test_s07_timeout_error_arrives_on_a_thread_that_polls(rt, monkeypatch):
         rt.run(fail(0.5))
     assert caught.value is raised
     assert time.monotonic() - began < 0.6
-    assert time.process_time() - cpu < 0.1
+    assert time.process_time() - cpu < 0.05 * 0.5
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, Custom])

@@ -77,7 +77,7 @@ def script(request: pytest.FixtureRequest, server):
     return PRELUDE.format(imports=imports, url=server.url) + code
 
 
-def test_client_shared_by_8_threads_and_400_calls(child, server, script):
+def test_s32_client_shared_by_8_threads_and_400_calls(child, server, script):
     """One client, one loop; left open to the interpreter's exit, which closes it."""
     ended = child(
         script
@@ -93,7 +93,7 @@ print(len(answers), all(answers))
     assert server.counters().requests == CALLS
 
 
-def test_client_one_liner_in_sync_and_async_code(child, script):
+def test_s32_client_one_liner_in_sync_and_async_code(child, script):
     """rowloop.client(make) is the same client everywhere, and closed at exit."""
     ended = child(
         script
@@ -107,7 +107,7 @@ print(inside is r.client(make), bool(answer))
     assert ended.out == "True True\n"
 
 
-def test_stream_cut_by_the_server_is_closed_on_the_live_loop(child, server, script):
+def test_s29_stream_cut_by_the_server_is_closed_on_the_live_loop(child, server, script):
     """A body that breaks off mid-stream raises in the consumer, and everything is closed where it lives."""
     server.configure(fault_cut=1.0)
     ended = child(
@@ -131,7 +131,7 @@ rt.leave(make)
     assert all(line.startswith("True ") for line in lines), lines
 
 
-def test_stream_left_early_and_collected_late(child, script):
+def test_s29_stream_left_early_and_collected_late(child, script):
     """A consumer that breaks off, and one that drops its iterator in a cycle, leave nothing open."""
     ended = child(
         script
@@ -153,7 +153,7 @@ print("left")
     assert ended.out == "left\n"
 
 
-def test_calls_in_flight_at_exit_are_cancelled_in_silence(child, server, script):
+def test_s33_calls_in_flight_at_exit_are_cancelled_in_silence(child, server, script):
     """An interpreter that ends in the middle of calls cancels them, closes the client, and says nothing."""
     server.configure(latency=30.0)
     ended = child(

@@ -1,4 +1,7 @@
-"""Statements 19 to 23: guards."""
+"""Statements 19 to 23: guards.
+
+The IPython kernel and eventlet are stood in for by their answers to the one question asked of them; gevent is real.
+"""
 
 from __future__ import annotations
 
@@ -176,6 +179,31 @@ def test_s22_default_executor_stays_bounded_for_work_that_does_not_nest(rt):
     release.set()
     call.result()
     assert running[1] == BOUND
+
+
+GEVENT = """
+from gevent import monkey
+monkey.patch_all({})
+import asyncio, threading
+import rowloop.runtime as r
+async def thread():
+    await asyncio.sleep(0)
+    return threading.get_ident()
+for new in (asyncio.new_event_loop, None):
+    rt = r.Runtime(**({{"loop_factory": new}} if new else {{}}))
+    try:
+        print(rt.run(thread()) != threading.get_ident())
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+def test_s23_process_patched_by_gevent_is_refused_and_told_what_to_do(child):
+    """With threads replaced by greenlets the first call says so; with threads left alone all works."""
+    refused = child(GEVENT.format("")).out.splitlines()
+    assert len(refused) == 2
+    assert all("gevent has replaced threads" in line and "patch_all(thread=False)" in line for line in refused)
+    assert child(GEVENT.format("thread=False")).out == "True\nTrue\n"
 
 
 @pytest.mark.parametrize(

@@ -282,7 +282,7 @@ def test_s32_client_inside_a_runtime_belongs_to_that_runtime(rt):
     assert one.log == ["a"]
 
 
-def test_issue3_one_callers_end_does_not_close_the_client_under_the_other(rt):
+def test_s32_one_callers_end_does_not_close_the_client_under_the_other(rt):
     """Two parallel callers share one client; it is closed with the runtime, not with either."""
     log: list[str] = []
 

@@ -1,4 +1,8 @@
-"""Statements 1 to 4: start and identity."""
+"""Statements 1 to 4: start and identity.
+
+Statement 4 is about free-threaded builds of 3.14 as well, where threads inherit their creator's context. None is at
+hand here; `workers.daemon_thread` gives its threads an empty context there.
+"""
 
 from __future__ import annotations
 
