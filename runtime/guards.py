@@ -116,9 +116,9 @@ def _report_blocking(target: LoopThread) -> None:
 
 def _call_site() -> tuple[str, int, int]:
     """Return file, line and stack level, seen from our caller, of the first frame not ours and not contextlib's."""
-    depth, package = 2, __name__.rpartition(".")[0]
+    depth, ours = 2, __name__.partition(".")[0] + "."
     frame = sys._getframe(2)  # noqa: SLF001 - the documented way to look at the caller
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith((package, "contextlib")):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith((ours, "contextlib")):
         frame, depth = frame.f_back, depth + 1
     return frame.f_code.co_filename, frame.f_lineno, depth
 
