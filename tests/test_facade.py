@@ -23,13 +23,13 @@ ERRORS = {
 }
 COLUMNS = ["Category", "Uniform", "Seed", "Expression", "Text", "Structured"]
 OTHERS = [
-    *("Recipe", "Model", "batch", "cell", "Processor", "DropColumns", "SchemaTransform"),
+    *("Recipe", "Workflow", "Stage", "Model", "batch", "cell", "Processor", "DropColumns", "SchemaTransform"),
     *("Result", "Run", "ProgressSnapshot", "TaskTrace", "run_sync", "client"),
 ]
 # Public names that are to come; nothing else may
 TO_COME = [
     *("Subcategory", "Gaussian", "Poisson", "Bernoulli", "Datetime", "UUID", "Person"),
-    *("Judge", "Code", "Embedding", "Validate", "Workflow"),
+    *("Judge", "Code", "Embedding", "Validate"),
 ]
 HEAVY = ["pandas", "pyarrow", "numpy", "openai", "aiohttp", "pydantic", "jinja2", "rich", "msgspec", "asyncio"]
 
