@@ -24,7 +24,7 @@ ERRORS = {
 COLUMNS = ["Category", "Uniform", "Seed", "Expression", "Text", "Structured"]
 OTHERS = [
     *("Recipe", "Workflow", "Stage", "Model", "batch", "cell", "Processor", "DropColumns", "SchemaTransform"),
-    *("Result", "Run", "ProgressSnapshot", "TaskTrace", "run_sync", "client"),
+    *("Result", "Run", "ProgressSnapshot", "TaskTrace", "Part", "RetryPolicy", "ErrorBudget", "run_sync", "client"),
 ]
 # Public names that are to come; nothing else may
 TO_COME = [
