@@ -433,6 +433,8 @@ class Reference:
         for id_ in self.touched:
             part = self.parts[id_]
             self.counts[id_] = [self._count(part, column) for column in range(len(self.nodes))]
+            if part.over:
+                assert all(sum(count[:3]) == part.size for count in self.counts[id_]), "a row is not counted just once"
         totals = tracker.totals
         assert totals.running == self.on_the_spot + self.in_lane.total()
         assert totals.waiting_to_retry == sum(state == DUE for part in self._open() for state in part.state.values())
