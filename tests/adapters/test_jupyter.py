@@ -1,13 +1,13 @@
-"""The display of a notebook, against a stand-in for IPython, and in a real kernel where one is installed."""
+"""The display of a notebook, against a stand-in for IPython, and in a real kernel in a process of its own."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import threading
 import types
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from rowloop.adapters.jupyter import in_kernel, notebook, page
 from rowloop.adapters.progress_text import Pace
@@ -59,7 +59,7 @@ def test_kernel_is_told_from_terminal(output, monkeypatch):
     assert not in_kernel()
 
 
-def test_notebook_shows_the_run_and_keeps_its_last_state(output):
+def test_c19_notebook_shows_the_run_and_keeps_its_last_state(output):
     """The area is drawn at once, redrawn while the run goes on, and holds the final counts afterwards."""
     done = [3]
     with auto(lambda: snapshot(done[0])):
@@ -90,11 +90,9 @@ def test_page_escapes_names_and_counts_what_it_leaves_out():
     assert "and 180 more columns" in text
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ipykernel") is None, reason="needs a notebook kernel")
-def test_real_kernel_shows_the_display():
+def test_c19_real_kernel_shows_the_display():
     """In a real kernel the display arrives as display_data and its updates, not as text on stderr."""
-    manager = importlib.import_module("jupyter_client.manager")
-    kernel, client = manager.start_new_kernel(kernel_name="python3")
+    kernel, client = start_new_kernel(kernel_name="python3")
     try:
         messages: list[str] = []
         client.execute_interactive(

@@ -47,7 +47,7 @@ def snapshot(done: int = 40, target: int = 100, columns: int = 3, **facts: Any) 
 
 
 PROGRAM = """
-import logging, os, sys, threading, time
+import asyncio, logging, os, sys, threading, time
 from rowloop.adapters import terminal as displays
 from rowloop.adapters.screen import screen
 from rowloop.engine.progress import ColumnProgress, ProgressSnapshot
@@ -68,7 +68,7 @@ def program(body: str) -> list[str]:
     return ["-c", PROGRAM + textwrap.dedent(body)]
 
 
-def test_log_lines_of_any_thread_come_above_the_display():
+def test_c19_log_lines_of_any_thread_come_above_the_display():
     """What handlers made before, prints and other threads write stays whole, above the display, in order."""
     body = """
     with displays.terminal(snapshot):
@@ -99,37 +99,69 @@ def test_log_lines_of_any_thread_come_above_the_display():
         assert all("rowloop" not in line and "column" not in line for line in window.everything)
 
 
-def test_no_log_line_brings_a_closed_display_back():
-    """500 displays end while 8 threads log: every log line is there once and whole, and nothing else is."""
-    body = """
-    displays._PAUSE = 0.0005
+LOGGING_THROUGH = """
+    import pandas as pd
+    import rowloop as rl
+
+    displays._PAUSE, displays._PATIENCE = 0.0005, 0.0
     meet = threading.Barrier(9)
 
     def chatter(name):
-        for turn in range(500):
+        for turn in range(TURNS):
             meet.wait()
-            log.info("%s %s before", name, turn)
-            log.info("%s %s after", name, turn)
+            log.info("thread %s turn %s before", name, turn)
+            log.info("thread %s turn %s after", name, turn)
 
     threads = [threading.Thread(target=chatter, args=(name,)) for name in range(8)]
     for thread in threads:
         thread.start()
-    for turn in range(500):
-        drawn.clear()
-        with displays.terminal(lambda: snapshot(columns=1)):
-            drawn.wait()
+
+    def wait_for_drawing(take):
+        def look():
+            drawn.set()
+            return take()
+        return displays.terminal(look)
+
+    async def last(n: int) -> int:
+        if n == 3:
+            while not drawn.is_set():
+                await asyncio.sleep(0.0005)
             meet.wait()
+        return n
+
+    recipe = rl.Recipe(columns=[rl.Seed(pd.DataFrame({"n": range(4)})), rl.cell(last)])
+    logging.getLogger("rowloop").disabled = True
+    for turn in range(TURNS):
+        drawn.clear()
+        if RUNS:
+            recipe.preview(4, progress=wait_for_drawing)
+        else:
+            with displays.terminal(snapshot):
+                drawn.wait()
+                meet.wait()
     for thread in threads:
         thread.join()
     """
+
+
+@pytest.mark.parametrize("runs", [False, True], ids=["displays", "runs"])
+@pytest.mark.parametrize("turns", [40, pytest.param(500, marks=[pytest.mark.stress, pytest.mark.timeout(300)])])
+def test_c19_no_log_line_brings_a_closed_display_back(turns, runs):
+    """Displays, and real runs, end while 8 threads log: every log line is there once and whole, and nothing else is."""
+    body = LOGGING_THROUGH.replace("TURNS", str(turns)).replace("RUNS", str(runs))
     with Terminal(program(body)) as window:
-        assert window.wait_until_end() == 0
+        assert window.wait_until_end(limit=200) == 0
         lines = [line for line in window.everything if line]
-        wanted = {f"{name} {turn} {when}" for name in range(8) for turn in range(500) for when in ("before", "after")}
+        wanted = {
+            f"thread {name} turn {turn} {when}"
+            for name in range(8)
+            for turn in range(turns)
+            for when in ("before", "after")
+        }
         assert sorted(lines) == sorted(wanted)
 
 
-def test_display_follows_the_window():
+def test_c19_display_follows_the_window():
     """A display fits the window after it was made narrower and wider, and is there once."""
     body = """
     with displays.terminal(snapshot):
@@ -155,7 +187,7 @@ def test_display_follows_the_window():
         assert "rowloop" not in window.visible
 
 
-def test_two_runs_share_one_terminal():
+def test_c19_two_runs_share_one_terminal():
     """Two displays at once are shown one below the other, and the one that ends does not take the other along."""
     body = """
     with displays.terminal(lambda: snapshot(10)):
@@ -202,7 +234,7 @@ def test_forked_child_can_write_while_a_display_is_drawn():
 
 
 @pytest.mark.parametrize("body", ["snapshot(columns=0)", "snapshot()"])
-def test_nothing_is_shown_when_there_is_nothing_to_report(body):
+def test_c19_nothing_is_shown_when_there_is_nothing_to_report(body):
     """A run without cells, and one that is over in an instant, leave the terminal as it was."""
     quick = f"""
     with displays.terminal(lambda: {body}):
@@ -225,7 +257,7 @@ columns_of_any_kind = st.lists(
 
 
 @given(columns_of_any_kind, st.integers(2, 300), st.integers(2, 100), st.booleans())
-def test_layout_fits_whatever_is_reported(columns, width, height, drawing):
+def test_c19_layout_fits_whatever_is_reported(columns, width, height, drawing):
     """Lines are narrower than the window and fewer than its height, whatever names and numbers they hold."""
     now = snapshot(columns=0)
     now = dataclasses.replace(now, columns=tuple(columns))
@@ -236,7 +268,7 @@ def test_layout_fits_whatever_is_reported(columns, width, height, drawing):
     assert all(cell_len(line) < width and line.isprintable() for line in lines)
 
 
-def test_two_hundred_columns_keep_the_shape():
+def test_c19_two_hundred_columns_keep_the_shape():
     """Of 200 columns the unfinished ones are listed as far as there is room, and the rest is counted."""
     columns = tuple(ColumnProgress(f"c{i}", 10**9, 10**9 if i < 150 else 10**7, 0, 0, 0) for i in range(200))
     pace = Pace()
@@ -295,7 +327,7 @@ def test_pace_looks_at_the_last_half_minute():
     assert pace.remaining(now) == pytest.approx((10_000 - done) / 100)
 
 
-def test_drawing_takes_a_bounded_share_of_the_time():
+def test_c19_drawing_takes_a_bounded_share_of_the_time():
     """A drawing that takes long is repeated rarely: less than one percent of the time goes into it."""
     pauses = []
 
@@ -325,7 +357,7 @@ def test_a_terminal_that_goes_away_ends_the_display_only():
     Ticker(draw, 0)._run()
 
 
-def test_plain_lines_come_at_an_interval(capsys):
+def test_c19_plain_lines_come_at_an_interval(capsys):
     """Where there is no terminal, a line now and then says how far the run is."""
     calls, seen = iter(range(10**6)), threading.Event()
 
@@ -341,7 +373,7 @@ def test_plain_lines_come_at_an_interval(capsys):
     assert lines[0] == "rowloop: 41/100 rows, 1.0 rows/s, 59s left, 120 requests, 12.0k tokens, 8 running"
 
 
-def test_plain_display_is_silent_for_a_short_run(capsys):
+def test_c19_plain_display_is_silent_for_a_short_run(capsys):
     """A run that takes less than the interval writes nothing."""
     with plain(snapshot):
         pass
@@ -351,7 +383,7 @@ def test_plain_display_is_silent_for_a_short_run(capsys):
 @pytest.mark.parametrize(
     ("is_terminal", "term", "chosen"), [(True, "xterm", "terminal"), (True, "dumb", "plain"), (False, "xterm", "plain")]
 )
-def test_auto_chooses_by_what_stderr_is(monkeypatch, is_terminal, term, chosen):
+def test_c19_auto_chooses_by_what_stderr_is(monkeypatch, is_terminal, term, chosen):
     """A terminal that can move its cursor gets the live display, everything else plain lines."""
 
     class Stream(io.StringIO):

@@ -1,0 +1,199 @@
+"""The final report: what it adds up, against a real server and on a virtual clock, and how it reads."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+import rowloop as rl
+from emulator import Terminal
+from fake_openai import FakeOpenAI
+from rowloop.engine.events import Done, Due, Failed, Failure, Record, Usage
+from rowloop.engine.graph import Lane, Node, compile_graph
+from rowloop.engine.measures import RequestObserver
+from rowloop.engine.observe import Spent
+from rowloop.engine.report import LaneReport, Load, ModelReport, Report, SlowCell
+from rowloop.engine.row_groups import Plan
+from rowloop.engine.store import Store
+from virtual_run import VirtualRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def requests() -> RequestObserver:
+    """Observe a column of one model in groups of ten rows."""
+    graph = compile_graph([Node("a", lane=Lane("openai:m", 4))])
+    return RequestObserver(graph, Plan(100, 10), {0: "m"})
+
+
+def test_c23_retries_are_counted_by_what_made_them_necessary(requests: RequestObserver):
+    """A failure counts when it is tried again, not when it is for good."""
+    busy, broken = Failure("Busy", "later", retryable=True), Failure("Broken", "never")
+    for row, failure in ((1, busy), (2, busy), (2, broken), (3, broken)):
+        requests.saw(Failed(0, 0, row, failure))
+        if failure is busy:
+            requests.saw(Due(0, 0, row))
+    graph = compile_graph([Node("a")])
+    store = Store(graph)
+    requests.recorded(Record(0, 0, 3, broken, 1), store)  # type: ignore[arg-type]
+    assert requests.retries == {"Busy": 2}
+
+
+def test_c23_the_slowest_requests_are_named_the_worst_first(requests: RequestObserver):
+    """Five of them, failed ones among them, by the run's row numbers."""
+    for row in range(10):
+        requests.saw(Done(1, 0, row, Usage(seconds=float(row))))
+    requests.saw(Failed(2, 0, 3, Failure("Timeout", ""), Usage(seconds=100.0)))
+    assert requests.slowest() == [
+        SlowCell("a", 23, 100.0), SlowCell("a", 19, 9.0), SlowCell("a", 18, 8.0), SlowCell("a", 17, 7.0),
+        SlowCell("a", 16, 6.0),
+    ]  # fmt: skip
+
+
+def test_c23_latencies_are_of_answers_and_by_model(requests: RequestObserver):
+    """p50 and p95 of a hundred answers of 1 to 100 s; a time-out of 600 s is no answer."""
+    for second in range(1, 101):
+        requests.saw(Done(0, 0, second % 10, Usage(seconds=float(second))))
+    requests.saw(Failed(0, 0, 1, Failure("Timeout", ""), Usage(seconds=600.0)))
+    (model,) = requests.models({0: Spent(101, 10, 20)})
+    assert (model.model, model.requests, model.answers) == ("m", 101, 100)
+    assert (model.prompt_tokens, model.completion_tokens) == (10, 20)
+    assert model.latency_p50 == pytest.approx(50, rel=0.05)
+    assert model.latency_p95 == pytest.approx(95, rel=0.05)
+    assert model.latency_max == 100
+
+
+def test_c23_where_the_time_went_adds_up(virtually):
+    """40 cells of 300 s in a lane of four: four running all the time, the lane full, nothing else."""
+
+    async def slow(row: int) -> int:
+        await asyncio.sleep(300)
+        return row
+
+    run = VirtualRun(slow, rows=40, parallel=4)
+    virtually(run())
+    load = run.diagnostics.load(run.elapsed)
+    assert load is not None
+    assert load.running == {"n": 0, "c0": pytest.approx(4, rel=0.02)}
+    assert load.running["c0"] * run.elapsed == pytest.approx(40 * 300, rel=0.02)
+    (lane,) = load.lanes
+    assert lane.lane == "openai:m0"
+    assert (lane.in_flight, lane.ready, lane.full) == pytest.approx((4, 18, 1), rel=0.05)
+    assert (load.waiting_to_retry, load.writing) == (0, 0)
+
+
+def test_c23_the_report_of_a_real_run_agrees_with_the_server():
+    """Requests, tokens, retries by kind and latencies, counted on both sides."""
+    with FakeOpenAI(latency=0.05, jitter=0.1, fault_500=0.1, fault_429=0.1, retry_after=0.01, seed=4) as server:
+        recipe = rl.Recipe(
+            models={"m": rl.Model("openai:fast", base_url=server.url)},
+            columns=[rl.Uniform("n"), rl.Text("a", model="m", prompt="{{ n }}")],
+            seed=1,
+        )
+        report = recipe.preview(150, progress=False, retry=rl.RetryPolicy(wait=lambda _: 0.01)).report
+        counters = server.counters()
+    (model,) = report.models
+    assert report.requests == model.requests == counters.requests
+    assert model.answers == counters.by_status[200] == 150
+    assert (report.prompt_tokens, report.completion_tokens) == (counters.prompt_tokens, counters.completion_tokens)
+    assert sorted(report.retries.values()) == sorted([counters.by_fault["500"], counters.by_fault["429"]])
+    assert 0.05 <= model.latency_p50 < model.latency_p95 <= model.latency_max
+    assert [cell.seconds for cell in report.slowest] == sorted((c.seconds for c in report.slowest), reverse=True)
+    assert report.slowest[0].seconds == model.latency_max
+    assert report.load is not None
+    assert report.load.running["a"] > 1
+
+
+def test_c23_the_report_reads_well():
+    """All of its lines, and none for what there is none of."""
+    report = Report(
+        status="partial", target=1000, actual=990, dropped=10, elapsed=100.0, requests=1200, prompt_tokens=50_000,
+        completion_tokens=70_000, retries={"ModelError(server)": 150, "ModelError(rate_limited)": 50},
+        failures={"ModelError(length)": 10}, models=[ModelReport("m", 1200, 1000, 50_000, 70_000, 1.234, 5.678, 9.0)],
+        slowest=[SlowCell("a", 7, 9.0), SlowCell("a", 9, 8.5)],
+        load=Load({"n": 0.0, "a": 31.5}, [LaneReport("openai:m", 31.5, 200.0, 0.97)], 2.5, 0.01, 0.12),
+    )  # fmt: skip
+    assert str(report).splitlines() == [
+        "partial: 990 of 1,000 rows, 10 dropped, 100.0 s (9.9 rows/s), 1,200 requests, 50,000 + 70,000 tokens",
+        "  failures  10: 10 x ModelError(length)",
+        "  retries   200: 150 x ModelError(server), 50 x ModelError(rate_limited)",
+        "  model     m: 1,000 answers to 1,200 requests, p50 1.23 s, p95 5.68 s",
+        "  slowest   a, row 7: 9 s; a, row 9: 8.5 s",
+        "  in flight a 31.5, waiting to retry 2.5",
+        "  lane      openai:m: full 97% of the time, 200.0 ready on average",
+        "  time      event loop busy 12%, writing 1%",
+    ]
+    empty = Report(
+        status="complete", target=5, actual=5, dropped=0, elapsed=0.0, requests=0, prompt_tokens=0,
+        completion_tokens=0, retries={}, failures={}, models=[], slowest=[], load=None,
+    )  # fmt: skip
+    assert str(empty) == "complete: 5 of 5 rows, 0.0 s (0.0 rows/s)"
+
+
+INTERRUPTED = """
+import asyncio, logging, sys
+import rowloop as rl
+
+logging.basicConfig(format="%(message)s", level=logging.INFO)
+
+async def slow(n: float) -> float:
+    await asyncio.sleep(0.02 if n < 0.7 else 3600)
+    return n
+
+recipe = rl.Recipe(columns=[rl.Uniform("n"), rl.cell(slow, max_parallel=20)], seed=1)
+try:
+    recipe.build(sys.argv[1], 2000, row_group_size=10)
+except KeyboardInterrupt:
+    print("was interrupted")
+"""
+
+
+def test_c23_after_ctrl_c_the_report_is_the_last_line_and_the_display_is_gone(tmp_path: Path):
+    """KeyboardInterrupt on a real terminal: a report with the status, then the caller's own words, and nothing else."""
+    with Terminal(["-c", INTERRUPTED, str(tmp_path / "out")]) as window:
+        window.wait_until(lambda text: "20 running" in text)
+        window.child.sendintr()
+        assert window.wait_until_end() == 0
+        lines = [line for line in window.everything if line and line != "^C"]
+    assert lines[0].startswith("cancelled: ")
+    assert lines[-1] == "was interrupted"
+    assert all(line.startswith("  ") for line in lines[1:-1])
+    assert sum("written to" in line for line in lines) == 1
+
+
+def test_c19_a_snapshot_of_a_run_is_frozen_and_adds_up():
+    """Run.progress gives a ProgressSnapshot with named fields at any time; the last one agrees with the result."""
+
+    async def same(n: float) -> float:
+        await asyncio.sleep(0.001)
+        if n < 0.3:
+            raise ValueError("too small")
+        return n
+
+    recipe = rl.Recipe(columns=[rl.Uniform("n"), rl.cell(same)], seed=1)
+    seen: list[rl.ProgressSnapshot] = []
+
+    @contextmanager
+    def display(look: Callable[[], rl.ProgressSnapshot]) -> Iterator[None]:
+        seen.append(look())
+        yield
+        seen.append(look())
+
+    result = recipe.preview(100, progress=display, error_budget=rl.ErrorBudget(rate=None))
+    first, last = seen
+    assert (first.target, first.committed, first.cells, first.cells_over) == (100, 0, 200, 0)
+    assert (last.committed, last.dropped) == (result.actual, result.dropped)
+    assert [(c.name, c.completed, c.failed, c.skipped, c.running) for c in last.columns] == [
+        ("n", 100, 0, 0, 0), ("same", result.actual, result.dropped, 0, 0)
+    ]  # fmt: skip
+    assert last.cells_over == last.cells == 200
+    assert result.dropped > 0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        last.target = 5  # type: ignore[misc]
