@@ -105,9 +105,8 @@ async def _end_calls(thread: LoopThread, until: float) -> None:
 
 
 async def _end_tasks(thread: LoopThread, until: float) -> list[str]:
-    tasks = (
-        _others() - thread.generators.sweeps() - {call.task for call in thread.calls}
-    )  # what is called from now on, at exit, may run
+    called = {call.task for call in thread.calls}  # what is called from now on, at exit, may run
+    tasks = _others() - thread.generators.sweeps() - called
     for task in tasks:
         task.cancel("the runtime is being closed")
     await _wait(tasks, until)
@@ -115,19 +114,19 @@ async def _end_tasks(thread: LoopThread, until: float) -> list[str]:
 
 
 async def _end_workers(thread: LoopThread, until: float) -> list[str]:
-    workers, ended = thread.workers, asyncio.Event()
+    workers, idle = thread.workers, asyncio.Event()
     if workers is None:
         return []
 
     def tell() -> None:
         with contextlib.suppress(RuntimeClosedError):  # it was given up
-            thread.post(ended.set)
+            thread.post(idle.set)
 
     workers.shutdown(wait=False, cancel_futures=True)
-    workers.when_ended(tell)
+    workers.when_idle(tell)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(until):
-            await ended.wait()
+            await idle.wait()
     return [f"thread {name} is still working" for name in workers.busy()]
 
 

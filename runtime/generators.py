@@ -8,12 +8,15 @@ after the other; what the cleanup of one drops is closed by the same task after 
 moments is closed side by side, so that one slow cleanup does not hold up everybody's.
 
 The interpreter calls `_drop` wherever the last reference went away, or the collector ran: in any thread. Everything
-else happens on the loop's thread.
+else happens on the loop's thread, and not before a collector at work in another thread is done: a generator that is
+being closed when the collector comes to it gets a GeneratorExit thrown into the middle of its cleanup.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -25,6 +28,30 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     Generator = AsyncGenerator[Any, Any]
+
+
+LOOK_EVERY = 0.002  # seconds between two looks at whether the collector is done
+
+
+class Collector:
+    """Whether the garbage collector is at work, in whichever thread."""
+
+    working = False
+
+    @classmethod
+    def note(cls, phase: str, _info: object) -> None:
+        """Take notice of what `gc.callbacks` are told: start or stop."""
+        cls.working = phase == "start"
+
+    @classmethod
+    def forget(cls) -> None:
+        """Begin anew in a forked child, where no other thread collects."""
+        cls.working = False
+
+
+gc.callbacks.append(Collector.note)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Collector.forget)
 
 
 class Generators:
@@ -65,9 +92,11 @@ class Generators:
     async def settle(self, until: float) -> None:
         """Wait for the closing of what has been dropped, until the loop's clock shows `until`."""
         loop = asyncio.get_running_loop()
-        self._sweep_dropped()
-        while self._sweeps and loop.time() < until:
-            await asyncio.wait(self.sweeps(), timeout=until - loop.time())
+        while (self._sweeps or self._dropped) and loop.time() < until:
+            if self._sweeps:
+                await asyncio.wait(self.sweeps(), timeout=until - loop.time())
+            else:
+                await asyncio.sleep(LOOK_EVERY)  # the collector is at work
 
     async def close(self, until: float) -> list[str]:
         """Close all that are left, the outer before the inner, each within its share of the time; name what refuses."""
@@ -103,6 +132,9 @@ class Generators:
             self._dropped.clear()
 
     def _sweep_dropped(self) -> None:
+        if Collector.working:
+            asyncio.get_running_loop().call_later(LOOK_EVERY, self._sweep_dropped)
+            return
         batch = []
         while self._dropped:
             batch.append(self._dropped.popleft())

@@ -75,6 +75,7 @@ class LoopThread:
         self.calls: set[Call[Any]] = set()  # begun and not ended; touched on the loop's thread only
         self.resources = Resources()
         self.generators = Generators(self.post)
+        self.inherited = False  # whether it is the parent's, seen from a forked child
         self.refusing = False  # whether calls that are still queued come too late
         self.cause: BaseException | None = None  # what ended it, if it was not asked to end
         self._thread = daemon_thread(self._main, f"rowloop-{settings.name}")
@@ -82,7 +83,6 @@ class LoopThread:
         self._context = Context()  # empty; one per loop, for two threads cannot be in one context
         self._waking = False
         self._stopping = False
-        self._inherited = False
         self._published = Gate()
         self._ended = Gate()
 
@@ -138,7 +138,7 @@ class LoopThread:
 
     def closed_error(self) -> RuntimeClosedError:
         """Say that, and why, there is no loop to do the work."""
-        if self._inherited:
+        if self.inherited:
             return RuntimeClosedError(
                 f"this was begun on {self.name} before the process forked, and belongs to its parent"
             )
@@ -174,15 +174,10 @@ class LoopThread:
 
     def disown(self) -> None:
         """Leave all to the parent, in a forked child: nothing is closed or woken, and who waits here is told."""
-        self._inherited = True
+        self.inherited = True
         self.state = State.CLOSED
         for call in (*self.calls, *self._starts):
             call.disown(self.closed_error())
-
-    @property
-    def inherited(self) -> bool:
-        """Whether it is the parent's, seen from a forked child."""
-        return self._inherited
 
     # The loop's thread.
 

@@ -14,7 +14,6 @@ import traceback
 import warnings
 from asyncio import _get_running_loop
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from weakref import WeakValueDictionary
 
 from . import guards, lifecycle
 from .call import Call
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RUNNING = State.RUNNING
-_by_loop: WeakValueDictionary[int, Runtime] = WeakValueDictionary()
+_by_loop: dict[int, Runtime] = {}  # those in use: one that nobody holds is still to be drained at exit
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -212,6 +211,7 @@ class Runtime:
         guards.refuse_own_loop(thread, "await asyncio.to_thread(rt.close)")
         with self._lock:
             first, self._closed = not self._closed, True
+        _by_loop.pop(id(thread.loop), None)
         if not thread.begun or thread.state is State.CLOSED:
             return
         if first:
@@ -260,6 +260,7 @@ class Runtime:
     def begin_anew(self) -> LoopThread:
         """Forget the loop thread and all that lives on it, in a forked child; return it, to be kept alive."""
         inherited = self.thread
+        _by_loop.pop(id(inherited.loop), None)
         inherited.disown()
         self._lock = threading.Lock()
         self.thread = LoopThread(self._settings)

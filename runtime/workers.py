@@ -49,9 +49,9 @@ class Workers(ThreadPoolExecutor):
         self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._alive: set[threading.Thread] = set()
         self._busy: set[threading.Thread] = set()
-        self._waiting = 0
+        self._waiting: set[threading.Thread] = set()  # busy, but waiting for the loop
         self._closed = False
-        self._when_ended: list[Callable[[], object]] = []
+        self._when_idle: list[Callable[[], object]] = []
         if THREADS_REFUSED_AT_EXIT:
             with self._ready, contextlib.suppress(RuntimeError):  # it is too late already
                 self._start_one()
@@ -71,14 +71,16 @@ class Workers(ThreadPoolExecutor):
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """Give the calling worker's place to another thread for the length of the block."""
+        thread = threading.current_thread()
         with self._ready:
-            self._waiting += 1
+            self._waiting.add(thread)
             self._grow()
         try:
+            self._tell_if_idle()
             yield
         finally:
             with self._ready:
-                self._waiting -= 1
+                self._waiting.discard(thread)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - its parent's
         """Take no more jobs; let the threads end after those that are queued."""
@@ -94,22 +96,28 @@ class Workers(ThreadPoolExecutor):
             for thread in tuple(self._alive):
                 thread.join()
 
-    def when_ended(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called once the last thread ends after a shutdown; here and now if none is left."""
+    def when_idle(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called once, as soon as no thread is busy; in whichever thread sees it."""
         with self._ready:
-            if self._alive:
-                self._when_ended.append(callback)
-                return
-        callback()
+            self._when_idle.append(callback)
+        self._tell_if_idle()
 
     def busy(self) -> list[str]:
-        """Name the threads that are carrying out a job."""
+        """Name the threads that are carrying out a job and do not wait for the loop."""
         with self._ready:
-            return [thread.name for thread in self._busy]
+            return [thread.name for thread in self._busy - self._waiting]
+
+    def _tell_if_idle(self) -> None:
+        with self._ready:
+            if self._busy - self._waiting:
+                return
+            callbacks, self._when_idle = self._when_idle, []
+        for callback in callbacks:
+            callback()
 
     def _grow(self) -> None:
         idle = len(self._alive) - len(self._busy)
-        if len(self._jobs) > idle and len(self._alive) - self._waiting < self._bound:
+        if len(self._jobs) > idle and len(self._alive) - len(self._waiting) < self._bound:
             try:
                 self._start_one()
             except RuntimeError:  # no more threads, or the interpreter is going away: the ones there are must do
@@ -134,28 +142,21 @@ class Workers(ThreadPoolExecutor):
             if future.set_running_or_notify_cancel():
                 _carry_out(future, work)
             del job, future, work  # an idle thread must keep no result alive
-        for callback in self._leave():
-            callback()
+            with self._ready:
+                self._busy.discard(threading.current_thread())
+            if self._when_idle:
+                self._tell_if_idle()
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
         thread = threading.current_thread()
         with self._ready:
-            self._busy.discard(thread)
             while not self._jobs and not self._closed:
                 self._ready.wait()
             if self._jobs:
                 self._busy.add(thread)
                 return self._jobs.popleft()
+            self._alive.discard(thread)
             return None
-
-    def _leave(self) -> list[Callable[[], object]]:
-        """Count the calling thread as ended; return what is to be called if it was the last."""
-        with self._ready:
-            self._alive.discard(threading.current_thread())
-            if self._alive:
-                return []
-            callbacks, self._when_ended = self._when_ended, []
-            return callbacks
 
 
 def _carry_out(future: Future[Any], work: Callable[[], Any]) -> None:

@@ -98,6 +98,22 @@ def test_s33_calls_are_ended_before_the_resources_they_use(child):
     assert ended.out == "closed: False\n"
 
 
+def test_s33_runtime_that_nobody_holds_any_more_is_drained_at_exit(child):
+    """What was opened on it is closed all the same."""
+    ended = child("""
+        import gc
+        import rowloop.runtime as r
+        class Client:
+            async def aclose(self):
+                print("closed")
+        def use():
+            r.Runtime("mine").enter(Client)
+        use()
+        gc.collect()
+    """)
+    assert ended.out == "closed\n"
+
+
 def test_s33_what_refuses_to_end_is_named_and_left_behind_within_the_budget(child):
     """A task that refuses, a thread that is stuck and a client that hangs take no longer than the exit budget."""
     at = time.monotonic()
@@ -264,6 +280,19 @@ def test_s34_close_is_idempotent_and_works_from_any_thread(rt):
     with Runtime("block") as block:
         block.run(asyncio.sleep(0))
     assert block.is_closed
+
+
+def test_s34_close_from_a_worker_thread_of_its_own_does_not_wait_for_itself(rt):
+    """`await asyncio.to_thread(rt.close)`, as the error advises to code on the loop, closes it without a complaint."""
+
+    async def close() -> None:
+        await asyncio.to_thread(rt.close)
+
+    at = time.monotonic()
+    with pytest.raises(RuntimeClosedError):
+        rt.run(close())
+    assert rt.thread.join(5)
+    assert time.monotonic() - at < 1
 
 
 def test_s36_close_during_calls_gives_each_caller_runtime_closed_error(rt):

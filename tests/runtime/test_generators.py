@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+import time
 
 import pytest
 
@@ -64,6 +65,52 @@ def test_s29_nested_generators_in_a_dropped_cycle_are_closed_once_each(rt, compl
     rt.run(asyncio.sleep(0))
     assert sorted(nest.closed) == list(range(7))
     assert complaints == []
+
+
+def test_s29_closing_waits_for_a_collector_at_work_in_another_thread(rt):
+    """The collector may take its time between an outer generator and the inner one, and finds that untouched."""
+    closed: list[str] = []
+    all_closed = threading.Event()
+
+    class Slow:
+        """Something that the collector has to finalise between the two generators."""
+
+        def __del__(self) -> None:
+            time.sleep(0.05)
+            closed.append("collector went on")
+
+    async def inner():
+        try:
+            while True:
+                yield
+        finally:
+            closed.append("inner begun")
+            await asyncio.sleep(0.1)
+            closed.append("inner ended")
+
+    async def outer():
+        try:
+            async with contextlib.aclosing(inner()) as items:
+                async for _ in items:
+                    yield
+        finally:
+            all_closed.set()
+
+    async def leave() -> None:
+        generator = outer()
+        kept: list[object] = [generator, Slow()]
+        await anext(generator)
+        kept.append(kept)
+
+    gc.collect()
+    gc.disable()
+    try:
+        rt.run(leave())
+        gc.collect()
+    finally:
+        gc.enable()
+    assert all_closed.wait(5)
+    assert closed == ["collector went on", "inner begun", "inner ended"]
 
 
 def test_s29_what_the_source_reads_and_drops_is_closed_before_the_with_block_ends(rt, complaints):
