@@ -42,7 +42,7 @@ check: .venv/.stamp-check  ## style, types and the direction of imports
 	$(BIN)/lint-imports
 
 stress: .venv/.stamp-test  ## the long form of the interrupt, fork and crash tests
-	$(BIN)/python -m pytest -m stress $(ARGS)
+	HYPOTHESIS_PROFILE=stress $(BIN)/python -m pytest -m stress $(ARGS)
 
 bench: .venv/.stamp-bench  ## every benchmark, one after the other, as JSON
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done

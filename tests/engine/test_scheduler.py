@@ -534,17 +534,17 @@ def test_long_runs_of_instantaneous_cells_let_others_have_the_loop(columns):
         gaps: list[float] = []
 
         async def heartbeat() -> None:
-            last = time.perf_counter()
+            last = time.thread_time()
             while True:
                 await asyncio.sleep(0)
-                gaps.append(time.perf_counter() - last)
-                last = time.perf_counter()
+                gaps.append(time.thread_time() - last)
+                last = time.thread_time()
 
         beating = asyncio.create_task(heartbeat())
         run = Run(*[Await(same)] * columns, rows=20_000 // columns, size=1000, parallel=128)
         await run.scheduler.run()
         beating.cancel()
-        assert max(gaps) < 0.1, f"the loop was held for {max(gaps):.3f} s"
+        assert max(gaps) < 0.05, f"the loop was held for {max(gaps):.3f} s of its thread's time"
 
     asyncio.run(main())
 

@@ -111,7 +111,6 @@ def corrupt(tmp_path: Path, name: str) -> Path:
         (pd.DataFrame({"a": pd.period_range("2020", periods=1, freq="Y")}), "make it text, numbers or timestamps"),
         (pd.Series([1]), "takes a DataFrame or a path, not Series"),
         ({"a": [1]}, "takes a DataFrame or a path, not dict"),
-        (None, "takes a DataFrame or a path, not NoneType"),
         ("data.xlsx", "is none of .csv"),
         ("", "is none of .csv"),
         ("nowhere.csv", "cannot read 'nowhere.csv'"),

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from rowloop import Recipe, Result
     from rowloop.engine.events import Command
+    from rowloop.engine.graph import OnError
 
+ON_ERRORS: list[OnError] = ["drop", "null"]
 NEVER = rl.ErrorBudget(rate=None)
 
 
@@ -98,13 +100,14 @@ def picky(limit: int) -> Any:
 def recipes(draw: st.DrawFn) -> Recipe:
     """Draw a recipe: samplers, columns of every kind that need earlier ones, processors.
 
-    Columns that fail need one another: with two that do not, it is a matter of time whether a row fails in both.
+    Columns that fail, or that see which rows are left, need one another: with two that do not, it is a matter of time
+    whether a row fails in both.
     """
     columns: list[Any] = [rl.Uniform("x0", low=0, high=10)]
     numbers, failing = ["x0"], "x0"
     for i in range(1, draw(st.integers(2, 6))):
         name, need = f"x{i}", draw(st.sampled_from(numbers))
-        on_error = draw(st.sampled_from(["drop", "null"]))
+        on_error: OnError = draw(st.sampled_from(ON_ERRORS))
         function = picky(draw(st.integers(0, 3)))
         kind = draw(st.sampled_from(["sampler", "expression", "cell", "async", "batch"]))
         if kind == "sampler":
@@ -118,9 +121,10 @@ def recipes(draw: st.DrawFn) -> Recipe:
             columns.append(rl.cell(awaiting(function), name=name, needs=[failing], dtype="float64", on_error=on_error))
             failing = name
         else:
-            columns.append(rl.batch(ranked, name=name, needs=[need], dtype="float64", on_error=on_error))
+            columns.append(rl.batch(ranked, name=name, needs=[failing], dtype="float64", on_error=on_error))
+            failing = name
         numbers.append(name)
-    possible = [Doubled(), short, rl.DropColumns("x1"), rl.SchemaTransform({"row": "{{ x0 }}"}), Sorted()]
+    possible = [Doubled(), short, rl.DropColumns(["x1"]), rl.SchemaTransform({"row": "{{ x0 }}"}), Sorted()]
     kept = draw(st.lists(st.sampled_from(range(len(possible))), unique=True, max_size=2).map(sorted))
     if {2, 3} <= set(kept):
         kept.remove(2)

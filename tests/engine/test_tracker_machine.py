@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FAST: Final = set(Phase) - {Phase.explain}  # it takes minutes here
 QUICK: Final = settings(
-    max_examples=1000,
+    max_examples=5000,
     stateful_step_count=5,
     phases=[Phase.generate],
     derandomize=True,
@@ -236,6 +236,7 @@ def planted(old: str, new: str) -> ModuleType:
     sources = {module.__name__: Path(str(module.__file__)).read_text() for module in MODULES}
     found = sum(source.count(old) for source in sources.values())
     assert found == 1, f"the tracker has changed: {old!r} is there {found} times, not once"
+    module = tracker_module
     with pytest.MonkeyPatch.context() as patch:
         for name, source in sources.items():
             module = ModuleType(name)

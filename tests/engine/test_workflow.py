@@ -179,6 +179,12 @@ def test_d25_what_cannot_fit_is_refused_when_the_workflow_is_made(stages: Any, p
         rl.Workflow(stages())
 
 
+def test_d25_a_seed_without_data_says_which_columns_it_stands_for() -> None:
+    """A seed of nothing at all is refused."""
+    with pytest.raises(rl.RecipeError, match=r"columns\.seed: needs data; in a stage of a Workflow, columns="):
+        rl.Recipe(columns=[rl.Seed()])
+
+
 @pytest.mark.parametrize("condition", ["no such thing", lambda frame: [True] * len(frame), lambda _: 1 / 0])
 def test_d25_a_filter_that_does_not_fit_is_named(condition: Any) -> None:
     """A condition that cannot be read, gives something else or raises: the error names the stage's filter."""
