@@ -14,26 +14,26 @@ import rowloop as rl
 
 MODEL = sys.argv[1] if len(sys.argv) > 1 else "local:gemma-3-270m"
 
-PROMPT = """Proverbs about animals, each in one line.
-The dog: Let sleeping dogs lie.
-The horse: Do not look a gift horse in the mouth.
-The {{ animal }}:"""
+PROMPT = """Animals, each told in one sentence.
+dog: The dog is a loyal animal that guards the house.
+horse: The horse is a strong animal that pulls heavy carts.
+{{ animal }}:"""
 
 recipe = rl.Recipe(
-    models={"writer": rl.Model(MODEL, temperature=0.7, max_tokens=40)},
+    models={"writer": rl.Model(MODEL, temperature=0.5, max_tokens=40)},
     columns=[
         rl.Category("animal", values=["cat", "fox", "goose", "lion", "mouse", "wolf"]),
-        rl.Text("proverb", model="writer", prompt=PROMPT, stop=["\n"], allow_truncated=True),
-        rl.Expression("line", "The {{ animal }}: {{ proverb }}"),
+        rl.Text("sentence", model="writer", prompt=PROMPT, stop=["\n"], allow_truncated=True),
+        rl.Expression("line", "{{ animal | upper }}: {{ sentence }}"),
     ],
     seed=7,
 )
 
 
 @recipe.column
-def words(proverb: str) -> int:
+def words(sentence: str) -> int:
     """Count the words. The parameter names the column that is needed; the function runs in a thread."""
-    return len(proverb.split())
+    return len(sentence.split())
 
 
 if __name__ == "__main__":
