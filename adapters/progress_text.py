@@ -70,9 +70,12 @@ class Pace:
     def __init__(self) -> None:
         """Start with nothing seen."""
         self._seen: deque[tuple[float, int, int]] = deque()
+        self._moved = 0.0
 
     def see(self, snapshot: ProgressSnapshot) -> None:
         """Take one more snapshot; those that are older than the window are forgotten."""
+        if not self._seen or self._seen[-1][2] != snapshot.cells_over:
+            self._moved = snapshot.elapsed
         self._seen.append((snapshot.elapsed, rows_over(snapshot), snapshot.cells_over))
         while len(self._seen) > 2 and self._seen[1][0] <= snapshot.elapsed - _WINDOW:  # noqa: PLR2004 - a pair at least
             self._seen.popleft()
@@ -83,9 +86,14 @@ class Pace:
         return self._rate(1)
 
     def remaining(self, snapshot: ProgressSnapshot) -> float | None:
-        """Estimate how many seconds are left, by the cells; None as long as there is nothing to go by."""
+        """Estimate how many seconds are left, by the cells; None as long as there is nothing to go by.
+
+        A run that has stood still for a while is not about to end, however little is left of it.
+        """
         rate = self._rate(2)
-        return (snapshot.cells - snapshot.cells_over) / rate if rate > 0 else None
+        if rate <= 0:
+            return None
+        return max((snapshot.cells - snapshot.cells_over) / rate, snapshot.elapsed - self._moved)
 
     def _rate(self, what: int) -> float:
         if len(self._seen) < 2:  # noqa: PLR2004 - a rate needs two points
@@ -109,7 +117,7 @@ def totals(snapshot: ProgressSnapshot) -> list[str]:
     if failures := failed(snapshot):
         words.append(f"{compact(failures)} failed")
     if snapshot.dropped:
-        words.append(f"{compact(snapshot.dropped)} rows dropped")
+        words.append(f"{compact(snapshot.dropped)} {'row' if snapshot.dropped == 1 else 'rows'} dropped")
     return words
 
 

@@ -20,6 +20,7 @@ _MOST_COLUMNS = 20
 _LONGEST = 600  # letters of a value that are shown
 _SHORT = 16  # cells; a column of values that are no longer is not wrapped
 _READABLE = 20  # cells that wrapped text needs to read well
+_TOLD = {"retries", "model", "slowest", "time"}  # of the run's report, beside what is told here in another form
 _GUTTER = 3  # cells from one column to the next
 
 
@@ -43,6 +44,7 @@ def print_report(result: Result, console: Console, rows: int) -> None:
         lines.append(("tokens", f"{words} in {spent.requests:,} requests", ""))
     if len(result.failures):
         lines.append(("failures", _failures(result), "bold yellow"))
+    lines += [(label, words, "dim") for label, words in result.report.lines() if label in _TOLD]
     if result.path is not None:
         lines.append(("output", str(result.path), ""))
     for label, words, style in lines:
@@ -122,5 +124,5 @@ def _failures(result: Result) -> str:
     counts = result.failures["error"].value_counts()
     kinds = ", ".join(f"{count} x {error}" for error, count in list(counts.items())[:3])
     where = f"; see {result.path / 'failures.parquet'}" if result.path is not None else ""
-    rows = f"{result.dropped:,} rows dropped, " if result.dropped else ""
+    rows = f"{result.dropped:,} {'row' if result.dropped == 1 else 'rows'} dropped, " if result.dropped else ""
     return f"{rows}{kinds}{where}"

@@ -93,9 +93,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Tell it in a few lines, leaving out what there is none of."""
-        return "\n".join([self.headline, *(f"  {label:<9} {text}" for label, text in self._lines())])
+        return "\n".join([self.headline, *(f"  {label:<9} {text}" for label, text in self.lines())])
 
-    def _lines(self) -> Iterator[tuple[str, str]]:
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Give what there is to tell beside the headline: labels and texts."""
         if self.error:
             yield "error", self.error
         if self.failures:

@@ -98,8 +98,12 @@ def test_run_makes_the_dataset_and_tells_about_it(folder, endpoint):
     lines = done.stdout.splitlines()
     assert any(rows["answer"][0].split(" ")[0] in line for line in lines)
     assert "the first 8 of 30 rows" in lines
-    assert re.fullmatch(r"complete  30 of 30 rows in [\d.]+s, [\d.]+ rows/(s|min)", lines[-3])
-    assert re.fullmatch(r"tokens    [\d,]+ read, [\d,]+ written \([\d,]+/s\) in 90 requests", lines[-2])
+    told = {line[:10].strip(): line[10:] for line in lines[lines.index("the first 8 of 30 rows") + 1 :] if line}
+    assert next(iter(told)) == "complete"
+    assert re.fullmatch(r"30 of 30 rows in [\d.]+s, [\d.]+ rows/(s|min)", told["complete"])
+    assert re.fullmatch(r"[\d,]+ read, [\d,]+ written \([\d,]+/s\) in 90 requests", told["tokens"])
+    assert re.fullmatch(r"\w+: 90 answers to 90 requests, p50 [\d.]+ s, p95 [\d.]+ s", told["model"])
+    assert re.match(r"(question|answer|grade), row \d+: [\d.]+ s; ", told["slowest"])
     assert lines[-1] == "output    out/qa"
 
 
@@ -336,6 +340,6 @@ def test_a_run_on_a_terminal_ends_with_the_report_alone(folder):
         with Terminal(command, columns=160, lines=60, env=environment()) as window:
             window.wait_until(lambda text: "question" in text and "running" in text and "%" in text)
             assert window.wait_until_end() == 0
-            assert "%" not in window.visible
+            assert "left" not in window.visible
             assert "running" not in window.visible
             assert "complete  24 of 24 rows" in window.visible

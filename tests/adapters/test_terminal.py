@@ -327,6 +327,17 @@ def test_pace_looks_at_the_last_half_minute():
     assert pace.remaining(now) == pytest.approx((10_000 - done) / 100)
 
 
+def test_c19_a_run_that_stands_still_is_not_about_to_end():
+    """One of 100 rows hangs: the time that is left does not shrink below that for which nothing has happened."""
+    pace = Pace()
+    pace.see(snapshot(done=0, elapsed=0.0))
+    pace.see(snapshot(done=99, elapsed=10.0))
+    assert pace.remaining(snapshot(done=99, elapsed=10.0)) == pytest.approx(10 / 99)
+    for second in range(11, 36):
+        pace.see(snapshot(done=99, elapsed=float(second)))
+    assert pace.remaining(snapshot(done=99, elapsed=35.0)) == 25
+
+
 def test_c19_drawing_takes_a_bounded_share_of_the_time():
     """A drawing that takes long is repeated rarely: less than one percent of the time goes into it."""
     pauses = []
