@@ -256,6 +256,8 @@ def _column(function: AnyFunction, options: dict[str, Any]) -> Function:
     name = options.pop("name", None) or getattr(function, "__name__", None)
     if name is None or name == "<lambda>":
         raise RecipeError("column", "a function without a name needs name=...")
+    if needs is not None and not (isinstance(needs, list) and all(isinstance(need, str) for need in needs)):
+        raise RecipeError(f"columns.{name}.needs", f"takes a list of column names, not {needs!r:.80}")
     found = _parameters(name, function)
     takes_frame = bool(options.get("whole")) and found == ["frame"]
     if options.get("allow_resize"):

@@ -110,6 +110,8 @@ def _children(i: int, nodes: Sequence[Node], awaited: Sequence[tuple[int, ...]],
 def _ids(nodes: Iterable[Node]) -> dict[str, int]:
     ids: dict[str, int] = {}
     for i, node in enumerate(nodes):
+        if not node.name:
+            raise RecipeError("columns", "a column needs a name")
         if node.name in ids:
             raise RecipeError(f"columns.{node.name}", "there are two columns of this name; rename one")
         ids[node.name] = i

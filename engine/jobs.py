@@ -101,9 +101,7 @@ class Settings:
 class Job:
     """One run that is ready to start."""
 
-    def __init__(
-        self, compiled: Compiled, seed: int | None, path: str | Path | None, rows: int, options: RunOptions
-    ) -> None:
+    def __init__(self, compiled: Compiled, seed: int | None, path: Path | None, rows: int, options: RunOptions) -> None:
         """Check options, models and directory, in that order; `path=None` keeps the rows in memory.
 
         Raises RecipeError for what is wrong; nothing has been paid for then.
@@ -119,8 +117,8 @@ class Job:
         if path is None:
             sink: sinks.Sink = sinks.MemorySink(settings.on_part)
         else:
-            sinks.prepare_directory(Path(path), overwrite=settings.overwrite)
-            sink = sinks.ParquetSink(Path(path), settings.on_part)
+            sinks.prepare_directory(path, overwrite=settings.overwrite)
+            sink = sinks.ParquetSink(path, settings.on_part)
         names = [column.name for column in compiled.columns]
         self._tables: processing.Tables = frames.Frames(names, [column.arrow_type() for column in compiled.columns])
         if overriding(compiled.processors, "after_batch"):
@@ -138,6 +136,18 @@ class Job:
 
     def _coroutine(self) -> Coroutine[Any, Any, Result]:
         return self.execution.run(self._runtime, self._tables)
+
+
+def directory_of(path: object) -> Path:
+    """Take what names a directory; raises RecipeError for what cannot."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise RecipeError("path", f"takes the path of a directory, not {path!r:.80}")
+    try:
+        if b"\0" in os.fsencode(path):
+            raise RecipeError("path", f"{path!r:.80} is no path: it holds the character 0")
+    except UnicodeEncodeError:
+        raise RecipeError("path", f"{path!r:.80} is no path: it holds half of a character (a lone surrogate)") from None
+    return Path(path)
 
 
 def _check_models(compiled: Compiled) -> None:

@@ -163,6 +163,8 @@ def written_columns(processors: Sequence[Processor], columns: Sequence[str]) -> 
                 )
         if isinstance(processor, DropColumns):
             there = [name for name in there if name not in processor.columns]
+            if not there:
+                raise RecipeError("processors.DropColumns", "no column is left; a table needs at least one")
         elif isinstance(processor, SchemaTransform):
             there = list(processor.template)
         elif overriding([processor], "after_batch") or overriding([processor], "after_generation"):

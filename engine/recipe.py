@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from . import recipe_file
 from .compiling import compile_recipe
 from .errors import RecipeError, nearest
 from .functions import Function, cell
-from .jobs import Job
+from .jobs import Job, directory_of
 from .models import Model
 from .processors import processor_of
 from .results import Run
 from .seeds import Seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import Unpack
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from .models import ModelFunction
     from .processors import Processor
     from .results import Result
+
+T = TypeVar("T")
 
 
 class Recipe:
@@ -49,11 +52,10 @@ class Recipe:
         seed: int | None = None,
     ) -> None:
         """Check everything; raises RecipeError with the path of what is wrong."""
-        given = {} if models is None else dict(models)
-        self._models = {alias: m if isinstance(m, Model) else Model(m) for alias, m in given.items()}
-        self._columns = [_column(given) for given in columns]
-        self._processors = [processor_of(given) for given in processors]
-        self._seed = seed
+        self._models = _models({} if models is None else models)
+        self._columns = [_column(given) for given in _listed("columns", columns)]
+        self._processors = [processor_of(given) for given in _listed("processors", processors)]
+        self._seed = recipe_file.checked_seed(seed)
         self._compiled: Compiled | None = None
         if self._columns:
             self._compile()
@@ -127,7 +129,7 @@ class Recipe:
     def replace_model(self, alias: str, **changes: Any) -> Recipe:
         """Give a recipe in which some of a model's fields are others, such as spec="openai:gpt-5-mini"."""
         if alias not in self._models:
-            raise RecipeError(f"models.{alias}", f"unknown model; {nearest(alias, self._models)}")
+            raise RecipeError(f"models.{alias}", f"unknown model; {nearest(str(alias), self._models)}")
         old = self._models[alias]
         fields = {name: getattr(old, name) for name in Model.__dataclass_fields__}
         for name in changes:
@@ -170,18 +172,18 @@ class Recipe:
         Works in scripts, notebooks and synchronous handlers, in any number of threads at once. Ctrl-C cancels what is
         in flight, keeps what is whole, and is raised then.
         """
-        return self._job(path, rows, options).run()
+        return self._job(directory_of(path), rows, options).run()
 
     async def abuild(self, path: str | Path, rows: int, **options: Unpack[RunOptions]) -> Result:
         """Make a dataset, from a coroutine in any event loop; cancelling it cancels the run."""
-        return await self._job(path, rows, options).submit()
+        return await self._job(directory_of(path), rows, options).submit()
 
     def start(self, path: str | Path, rows: int, **options: Unpack[RunOptions]) -> Run:
         """Start making a dataset and return at once: a Run has the progress, can be cancelled and awaited."""
-        job = self._job(path, rows, options)
+        job = self._job(directory_of(path), rows, options)
         return Run(job.submit(), job.execution.snapshot, job.execution.halt)
 
-    def _job(self, path: str | Path | None, rows: int, options: RunOptions) -> Job:
+    def _job(self, path: Path | None, rows: int, options: RunOptions) -> Job:
         if self.awaited:
             problem = f"{', '.join(self.awaited)} come of the stage before, in a Workflow; or use replace_seed(data)"
             raise RecipeError("columns.seed", problem)
@@ -196,6 +198,26 @@ class Recipe:
 
     def _compile_parts(self, *, sequential: bool) -> Compiled:
         return compile_recipe(self._models, self._columns, self._processors, self.to_dict(), sequential=sequential)
+
+
+def _models(given: Mapping[str, Model | str | ModelFunction]) -> dict[str, Model]:
+    """Take models as they are, and make those of which only the spec is given."""
+    if not isinstance(given, Mapping):
+        raise RecipeError("models", f"takes a mapping from a name to a model, not {given!r:.80}")
+    models = {}
+    for alias, model in given.items():
+        if not isinstance(alias, str):
+            raise RecipeError("models", f"a model's name is text, not {alias!r:.80}")
+        if not isinstance(model, Model | str) and not callable(model):
+            raise RecipeError(f"models.{alias}", f'takes a Model, "provider:name" or a function, not {model!r:.80}')
+        models[alias] = model if isinstance(model, Model) else Model(model)
+    return models
+
+
+def _listed(field: str, given: Iterable[T]) -> list[T]:
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise RecipeError(field, f"takes a list, not {given!r:.80}")
+    return list(given)
 
 
 def _column(given: ColumnSpec | Seed | AnyFunction) -> ColumnSpec | Seed:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict, TypeVar
 
 import pydantic
 import yaml
 from pydantic import Field
+from pydantic_core import PydanticSerializationError
 
 from .columns import Expression, Structured, Text
-from .errors import RecipeError, nearest
+from .errors import RecipeError, nearest, writable
 from .models import Model
 from .processors import DropColumns, SchemaTransform, name_of
 from .samplers import Category, Uniform
@@ -18,12 +20,13 @@ from .seeds import Seed
 from .spec import recipe_error, spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from .binding import ColumnSpec
     from .processors import Processor
 
 T = TypeVar("T")
+_SEEDS = 2**63
 FileColumn: TypeAlias = Category | Uniform | Expression | Text | Structured | Seed
 
 FileProcessor: TypeAlias = DropColumns | SchemaTransform
@@ -68,6 +71,8 @@ def json_schema() -> dict[str, Any]:
 
 def read(source: str | Path) -> dict[str, Any]:
     """Read YAML from a path, or from text that has more than one line; raises RecipeError naming the line."""
+    if not isinstance(source, str | Path):
+        raise RecipeError("", f"a recipe is read from a path or from YAML text, not from {source!r:.80}")
     text = source if isinstance(source, str) and "\n" in source else _text(Path(source))
     try:
         data = yaml.safe_load(text)
@@ -90,23 +95,32 @@ def _text(path: Path) -> str:
 
 def parse(data: Mapping[str, Any]) -> Parsed:
     """Turn plain data into the parts of a recipe; raises RecipeError with the path of what is wrong."""
+    if not isinstance(data, Mapping):
+        raise RecipeError("", f"a recipe is a mapping with the keys models and columns, not {data!r:.80}")
     known = tuple(RecipeFile.__dataclass_fields__)
     for key in data:
         if key not in known:
             raise RecipeError(str(key), f"unknown field; {nearest(str(key), known)}")
-    models, seed = data.get("models") or {}, data.get("seed")
+    models = data.get("models") or {}
     if not isinstance(models, dict):
         raise RecipeError("models", "must be a mapping from a name to a model")
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-        raise RecipeError("seed", "must be a whole number")
     return Parsed(
         models={str(alias): _model(str(alias), given) for alias, given in models.items()},
         columns=[_typed(_TYPES, given, f"columns.{i}") for i, given in enumerate(_list(data, "columns"))],
         processors=[
             _typed(_PROCESSOR_TYPES, given, f"processors.{i}") for i, given in enumerate(_list(data, "processors"))
         ],
-        seed=seed,
+        seed=checked_seed(data.get("seed")),
     )
+
+
+def checked_seed(seed: object) -> int | None:
+    """Refuse what is no seed; metadata.json must be able to hold it."""
+    if seed is None:
+        return None
+    if not isinstance(seed, int) or isinstance(seed, bool) or not -_SEEDS <= seed < _SEEDS:
+        raise RecipeError("seed", f"must be a whole number of at most 64 bits, not {seed!r:.80}")
+    return seed
 
 
 def dump(
@@ -130,7 +144,27 @@ def dump(
             else {"type": "python", "name": name_of(processor)}
             for processor in processors
         ]
+    _check_text(data, "")
     return data
+
+
+def _check_text(value: object, path: str) -> None:
+    """Refuse text that can neither be sent nor written."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = value[error.start]
+            problem = f"holds {half!r}, half of a character (a lone surrogate), which can be neither sent nor written"
+            raise RecipeError(writable(path), problem) from None
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            _check_text(key, f"{path}.{key}".strip("."))
+            _check_text(part, f"{path}.{key}".strip("."))
+    elif isinstance(value, list):
+        for i, part in enumerate(value):
+            name = part.get("name", i) if isinstance(part, dict) else i
+            _check_text(part, f"{path}.{name}")
 
 
 def to_yaml(data: Mapping[str, Any]) -> str:
@@ -178,7 +212,10 @@ def _validated(cls: type[T], given: dict[Any, Any], path: str) -> T:
 
 
 def _plain_model(model: Model) -> str | dict[str, Any]:
-    plain = pydantic.TypeAdapter(Model).dump_python(model, mode="json", exclude_defaults=True, exclude={"spec"})
+    try:
+        plain = pydantic.TypeAdapter(Model).dump_python(model, mode="json", exclude_defaults=True, exclude={"spec"})
+    except PydanticSerializationError as error:
+        raise RecipeError(f"Model({model.name!r}).extra", f"is no plain data: {error}") from None
     spec_text = model.spec if isinstance(model.spec, str) else f"python:{model.name}"
     return {"spec": spec_text, **plain} if plain else spec_text
 
