@@ -24,6 +24,7 @@ from inspect import isawaitable
 from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from . import awaiting
 from .errors import RuntimeClosedError
 from .guards import blocking, descend, set_line
 from .waiting import taken_lock, waiter
@@ -53,11 +54,10 @@ class Call(Generic[T]):
         "_context",
         "_coro",
         "_done",
-        "_error",
-        "_seen",
         "_stopped_by",
         "_timeout",
         "_timer",
+        "error",
         "serial",
         "submitted",
         "task",
@@ -80,9 +80,8 @@ class Call(Generic[T]):
         self.submitted = False
         self.waited_by: int | None = None
         self._done = False
-        self._seen = False
-        self.value: T = _NOTHING  # of use once the call is done, without an error
-        self._error: BaseException | None = None
+        self.value: T = _NOTHING  # of use once the call is done without an error
+        self.error: BaseException | None = None  # of use once the call is done
         self.task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped_by: str | None = None
@@ -90,7 +89,7 @@ class Call(Generic[T]):
 
     def __repr__(self) -> str:
         """Name the coroutine, the runtime and the state."""
-        state = "running" if not self._done else "failed" if self._error is not None else "done"
+        state = "running" if not self._done else "failed" if self.error is not None else "done"
         return f"<Call {self.name} on {self.thread.name}: {state}>"
 
     @property
@@ -108,7 +107,7 @@ class Call(Generic[T]):
         Raises TimeoutError if it is not done within `timeout` seconds; it goes on running then, as with any future.
         """
         self._wait_guarded(timeout)
-        error = self.outcome()
+        error = self.error
         if error is None:
             return self.value
         try:
@@ -119,12 +118,7 @@ class Call(Generic[T]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait like `result`, and return what the coroutine raised, or None."""
         self._wait_guarded(timeout)
-        return self.outcome()
-
-    def outcome(self) -> BaseException | None:
-        """Return what the coroutine raised, or None; the call must be done."""
-        self._seen = True
-        return self._error
+        return self.error
 
     def _wait_guarded(self, timeout: float | None) -> None:
         if self._done:
@@ -162,9 +156,7 @@ class Call(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait on the running loop, whichever it is."""
-        from .awaiting import outcome  # noqa: PLC0415 - the two modules know each other
-
-        return outcome(self).__await__()
+        return awaiting.outcome(self).__await__()
 
     def when_done(self, callback: Callable[[], None]) -> None:
         """Have `callback` called once, on the loop's thread, or here and now if the call is done."""
@@ -236,7 +228,7 @@ class Call(Generic[T]):
             return
         self._done = True
         self.value = value
-        self._error = error
+        self.error = error
         self.task = None
         if self._timer is not None:
             self._timer.cancel()
@@ -256,7 +248,7 @@ class Call(Generic[T]):
     def disown(self, error: BaseException) -> None:
         """End the call in a forked child, where its task is only the picture of the parent's."""
         self._done = True
-        self._error = error
+        self.error = error
         self._run_callbacks()
 
     def close(self) -> None:
@@ -289,13 +281,14 @@ class Call(Generic[T]):
             callback()
 
     def _settle(self, future: Future[T]) -> None:
-        self._seen = True
-        if isinstance(self._error, asyncio.CancelledError):
+        if self.thread.inherited:  # its lock may be held by a thread that did not come along into the child
+            return
+        if isinstance(self.error, asyncio.CancelledError):
             future.cancel()
         elif not future.set_running_or_notify_cancel():
             return
-        elif self._error is not None:
-            future.set_exception(self._error)
+        elif self.error is not None:
+            future.set_exception(self.error)
         else:
             future.set_result(self.value)
 

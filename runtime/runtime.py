@@ -56,7 +56,7 @@ class Runtime:
 
     `grace`: seconds a caller that gives up (time-out, Ctrl-C) waits for the cleanup of what it cancelled.
     `exit_budget`: seconds that closing, and interpreter exit, may take. `strict`: raise, not warn, where a blocking
-    call stops another loop.
+    call stops another loop. `loop_factory` makes the loop, in its thread; uvloop's is taken where it is installed.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Runtime:
         except BaseException as interrupt:
             _abandon(call, coro, interrupt)
             raise
-        error = call.outcome() if ended else _gave_up(call)
+        error = call.error if ended else _gave_up(call)
         if error is None:
             return call.value
         try:

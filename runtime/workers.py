@@ -20,6 +20,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from .waiting import adopt
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -134,8 +136,6 @@ class Workers(ThreadPoolExecutor):
             raise
 
     def _work(self) -> None:
-        from .waiting import adopt  # noqa: PLC0415 - the two modules know each other
-
         adopt(self)
         while (job := self._next()) is not None:
             future, work = job

@@ -52,7 +52,7 @@ class Ended(NamedTuple):
 def child(tmp_path: Path) -> Callable[..., Ended]:
     """Return a function that runs a script in a process of its own, in silence under -X dev and -W error."""
 
-    def run(script: str, *, silent: bool = True, seconds: float = 20, flags: tuple[str, ...] = ()) -> Ended:
+    def run(script: str, *, silent: bool = True, seconds: float = 50, flags: tuple[str, ...] = ()) -> Ended:
         path = tmp_path / "child.py"
         path.write_text(textwrap.dedent(script))
         done = subprocess.run(
