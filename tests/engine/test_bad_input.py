@@ -189,10 +189,10 @@ def test_g36_a_field_of_a_wrong_type_or_size_is_refused_by_its_name(
 
 def test_g36_a_field_that_is_not_there_is_refused_with_the_nearest_right_name():
     """In Python as in YAML."""
-    assert (
-        refusal(lambda: rl.Text("t", model="m", promt="x")) == "Text('t').promt: unknown field; did you mean 'prompt'?"
-    )  # pyright: ignore[reportCallIssue] - on purpose
-    assert refusal(lambda: rl.Text("t", model="m")) == "Text('t').prompt: this field is needed"  # pyright: ignore[reportCallIssue] - on purpose
+    text: Any = rl.Text
+    unknown = "Text('t').promt: unknown field; did you mean 'prompt'?"
+    assert refusal(lambda: text("t", model="m", promt="x")) == unknown
+    assert refusal(lambda: text("t", model="m")) == "Text('t').prompt: this field is needed"
 
 
 @pytest.mark.parametrize(
