@@ -14,6 +14,10 @@ SchemaLike: TypeAlias = dict[str, Any] | type[pydantic.BaseModel]
 """A JSON Schema, or the pydantic model that stands for one."""
 
 
+_DISOBEYED = (msgspec.DecodeError, pydantic.ValidationError, jsonschema_rs.ValidationError, RecursionError)
+"""What reading an answer raises; models that run wild open bracket upon bracket."""
+
+
 def json_schema_of(schema: SchemaLike) -> dict[str, Any]:
     """Give the schema as plain data."""
     return schema if isinstance(schema, dict) else schema.model_json_schema()
@@ -37,7 +41,7 @@ class JsonReader:
                 return self._model.model_validate_json(text).model_dump(mode="json")
             value = msgspec.json.decode(text)
             self._validator.validate(value)
-        except (msgspec.DecodeError, pydantic.ValidationError, jsonschema_rs.ValidationError) as error:
+        except _DISOBEYED as error:
             problem = f"the answer does not obey the schema: {_first_line(error)}; it was {text[:200]!r}"
             raise ModelError(problem, kind="invalid_output", retryable=True) from error
         return value

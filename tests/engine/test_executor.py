@@ -1,0 +1,165 @@
+"""The executor: which exceptions are faults of a cell, which may pass, and which end the run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from rowloop.engine.errors import ModelError
+from rowloop.engine.events import WHOLE, Admit, Done, Failed, Run, Usage
+from rowloop.engine.executor import Executor, Place, failure_of
+from rowloop.engine.graph import Lane, Node, compile_graph
+from rowloop.engine.store import Store
+from rowloop.engine.threads import Threads
+from rowloop.engine.work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Nothing, Render
+
+if TYPE_CHECKING:
+    from rowloop.engine.work import Work
+
+
+def answered(status: int) -> httpx.HTTPStatusError:
+    """Give the error of a client that the user brings."""
+    request = httpx.Request("GET", "http://localhost")
+    error = httpx.HTTPStatusError("no", request=request, response=httpx.Response(status, request=request))
+    error.status_code = status  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - as openai's have it
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        (ValueError("x"), False),
+        (KeyError("x"), False),
+        (AssertionError(), False),
+        (asyncio.CancelledError(), False),
+        (ConnectionError("x"), True),
+        (ConnectionResetError("x"), True),
+        (TimeoutError("x"), True),
+        (OSError("x"), False),
+        *[(answered(status), True) for status in (408, 409, 425, 429, 500, 502, 503, 529)],
+        *[(answered(status), False) for status in (400, 401, 403, 404, 422)],
+    ],
+    ids=lambda value: f"{value!r:.30}{getattr(value, 'status_code', '')}",
+)
+def test_b14_what_a_function_raises_is_judged_by_its_class_and_status(error: BaseException, retryable: bool):  # noqa: FBT001 - a parameter
+    """Bare, or as the cause of a fault of the cell; none of it ends the run."""
+    wrapped = CellError()
+    wrapped.__cause__ = error
+    for raised in (error, wrapped):
+        failure = failure_of(raised)
+        assert (failure.error, failure.retryable, failure.fatal) == (type(error).__name__, retryable, False)
+        assert failure.cause is error
+        assert failure.rate_limited == (getattr(error, "status_code", None) == 429)
+        assert failure.message == str(error)
+
+
+def test_a_models_error_says_itself_what_it_is():
+    """Kind, retryable, fatal, and how long to wait."""
+    error = ModelError("no", kind="rate_limited", retryable=True, fatal=True, retry_after=3.0, request_id="r1")
+    failure = failure_of(error)
+    assert (failure.error, failure.message) == ("ModelError(rate_limited)", "no (request r1)")
+    assert (failure.retryable, failure.fatal, failure.retry_after, failure.rate_limited) == (True, True, 3.0, True)
+
+
+def test_a_fault_of_the_cell_with_words_of_its_own_keeps_them():
+    """Before those of its cause."""
+    error = CellError("the template does not fit")
+    error.__cause__ = KeyError("x")
+    assert failure_of(error).message == "the template does not fit: 'x'"
+
+
+class Bench:
+    """An executor of one column `y` over a filled column `x`, in one open row group of three rows."""
+
+    def __init__(self, work: Work, *, whole: bool = False) -> None:
+        """Put the parts together."""
+        strategy: Any = "whole" if whole else "cell"
+        graph = compile_graph([Node("x", strategy="whole"), Node("y", ("x",), strategy, Lane("l", 1))])
+        self.store = Store(graph)
+        self.store.admit(Admit(0, 0, 3))
+        self.executor = Executor(graph, [Fill(range), work], self.store, Threads(1))
+        self.store.groups[0].values[0] = [10, 11, 12]
+
+    def work(self, row: int, rows: list[int] | None = None) -> Any:
+        """Work a task that is awaited."""
+        return asyncio.run(self.executor.work(Run(0, 1, row, rows)))
+
+    @property
+    def values(self) -> Any:
+        """What is in the column."""
+        return self.store.groups[0].values[1]
+
+
+async def fails(*_: object) -> Any:
+    """Fail as no built-in column should."""
+    raise AttributeError("a slip")
+
+
+def test_an_awaited_value_is_put_away_and_an_answer_brings_its_usage():
+    """The event says what it cost."""
+
+    async def answer(x: int) -> Answer:
+        return Answer(x + 1, Usage(1, 2, 0.5))
+
+    bench = Bench(Await(answer))
+    assert bench.work(1) == Done(0, 1, 1, Usage(1, 2, 0.5))
+    assert bench.values == [None, 12, None]
+
+
+def test_a7_only_the_users_own_code_may_raise_what_it_likes():
+    """From a built-in column it is an error of the engine, which no row is dropped for."""
+    foreign = Bench(Await(fails, foreign=True)).work(0)
+    assert isinstance(foreign, Failed)
+    assert (foreign.failure.error, foreign.failure.message) == ("AttributeError", "a slip")
+    with pytest.raises(AttributeError, match="a slip"):
+        Bench(Await(fails)).work(0)
+    with pytest.raises(AttributeError, match="a slip"):
+        Bench(AwaitWhole(fails), whole=True).work(WHOLE, [0, 1])
+
+
+def test_a_whole_column_gets_the_live_rows_and_its_values_come_into_their_places():
+    """Rows that are gone keep no value."""
+    seen: list[Any] = []
+
+    async def double(inputs: list[list[Any]], rows: int) -> list[Any]:
+        seen.append((inputs, rows))
+        return [2 * x for x in inputs[0]]
+
+    bench = Bench(AwaitWhole(double), whole=True)
+    assert bench.work(WHOLE, [0, 2]) == Done(0, 1, WHOLE)
+    assert (seen, bench.values) == ([([[10, 12]], 2)], [20, None, 24])
+
+
+def test_a_rendered_value_is_put_away_and_a_fault_of_the_cell_is_a_failure():
+    """On the spot."""
+
+    def render(x: int) -> str:
+        if x == 11:
+            raise CellError("no") from KeyError("k")
+        return str(x)
+
+    bench = Bench(Render(render))
+    assert bench.executor.work_now(Run(0, 1, 0)) == Done(0, 1, 0)
+    assert isinstance(bench.executor.work_now(Run(0, 1, 1)), Failed)
+    assert bench.values == ["10", None, None]
+
+
+def test_what_ends_a_process_is_no_fault_of_a_cell():
+    """SystemExit and KeyboardInterrupt from a thread are raised, whatever else is a failure."""
+    bench = Bench(InThread(str))
+    assert bench.executor.outcome(Run(0, 1, 0), "v", None) == Done(0, 1, 0)
+    assert isinstance(bench.executor.outcome(Run(0, 1, 1), None, ValueError("x")), Failed)
+    for error in (SystemExit(1), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            bench.executor.outcome(Run(0, 1, 2), None, error)
+
+
+def test_each_kind_of_work_has_its_place():
+    """What takes microseconds is done on the spot, the user's synchronous code in a thread, the rest awaited."""
+    works: list[Work] = [Fill(range), Render(str), Nothing(), InThread(str), Await(fails), AwaitWhole(fails)]
+    graph = compile_graph([Node(str(i)) for i in range(len(works))])
+    places = Executor(graph, works, Store(graph), Threads(1)).places
+    assert places == [Place.ON_THE_SPOT] * 3 + [Place.IN_THREAD] + [Place.IN_TASK] * 2
