@@ -320,3 +320,32 @@ def test_c18_a_real_run_exports(tmp_path: Path):
     }
     (lane,) = [pid for pid, name in names.items() if name == "function one"]
     assert len({event["tid"] for event in exported["traceEvents"] if event["ph"] == "X" and event["pid"] == lane}) <= 3
+
+
+def test_c18_slices_meet_exactly_where_times_are_rounded(tmp_path: Path):
+    """One attempt starts when another ends, between two nanoseconds: in the file they do not overlap by one."""
+    times = [(0.6e-9, 1.4e-9), (1.4e-9, 5e-9), (5e-9, 6.6e-9)]
+    tasks = [TaskTrace("a", 0, i, "cell", 0.0, *ends, "done", None, 0, 0) for i, ends in enumerate(times)]
+    export(tmp_path / "trace.json", tasks, {"a": "lane"})
+    exported = json.loads((tmp_path / "trace.json").read_text())
+    assert {event["tid"] for event in exported["traceEvents"] if event["ph"] == "X"} == {1}
+    _assert_valid(exported, 3)
+
+
+def test_c18_a_cell_is_queued_when_its_own_inputs_are_there():
+    """Not when the column before it is over: the second column's row waits from the end of the first one's same row."""
+
+    async def first(n: int) -> int:
+        await asyncio.sleep(0.002)
+        return n
+
+    async def second(first: int) -> int:
+        await asyncio.sleep(0.01)
+        return first
+
+    columns = [rl.Seed(pd.DataFrame({"n": range(8)})), rl.cell(first, max_parallel=1), rl.cell(second, max_parallel=1)]
+    traces = rl.Recipe(columns=columns).preview(8, trace=True, progress=False).task_traces
+    ended = {trace.row: trace.finished for trace in traces if trace.column == "first"}
+    queued = {trace.row: trace.queued for trace in traces if trace.column == "second"}
+    assert queued == ended
+    assert len(set(queued.values())) == 8
