@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .progress_text import Pace, compact, headline, over, totals
+from .ticker import Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,8 +30,6 @@ def in_kernel() -> bool:
 @contextmanager
 def notebook(snapshot: Callable[[], ProgressSnapshot]) -> Iterator[None]:
     """Show a run below the cell that started it; the last state stays there."""
-    from .terminal import Ticker  # noqa: PLC0415 - the terminal's module knows this one
-
     shell: Any = importlib.import_module("IPython.display")
     pace = Pace()
     start = snapshot()

@@ -1,46 +1,29 @@
-"""Progress displays: a live one below the log lines of a terminal, and plain lines where there is none."""
+"""The live progress display of a terminal, below whatever is logged or printed meanwhile."""
 
 from __future__ import annotations
 
 import os
 import sys
-import threading
-import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from . import jupyter
 from .progress_text import Pace, compact, failed, headline, over, totals
 from .screen import screen
+from .ticker import Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
     from ..engine.progress import ColumnProgress, ProgressSnapshot
 
 _PAUSE = 1 / 8  # seconds from one drawing to the next, at least
-_SHARE = 0.005  # of one core's time that drawing may take; where it takes more, it is done more rarely
 _PATIENCE = 0.3  # seconds before a run is worth a display
-_INTERVAL = 10.0  # seconds from one plain line to the next
 _MOST_COLUMNS = 10
 _NAME = 24
 _GREEN, _RED, _DIM, _BOLD, _PLAIN = "32", "31", "2", "1", ""
 
 Segment = tuple[str, str]
 """A piece of a line and its style, as the number that a terminal knows it by."""
-
-
-def auto(snapshot: Callable[[], ProgressSnapshot]) -> AbstractContextManager[object]:
-    """Choose the display that suits where this runs: a notebook, a terminal, or neither."""
-    if jupyter.in_kernel():
-        return jupyter.notebook(snapshot)
-    error = sys.stderr
-    if error is None:  # pythonw, or a daemon that has closed it
-        return nullcontext()
-    if error.isatty() and os.environ.get("TERM") != "dumb":
-        return terminal(snapshot)
-    return plain(snapshot)
 
 
 @contextmanager
@@ -61,51 +44,6 @@ def terminal(snapshot: Callable[[], ProgressSnapshot]) -> Iterator[None]:
 
         with Ticker(draw, _PAUSE):
             yield
-
-
-@contextmanager
-def plain(snapshot: Callable[[], ProgressSnapshot], interval: float = _INTERVAL) -> Iterator[None]:
-    """Write a line to sys.stderr every `interval` seconds; a run that takes less gets none."""
-    pace = Pace()
-    pace.see(snapshot())
-
-    def write() -> None:
-        now = snapshot()
-        pace.see(now)
-        print("rowloop: " + ", ".join([*headline(now, pace), *totals(now)]), file=sys.stderr, flush=True)  # noqa: T201
-
-    with Ticker(write, interval):
-        yield
-
-
-class Ticker:
-    """Calls `draw` at most every `pause` seconds, in a thread of its own, until its block is left."""
-
-    def __init__(self, draw: Callable[[], None], pause: float) -> None:
-        """Take what to call; nothing is called before the first pause is over."""
-        self._draw = draw
-        self._pause = pause
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rowloop-display", daemon=True)
-
-    def __enter__(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def __exit__(self, *_error: object) -> None:
-        """End it; `draw` is not called again."""
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        pause = self._pause
-        while not self._over.wait(pause):
-            before = time.thread_time()
-            try:
-                self._draw()
-            except (OSError, ValueError):
-                return  # the terminal has gone or its stream was closed: the run goes on without a display
-            pause = max(self._pause, (time.thread_time() - before) / _SHARE)
 
 
 class Style:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from .compiling import Compiled
     from .events import Reason
-    from .jobs import Settings
     from .metadata import Status
     from .scheduler import Observer, Scheduler
+    from .settings import Settings
     from .sinks import Sink
     from .traces import Traces
     from .tracker import Tracker

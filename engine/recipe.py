@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from .binding import ColumnSpec
     from .compiling import Compiled
     from .functions import AnyFunction
-    from .jobs import RunOptions
     from .models import ModelFunction
     from .processors import Processor
     from .results import Result
+    from .settings import RunOptions
 
 T = TypeVar("T")
 

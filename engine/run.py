@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from ..runtime import Runtime
     from .compiling import Compiled
     from .events import Reason
-    from .jobs import Settings
     from .metadata import Metadata, Status
     from .models import ChatModel
     from .processing import Tables
     from .progress import Display, ProgressSnapshot
     from .report import Report
     from .results import Result
+    from .settings import Settings
     from .sinks import Sink
     from .work import Work
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from .jobs import RunOptions
     from .results import Result
+    from .settings import RunOptions
 
 Filter: TypeAlias = str | Callable[[Any], Any]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fake_openai import FakeOpenAI
-from rowloop import Recipe
+from rowloop import Recipe, Result
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -53,6 +53,16 @@ def test_yaml_in_the_readme_runs(endpoint, tmp_path):
         done = subprocess.run([sys.executable, "-m", "rowloop.adapters.cli", *arguments], check=True, timeout=50)
         assert done.returncode == 0
     assert endpoint.counters().by_status == {200: 3 * 15}
+
+
+def test_workflow_in_the_documents_runs(endpoint, tmp_path):
+    """Its second stage asks once for each of the six rows that the first passes on."""
+    (source,) = [block for block in blocks("docs/recipes.md", "python") if "rl.Workflow" in block]
+    names: dict[str, object] = {}
+    exec(compile(source, "recipes.md", "exec"), names)  # noqa: S102 - it is our own
+    assert isinstance(names["last"], Result)
+    assert names["last"].actual == endpoint.counters().requests == 6
+    assert (tmp_path / "out/essays/topics/metadata.json").exists()
 
 
 def test_recipes_in_the_documents_are_recipes():

@@ -67,7 +67,7 @@ _PROVIDERS = {
     "local": "rowloop.adapters.local:provider",
     "python": "rowloop.adapters.callable:provider",
 }
-_DISPLAYS = {"auto": "rowloop.adapters.terminal:auto"}
+_DISPLAYS = {"auto": "rowloop.adapters.displays:auto"}
 
 __all__ = [
     "Category",

@@ -9,9 +9,9 @@ import types
 import pytest
 from jupyter_client.manager import start_new_kernel
 
+from rowloop.adapters.displays import auto
 from rowloop.adapters.jupyter import in_kernel, notebook, page
 from rowloop.adapters.progress_text import Pace
-from rowloop.adapters.terminal import auto
 from rowloop.engine.progress import ColumnProgress, ProgressSnapshot
 
 
@@ -97,7 +97,7 @@ def test_c19_real_kernel_shows_the_display():
         messages: list[str] = []
         client.execute_interactive(
             "import threading\n"
-            "from rowloop.adapters.terminal import auto\n"
+            "from rowloop.adapters.displays import auto\n"
             "from rowloop.engine.progress import ColumnProgress, ProgressSnapshot\n"
             "looks = iter(range(100)); enough = threading.Event()\n"
             "def look():\n"

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from emulator import Terminal
-from rowloop.adapters import terminal as terminal_module
+from rowloop.adapters import displays as displays_module
+from rowloop.adapters.displays import auto, plain
 from rowloop.adapters.progress_text import Pace, compact, duration, per_second, rows_over
-from rowloop.adapters.terminal import Style, Ticker, auto, layout, plain
+from rowloop.adapters.terminal import Style, layout
+from rowloop.adapters.ticker import Ticker
 from rowloop.engine.progress import ColumnProgress, ProgressSnapshot
 
 
@@ -403,8 +405,8 @@ def test_c19_auto_chooses_by_what_stderr_is(monkeypatch, is_terminal, term, chos
 
     monkeypatch.setattr(sys, "stderr", Stream())
     monkeypatch.setenv("TERM", term)
-    monkeypatch.setattr(terminal_module, "terminal", lambda _snapshot: "terminal")
-    monkeypatch.setattr(terminal_module, "plain", lambda _snapshot: "plain")
+    monkeypatch.setattr(displays_module, "terminal", lambda _snapshot: "terminal")
+    monkeypatch.setattr(displays_module, "plain", lambda _snapshot: "plain")
     assert auto(snapshot) == chosen
 
 

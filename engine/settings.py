@@ -1,0 +1,85 @@
+"""Settings: what a run has and a recipe has not, and how users write it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
+
+from pydantic import Field, field_validator
+
+from ..runtime import Runtime
+from .policy import ErrorBudget, RetryPolicy
+from .progress import displays
+from .spec import spec
+
+if TYPE_CHECKING:
+    from .progress import Display
+    from .sinks import Part
+
+
+class RunOptions(TypedDict, total=False):
+    """What a run can be told.
+
+    `row_group_size`: rows worked, written and kept in memory as one (1000). `min_completion`: the share of the rows,
+    in (0, 1], below which PartialDatasetError is raised. `retry`: a RetryPolicy, for which failures are tried again and
+    when. `error_budget`: an ErrorBudget, for when so much has failed that the run is ended early. `progress`: False for
+    no display, or one of your own. `overwrite`: replace the dataset that is in the directory. `trace`: keep a TaskTrace
+    of every attempt; by default where the environment has ROWLOOP_TRACE=1. `stall_after`, `slow_request_after`: seconds
+    without progress, or without an answer to a request, after which there is a warning (30; None for none). `on_part`:
+    a function that is called with each Part once it is committed, in the writer's thread; what it raises ends the run.
+    `engine`: "sequential" works column by column. `runtime`: another loop than the shared one.
+    """
+
+    row_group_size: int
+    min_completion: float | None
+    retry: RetryPolicy
+    error_budget: ErrorBudget
+    progress: bool | Display | None
+    overwrite: bool
+    trace: bool | None
+    stall_after: float | None
+    slow_request_after: float | None
+    on_part: Callable[[Part], object] | None
+    engine: Literal["async", "sequential"]
+    runtime: Runtime | None
+
+
+@spec
+class Settings:
+    """What a run has and a recipe has not: RunOptions, checked, and with what they stand for where they are None."""
+
+    root: ClassVar[str] = ""
+    seed: int
+    rows: int = Field(ge=1, strict=True)
+    row_group_size: int = Field(default=1000, ge=1, strict=True)
+    min_completion: float | None = Field(default=None, gt=0, le=1)
+    retry: RetryPolicy = Field(default_factory=RetryPolicy)
+    error_budget: ErrorBudget = Field(default_factory=ErrorBudget)
+    progress: Any = Field(default=None, validate_default=True)
+    """A Display, or None for none."""
+    overwrite: bool = False
+    trace: bool | None = Field(default=None, validate_default=True)
+    stall_after: float | None = Field(default=30.0, gt=0)
+    slow_request_after: float | None = Field(default=30.0, gt=0)
+    on_part: Callable[[Any], object] | None = None
+    engine: Literal["async", "sequential"] = "async"
+    runtime: Runtime | None = None
+
+    @field_validator("progress")
+    @classmethod
+    def _displayed(cls, progress: object) -> Display | None:
+        if progress is None or progress is True:
+            return displays.get("auto")
+        if progress is False:
+            return None
+        if not callable(progress):
+            raise ValueError(f"takes True, False or a display, not {progress!r:.80}")  # noqa: TRY004 - what pydantic expects
+        return progress
+
+    @field_validator("trace")
+    @classmethod
+    def _traced(cls, trace: bool | None) -> bool:  # noqa: FBT001 - pydantic calls it
+        if trace is None:
+            return os.environ.get("ROWLOOP_TRACE", "").lower() not in {"", "0", "false", "no", "off"}
+        return trace
