@@ -70,10 +70,10 @@ class RetryPolicy:
 
 @spec
 class ErrorBudget:
-    """When so many of the latest outcomes are failures that going on is pointless.
+    """When so many of a column's latest outcomes are failures that going on is pointless.
 
-    Judged over the last `window` outcomes and never before there are so many; only failures that no retry can mend
-    count. `rate=None` switches it off.
+    Judged over the last `window` outcomes of one column, so that the successes of others hide nothing, and never before
+    there are so many; only failures that no retry can mend count. `rate=None` switches it off.
     """
 
     window: int = Field(default=10, ge=1, strict=True)

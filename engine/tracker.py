@@ -114,8 +114,8 @@ class Tracker:
         self.halted: Reason | None = None
         self._retry = retry or RetryPolicy()
         self._budget = budget or ErrorBudget()
-        self._ended = 0
-        self._failed_at: deque[int] = deque()
+        self._ended = [0] * len(graph.columns)  # outcomes of each column
+        self._failed_at: list[deque[int]] = [deque() for _ in graph.columns]
         self._columns = graph.columns
         self._counts = self.totals.columns
         self._lanes = [LaneQueue(lane, (c for c in graph.columns if c.lane == i)) for i, lane in enumerate(graph.lanes)]
@@ -177,18 +177,18 @@ class Tracker:
     def _on_done(self, event: Done) -> None:
         group = self._release(event)
         column = self._columns[event.column]
-        self._ended += 1
+        self._ended[event.column] += 1
         if event.row == WHOLE:
             self._settle_whole(group, column, DONE)
         else:
             self._settle_cell(group, column, event.row, DONE)
-        if self._failed_at:
-            self._judge()
+        if self._failed_at[event.column]:
+            self._judge(event.column)
 
     def _on_resized(self, event: Resized) -> None:
         """Go on with other rows; only in the sequential engine, where nothing else of the group is in flight."""
         group = self._release(event)
-        self._ended += 1
+        self._ended[event.column] += 1
         if event.rows:
             group.resize(event.rows, self._columns)
             group.worked[event.column] = event.rows
@@ -353,22 +353,22 @@ class Tracker:
         if event.failure.fatal or column.on_error == "raise":
             self._halt("failed")  # before the task has ended, for that might commit its row group
         self._settle(group, column, event.row, FAILED)
-        self._ended += 1
+        self._ended[column.id] += 1
         if not event.failure.retryable:
-            self._failed_at.append(self._ended)
-        self._judge()
+            self._failed_at[column.id].append(self._ended[column.id])
+        self._judge(column.id)
 
     def _give_up(self, group: GroupState, event: Failed | Cancelled) -> None:
         """End a task that would need another attempt for which there is no use, or no time: its rows are cut off."""
         self._drop(group, group.live_rows() if event.row == WHOLE else (event.row,), cut=True)
         self._settle(group, self._columns[event.column], event.row, SKIPPED)
 
-    def _judge(self) -> None:
-        """Hold the failures among the latest outcomes against the error budget."""
-        window = self._budget.window
-        while self._failed_at and self._failed_at[0] <= self._ended - window:
-            self._failed_at.popleft()
-        if self.halted is None and self._budget.spent(min(self._ended, window), len(self._failed_at)):
+    def _judge(self, column: int) -> None:
+        """Hold the failures among a column's latest outcomes against the error budget."""
+        ended, failed_at, window = self._ended[column], self._failed_at[column], self._budget.window
+        while failed_at and failed_at[0] <= ended - window:
+            failed_at.popleft()
+        if self.halted is None and self._budget.spent(min(ended, window), len(failed_at)):
             self._halt("early_shutdown")
 
     def _drop(self, group: GroupState, rows: Iterable[int], *, cut: bool = False) -> None:

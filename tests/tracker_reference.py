@@ -98,7 +98,7 @@ class Reference:
         self.halted: Reason | None = None
         self.stopped = False
         self.cancelled = False
-        self.outcomes: list[bool] = []
+        self.outcomes: list[list[bool]] = [[] for _ in setup.nodes]
         self.expected: list[Command] = []
         self.halting: Reason | None = None
         self.touched: set[int] = set()
@@ -120,7 +120,7 @@ class Reference:
         match event:
             case Done(group, column, row):
                 self._end(group, column, row, DONE)
-                self._outcome(failed=False)
+                self._outcome(column, failed=False)
             case Failed(group, column, row, failure):
                 self._failed(self.parts[group], column, row, failure)
             case Cancelled(group, column, row):
@@ -182,7 +182,7 @@ class Reference:
                 self.expected.append(Null(part.id, *task))
             else:
                 self._drop(part, rows, cut=False)
-            self._outcome(failed=not failure.retryable)
+            self._outcome(column, failed=not failure.retryable)
             if failure.fatal or on_error == "raise":
                 self.halting = "failed"
 
@@ -191,10 +191,10 @@ class Reference:
             return min(failure.retry_after, self.setup.retry.longest_wait)
         return self.setup.retry.wait(attempts)
 
-    def _outcome(self, *, failed: bool) -> None:
-        self.outcomes.append(failed)
+    def _outcome(self, column: int, *, failed: bool) -> None:
+        self.outcomes[column].append(failed)
         budget = self.setup.budget
-        latest = self.outcomes[-budget.window :]
+        latest = self.outcomes[column][-budget.window :]
         full = len(latest) == budget.window
         if full and any(latest) and budget.rate is not None and sum(latest) / len(latest) >= budget.rate:
             self.halting = self.halting or (None if self.halted else "early_shutdown")

@@ -446,6 +446,21 @@ def test_a4_window_and_rate_are_settable_and_none_disables_it(place: Path | None
     assert result.metadata["early_shutdown"] is (calls < 40)
 
 
+def test_a4_samplers_and_other_columns_that_succeed_do_not_hide_one_that_fails(place: Path | None):
+    """However many there are, and however small the row groups."""
+    called: list[int] = []
+
+    @rl.cell(max_parallel=1)
+    async def fails(row: int) -> int:
+        called.append(row)
+        raise ValueError(row)
+
+    columns = [numbered(100), *(rl.Uniform(f"u{i}") for i in range(5)), rl.Expression("e", "{{ row }}"), fails]
+    with pytest.raises(rl.EarlyShutdownError):
+        run(rl.Recipe(columns=columns), place, 100, row_group_size=1)
+    assert called == list(range(10))
+
+
 def test_a4_early_shutdown_waits_for_a_full_window(place: Path | None):
     """Nine failures among nine outcomes are no reason yet; the run goes to its end, and says so."""
 

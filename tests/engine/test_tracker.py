@@ -363,6 +363,23 @@ def test_early_shutdown_sees_a_window_that_fills_with_a_spent_retry() -> None:
     assert Cancel() in told(run, Started(), Failed(0, 0, 0, BROKEN), Failed(0, 0, 1, FLAKY))
 
 
+def test_early_shutdown_judges_each_column_by_itself() -> None:
+    """What succeeds around a column that fails does not hide it; nor do failures of two columns add up."""
+    budget = ErrorBudget(window=4, rate=1.0)
+    nodes = Node("easy", strategy="whole"), Node("hard", ("easy",), lane=Lane("l", 1)), Node("other", ("easy",))
+    run = tracker(*nodes, rows=9, size=1, budget=budget)
+    run.handle(Started())
+    for group in range(4):
+        told(run, Done(group, 0, WHOLE), Done(group, 2, 0))
+        assert run.halted is None
+        told(run, Failed(group, 1, 0, BROKEN))
+    assert run.halted == "early_shutdown"
+
+    columns = tracker(Node("a"), Node("b"), rows=4, budget=budget)
+    told(columns, Started(), *(Failed(0, row % 2, row, BROKEN) for row in range(4)))
+    assert columns.halted is None
+
+
 def test_early_shutdown_can_be_switched_off() -> None:
     """With rate=None a run in which everything fails goes on."""
     assert Cancel() not in outcomes(ErrorBudget(rate=None), "F" * 50)

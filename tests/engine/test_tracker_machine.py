@@ -217,7 +217,7 @@ SLIPS: Final = {
     "a failure does not outrank a cancellation": ('"failed" if reason == "failed" else self.halted', "self.halted"),
     "a failed run commits": ('if not group.live or self.halted == "failed":', "if not group.live:"),
     "transient failures spend the error budget": ("if not event.failure.retryable:", "if True:"),
-    "old failures are never forgotten": ("self._failed_at.popleft()", "break"),
+    "old failures are never forgotten": ("failed_at.popleft()", "break"),
     "dropped rows are committed": ("Commit(group.id, group.live_rows())", "Commit(group.id, range(group.size))"),
     "dropped rows count as committed": ("committed += group.live", "committed += group.size"),
     "row groups are admitted without bound": ("and len(self._groups) < self._open_groups", ""),
