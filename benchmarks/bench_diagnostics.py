@@ -5,6 +5,7 @@
 A recipe of three chained asynchronous columns that do nothing is worked in memory, so that what is measured is the
 engine alone. Each round has every variant once, in another order, on one core; the medians of the process's CPU time
 are compared. The display draws on a pseudo terminal that another process reads. Both have to stay below 5 us a cell.
+`drawing_share` is the CPU time of the display's thread, all but its last drawing, over the time that the runs took.
 """
 
 from __future__ import annotations
@@ -84,12 +85,17 @@ def seconds(run: Callable[[], object]) -> float:
 def measure(rows: int, rounds: int) -> dict[str, Any]:
     """Work every variant once a round, each time in another order."""
     made = recipe(rows)
+    drawings: dict[int, float] = {}  # the CPU time of each display's thread when it last looked
     draws = 0
 
     def counting(snapshot: Callable[[], rl.ProgressSnapshot]) -> Any:
+        number = len(drawings)
+        drawings[number] = 0.0
+
         def look() -> rl.ProgressSnapshot:
             nonlocal draws
             draws += 1
+            drawings[number] = time.thread_time()
             return snapshot()
 
         return terminal.terminal(look)
@@ -99,15 +105,19 @@ def measure(rows: int, rounds: int) -> dict[str, Any]:
         "traces": lambda: made.preview(rows, row_group_size=ROW_GROUP, trace=True, progress=False),
         "progress": lambda: made.preview(rows, row_group_size=ROW_GROUP, trace=False, progress=counting),
     }
+    lasted = dict.fromkeys(variants, 0.0)
     took: dict[str, list[float]] = {name: [] for name in variants}
     with on_a_terminal():
         for run in variants.values():
             run()
         draws = 0
+        drawings.clear()
         names = list(variants)
         for turn in range(rounds):
             for name in names[turn % 3 :] + names[: turn % 3]:
+                began = time.perf_counter()
                 took[name].append(seconds(variants[name]))
+                lasted[name] += time.perf_counter() - began
     cells = rows * COLUMNS
     median = {name: statistics.median(times) for name, times in took.items()}
     told: dict[str, Any] = {"cells": cells, "rounds": rounds, "drawings": draws}
@@ -120,6 +130,7 @@ def measure(rows: int, rounds: int) -> dict[str, Any]:
             "ratio": round(statistics.median(a / b for a, b in zip(took[name], took["bare"], strict=True)), 4),
             "ceiling": {"below": CEILING, "met": 1e6 * extra / cells < CEILING},
         }
+    told["progress"]["drawing_share"] = round(sum(drawings.values()) / lasted["progress"], 5)
     return told
 
 
