@@ -17,6 +17,7 @@ ratio is the median of the ratios to the reference in the same round. `median_ra
 
 The second table is about items that come out of an async generator, one at a time: through Runtime.iterate() with
 some numbers of items prefetched, and, as the reference, by one run_coroutine_threadsafe(anext(generator)) for each.
+The ceiling is held against CPU time: on one core that is what it takes when nothing else runs.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ MAIN = "main thread"
 CALLERS = {MAIN: 0, "1 thread": 1, "8 threads": 8, "64 threads": 64}
 PREFETCH = (1, 8, 64)
 REFERENCE = "raw"
-CEILINGS = {"median_ratio": 1.0, "rate_ratio": 1.5, "us_per_item": 5.0}
+CEILINGS = {"median_ratio": 1.0, "rate_ratio": 1.5, "cpu_us_per_item": 5.0}
+VERSIONS = ("anyio", "asgiref", "synchronicity", "uvloop")
 
 
 async def nothing() -> None:
@@ -159,14 +161,15 @@ def measure_calls(call: Caller, threads: int, calls: int) -> dict[str, float]:
 def measure_items(runtime: Runtime, prefetch: int | None, count: int) -> dict[str, float]:
     """Read that many items through iterate(), or, without prefetch, by one call each; return microseconds per item."""
     source = numbers(count)
-    at = time.perf_counter()
+    at, cpu = time.perf_counter(), time.process_time()
     if prefetch is None:
         for _ in range(count):
             asyncio.run_coroutine_threadsafe(anext(source), runtime.loop).result()  # type: ignore[arg-type] # awaitable
     else:
         for _ in runtime.iterate(source, prefetch):
             pass
-    return {"us_per_item": (time.perf_counter() - at) / count * 1e6}
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - at
+    return {"us_per_item": wall / count * 1e6, "cpu_us_per_item": cpu / count * 1e6}
 
 
 Measurement = Callable[[], dict[str, float]]
@@ -229,7 +232,7 @@ def bench_items(items: int, rounds: int) -> dict[str, dict[str, float]]:
 def verdicts(calls: dict[str, dict[str, dict[str, float]]], items: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Hold the figures against the ceilings."""
     one, many = calls["1 thread"]["rowloop"], calls["64 threads"]["rowloop"]
-    us_per_item = items[f"prefetch_{PREFETCH[-1]}"]["us_per_item"]
+    us_per_item = items[f"prefetch_{PREFETCH[-1]}"]["cpu_us_per_item"]
     return {
         "median_ratio_1_thread": {
             "is": one["median_ratio"],
@@ -241,10 +244,10 @@ def verdicts(calls: dict[str, dict[str, dict[str, float]]], items: dict[str, dic
             "at_least": CEILINGS["rate_ratio"],
             "met": many["rate_ratio"] >= CEILINGS["rate_ratio"],
         },
-        "us_per_item_prefetch_64": {
+        "cpu_us_per_item_prefetch_64": {
             "is": us_per_item,
-            "below": CEILINGS["us_per_item"],
-            "met": us_per_item < CEILINGS["us_per_item"],
+            "below": CEILINGS["cpu_us_per_item"],
+            "met": us_per_item < CEILINGS["cpu_us_per_item"],
         },
     }
 
@@ -268,9 +271,7 @@ def main() -> None:
         "items": options.items,
         "rounds": options.rounds,
         "python": platform.python_version(),
-        "versions": {
-            name: version(name) for name in ("anyio", "asgiref", "synchronicity", "uvloop") if name in options.only
-        },
+        "versions": {name: version(name) for name in VERSIONS if any(name in bridge for bridge in options.only)},
         "pinned": pinned,
         "load_average": round(os.getloadavg()[0], 2),
         "bridges": calls,
