@@ -14,7 +14,7 @@ from fake_openai import FakeOpenAI
 from rowloop import Recipe, Result
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -136,12 +136,18 @@ def test_readme_lists_every_module(folder):
     assert "\n".join(listed) == "\n".join(module_lines(folder))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_to_files(document):
     """A relative link in a document leads to a file that is there."""
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text("utf-8")):
         if not target.startswith("http"):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_every_benchmark_is_described():
+    """benchmarks/README.md has a line for each benchmark."""
+    told = set(re.findall(r"^\| \[(\w+\.py)\]", (ROOT / "benchmarks/README.md").read_text("utf-8"), re.MULTILINE))
+    assert told == {path.name for path in (ROOT / "benchmarks").glob("bench_*.py")}
 
 
 def test_chores_in_contributing_are_those_of_the_makefile():
