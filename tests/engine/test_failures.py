@@ -590,8 +590,8 @@ def test_a5_no_rows_at_all_always_raise_with_the_first_root_cause(server: FakeOp
 def test_a6_every_dropped_cell_is_a_row_of_the_failures_table(server: FakeOpenAI, place: Path | None):
     """Row, column, class, message, attempts, first and last time, inputs; in the result and in failures.parquet."""
     server.configure(fault_400=0.2, seed=2)
-    recipe = asking(server, 40)
-    result = run(recipe, place, 40, row_group_size=7)
+    never = rl.ErrorBudget(rate=None)
+    result = run(asking(server, 40), place, 40, row_group_size=7, error_budget=never)
     table = result.failures
     assert len(table) == result.dropped == server.counters().by_status[400] > 0
     assert sorted({*table["row"], *result.dataset["row"]}) == list(range(40))
