@@ -239,8 +239,9 @@ def test_a_run_tells_its_progress_and_its_result_can_be_waited_for(server: FakeO
         run.result(0.01)
     progress = run.progress
     assert not run.done()
-    assert (progress.target, progress.committed, progress.running) == (ROWS, 0, 8)
-    assert {column.name: column.completed for column in progress.columns}["topic"] == ROWS
+    columns = {column.name: column for column in progress.columns}
+    assert (progress.target, progress.committed, columns["question"].running) == (ROWS, 0, 8)
+    assert columns["topic"].completed == ROWS
     run.cancel()
     result = run.result(10)
     assert (result.status, result.actual) == ("cancelled", 0)
