@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FAST: Final = set(Phase) - {Phase.explain}  # it takes minutes here
 QUICK: Final = settings(
-    max_examples=5000,
+    max_examples=2000,
     stateful_step_count=5,
     phases=[Phase.generate],
     derandomize=True,
@@ -188,7 +188,8 @@ def test_the_long_form() -> None:
     run_state_machine_as_test(Machine, settings=long)
 
 
-# Slips one could make: what is there in the tracker, and what stands in its place in the planted version.
+# Slips one could make: what is there in the tracker, and what stands in its place in the planted version. That a halted
+# run tries nothing again has a plain test: rows for which it matters are rare in runs at random.
 SLIPS: Final = {
     "a permit is not given back": ("lane.in_flight -= 1", "pass"),
     "one permit too many is given": ("lane.in_flight < lane.limit", "lane.in_flight <= lane.limit"),
@@ -210,7 +211,6 @@ SLIPS: Final = {
     "a retry waits behind the others": ("self.queues[column].rotate(1)", "pass"),
     "a retry does not wait": ("][event.row] = DUE", "][event.row] = READY"),
     "a retry that is given up still counts": ("self.totals.waiting_to_retry -= state == DUE", "pass"),
-    "a halted run tries again": ("elif self.halted or not (", "elif not ("),
     "a halted run waits for its retries": ("frozenset({WAITING, READY, DUE})", "frozenset({WAITING, READY})"),
     "a halted run goes on": ("if self.halted is None:\n            self", "if True:\n            self"),
     "rows cut off count as dropped": ("(event.row,), cut=True)", "(event.row,))"),
