@@ -191,17 +191,19 @@ def test_s33_non_daemon_threads_may_finish_the_calls_they_wait_for(child):
 
 
 def test_s33_threads_blocked_in_calls_do_not_hang_the_exit(child):
-    """Daemon threads are told at once, other threads when their time is up."""
+    """Threads that the interpreter waits for are told when their time is up, and daemon threads with them."""
     at = time.monotonic()
     ended = child("""
-        import asyncio, threading
+        import asyncio, os, threading
         import rowloop.runtime as r
         rt = r.Runtime("mine", exit_budget=1.0)
         def work(name):
             try:
                 rt.run(asyncio.sleep(60))
             except r.RuntimeClosedError:
-                print(name, "told", flush=True)
+                os.write(1, f"{name} told\\n".encode())
+            if not threading.current_thread().daemon:
+                threads[0].join()  # else the interpreter may end before a daemon thread gets to write
         threads = [threading.Thread(target=work, args=(str(d),), daemon=d) for d in (True, False)]
         for thread in threads:
             thread.start()
