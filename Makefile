@@ -45,7 +45,7 @@ stress: .venv/.stamp-test  ## the long form of the interrupt, fork and crash tes
 	HYPOTHESIS_PROFILE=stress $(BIN)/python -m pytest -m stress $(ARGS)
 
 bench: .venv/.stamp-bench  ## every benchmark, one after the other, as JSON
-	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf .venv out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks/bench_bridge.py"
+BENCHMARK = Path(__file__).parents[2] / "benchmarks/bridge.py"
 SHORT = ("--only", "raw", "--rounds", "5", "--calls", "1000", "--items", "5000")
 
 

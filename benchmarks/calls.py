@@ -1,6 +1,6 @@
 """What a model call costs the client: CPU per chat completion at 256 in flight, beside bare aiohttp in the same run.
 
-    python benchmarks/bench_calls.py [--calls 4096] [--in-flight 256] [--rounds 5] [--only NAME ...] [--asyncio]
+    python benchmarks/calls.py [--calls 4096] [--in-flight 256] [--rounds 5] [--only NAME ...] [--asyncio]
 
 The client is pinned to core 0, the fake endpoint, a process of its own, to core 1. Every variant makes the same calls
 on the same event loop (the runtime's: uvloop where it is installed), rounds alternate between variants, and medians

@@ -1,6 +1,6 @@
 """What traces and the progress display cost: CPU time per cell, against the same run without them.
 
-    python benchmarks/bench_diagnostics.py [--rows 20000] [--rounds 7]
+    python benchmarks/diagnostics.py [--rows 20000] [--rounds 7]
 
 A recipe of three chained asynchronous columns that do nothing is worked in memory, so that what is measured is the
 engine alone. Each round has every variant once, in another order, on one core; the medians of the process's CPU time

@@ -1,6 +1,6 @@
 """What the engine costs per cell, without HTTP: chained Python functions as columns, built into Parquet.
 
-    python benchmarks/bench_engine.py [--rows 10000 100000 1000000] [--rounds 3] [--only NAME ...]
+    python benchmarks/engine.py [--rows 10000 100000 1000000] [--rounds 3] [--only NAME ...]
 
 Each measurement is a process of its own, pinned to one core; it warms up on a few rows first. CPU is that of all its
 threads. A cell is one call of a function; the sampler that the first one needs is not counted, but its time is.

@@ -1,6 +1,6 @@
 """What a call of async code from sync code costs, beside the bridges that people use instead, in one run.
 
-    python benchmarks/bench_bridge.py [--calls 2000] [--items 20000] [--rounds 9] [--only NAME ...]
+    python benchmarks/bridge.py [--calls 2000] [--items 20000] [--rounds 9] [--only NAME ...]
 
 The process is pinned to one core. Every caller calls a coroutine that does nothing, over and over: from the main
 thread, and from 1, 8 and 64 other threads. Rounds alternate between the bridges; medians over rounds are given, and a
