@@ -69,13 +69,11 @@ def _failures(path: Path) -> pd.DataFrame:
 
 def _table(path: Path, metadata: Metadata) -> pa.Table:
     import pyarrow as pa  # noqa: PLC0415 - not at import time
-    import pyarrow.parquet as pq  # noqa: PLC0415 - not at import time
 
-    files = [path / part.file for part in metadata.parts if part.file is not None]
-    if not files:
-        return pa.table({})
+    from .sinks import read_parts  # noqa: PLC0415 - it loads pyarrow
+
     try:
-        return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
+        return read_parts(path, metadata.parts, pa.schema([]))
     except (OSError, pa.ArrowException) as error:
         raise ResumeError(f"a part of the dataset in '{path}' cannot be read: {error}") from error
 

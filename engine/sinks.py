@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 from .errors import DatasetGenerationError, RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     import pandas as pd
 
-    from .metadata import Metadata
+    from .metadata import Metadata, PartMetadata
     from .processing import Tables
     from .store import RowGroup
     from .traces import Traces
@@ -110,8 +110,9 @@ class MemorySink:
         """Keep the rows as a table."""
         table = await _in(self._writer, lambda: self._tables.table(group, rows))
         self._kept[group.id] = table
-        self.parts.append(Part(group.id, group.start, table.num_rows))
-        await _in(self._writer, lambda: _announce(self._on_part, self.parts[-1]))
+        part = Part(group.id, group.start, table.num_rows)
+        self.parts.append(part)
+        await _announce(self._writer, self._on_part, part)
 
     async def rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> None:
         """Keep the changed table, cut into parts as a build would."""
@@ -161,7 +162,7 @@ class ParquetSink:
         """Write a part."""
         part = await _in(self._writer, lambda: self._write_part(group, rows))
         self.parts.append(part)
-        await _in(self._writer, lambda: _announce(self._on_part, part))
+        await _announce(self._writer, self._on_part, part)
 
     async def rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> None:
         """Write the changed table beside the parts, then put it in their place.
@@ -182,8 +183,7 @@ class ParquetSink:
     def table(self) -> pa.Table:
         """Read all rows in order."""
         parts = sorted(self.parts, key=lambda part: part.row_group)
-        tables = [pq.read_table(self.path / part.file, partitioning=None) for part in parts if part.file is not None]
-        return pa.concat_tables(tables) if tables else self._tables.schema.empty_table()
+        return read_parts(self.path, parts, self._tables.schema)
 
     def _make_room(self) -> None:
         remove_dataset(self.path)
@@ -240,12 +240,18 @@ class ParquetSink:
             raise DatasetGenerationError(problem, stage="write", row_group=row_group) from error
 
 
-def _announce(on_part: OnPart | None, part: Part) -> None:
-    """Tell the user of a part; raises DatasetGenerationError with what the function raised."""
+def read_parts(path: Path, parts: Iterable[Part | PartMetadata], schema: pa.Schema) -> pa.Table:
+    """Read the parts of a dataset as one table, in the order given; `schema` is that of a dataset without any."""
+    tables = [pq.read_table(path / part.file, partitioning=None) for part in parts if part.file is not None]
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+async def _announce(writer: ThreadPoolExecutor, on_part: OnPart | None, part: Part) -> None:
+    """Tell the user of a part, in the writer's thread; raises DatasetGenerationError with what the function raised."""
     if on_part is None:
         return
     try:
-        on_part(part)
+        await _in(writer, lambda: on_part(part))
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
         raise DatasetGenerationError(problem, stage="on_part", row_group=part.row_group) from error

@@ -182,3 +182,11 @@ def test_the_store_holds_a_row_group_from_its_admission_until_it_is_freed():
     assert group.value(0, 2) == 3
     store.free(7)
     assert store.groups == {}
+
+
+def test_each_part_of_a_preview_is_announced_once():
+    """Row groups that are committed at the same time are told of one by one, each as itself."""
+    told: list[Part] = []
+    recipe = rl.Recipe(columns=[rl.Uniform("x", 0, 1)])
+    recipe.preview(300, row_group_size=1, progress=False, on_part=told.append)
+    assert sorted(part.row_group for part in told) == list(range(300))
