@@ -101,7 +101,7 @@ class Account:
         """Say what a run failed of that the scheduler was through with; None if it did not."""
         first = self._failures.first
         if reason == "failed" and first is not None:
-            column = self._compiled.graph.columns[first.column].name
+            column = self._name(first.column)
             error = DatasetGenerationError(first.failure.message, stage="column", column=column, row_group=first.group)
         elif not self._tracker.totals.committed and reason != "cancelled":
             cause = "" if first is None else f"; the first failure was in column '{self._name(first.column)}': "

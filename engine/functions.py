@@ -259,7 +259,7 @@ def _column(function: AnyFunction, options: dict[str, Any]) -> Function:
     if needs is not None and not (isinstance(needs, list) and all(isinstance(need, str) for need in needs)):
         raise RecipeError(f"columns.{name}.needs", f"takes a list of column names, not {needs!r:.80}")
     found = _parameters(name, function)
-    takes_frame = bool(options.get("whole")) and found == ["frame"]
+    takes_frame = bool(options.get("whole")) and _takes_frame(function)
     if options.get("allow_resize"):
         if not takes_frame:
             raise RecipeError(f"columns.{name}", "with allow_resize, the function takes one parameter called frame")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime import default
+from ..runtime.guards import call_site
 from .errors import RecipeError
 from .models import providers
 from .processors import overriding
@@ -89,10 +89,7 @@ def _check_models(compiled: Compiled) -> None:
 
 def _deprecate_resizing(columns: Sequence[str]) -> None:
     """Warn once a run, at the line of the user's that asked for it."""
-    depth, frame = 2, sys._getframe(1)  # noqa: SLF001 - warnings' own skip_file_prefixes is of 3.12
-    package = __name__.partition(".")[0]
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        depth, frame = depth + 1, frame.f_back
+    _, _, depth = call_site()
     message = (
         f"allow_resize ({', '.join(columns)}) has the whole recipe worked column by column;"
         " chain recipes with Workflow, whose stages may filter, explode and sample"

@@ -102,7 +102,7 @@ def _refuse_circle(start: AbstractEventLoop, target: LoopThread) -> None:
 
 
 def _report_blocking(target: LoopThread) -> None:
-    filename, lineno, depth = _call_site()
+    filename, lineno, depth = call_site()
     message = (
         f"a blocking call on {target.name} stops the event loop that runs in this thread;"
         " in async code write `await rt.submit(...)` instead of `rt.run(...)`"
@@ -114,7 +114,7 @@ def _report_blocking(target: LoopThread) -> None:
         warnings.warn(message, BlockingCallWarning, stacklevel=depth)
 
 
-def _call_site() -> tuple[str, int, int]:
+def call_site() -> tuple[str, int, int]:
     """Return file, line and stack level, seen from our caller, of the first frame not ours and not contextlib's."""
     depth, ours = 2, __name__.partition(".")[0] + "."
     frame = sys._getframe(2)  # noqa: SLF001 - the documented way to look at the caller
