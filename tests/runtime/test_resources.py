@@ -310,7 +310,15 @@ def test_default_is_made_anew_after_it_was_closed():
 
 def test_s37_fixture_names_what_a_test_left_behind(loop_factory):
     """A running call, a task, a generator, a resource and a busy thread are each named."""
-    release = threading.Event()
+    working, release = threading.Event(), threading.Event()
+
+    class Client:
+        async def aclose(self) -> None:
+            release.set()  # the worker is busy until the runtime is closed
+
+    def work() -> None:
+        working.set()
+        release.wait(5)
 
     async def generator():
         yield 1
@@ -320,14 +328,14 @@ def test_s37_fixture_names_what_a_test_left_behind(loop_factory):
         kept.append(asyncio.create_task(asyncio.sleep(60), name="stray"))
         kept.append(generator())
         await anext(kept[-1])  # type: ignore[call-overload]
-        asyncio.get_running_loop().run_in_executor(None, release.wait, 5)
-        await rt.aenter(lambda: AClose([], "c"), key="my client")
+        asyncio.get_running_loop().run_in_executor(None, work)
+        await rt.aenter(Client, key="my client")
 
     def leaving() -> None:
         with fresh_runtime("s37", loop_factory=loop_factory) as rt:
             rt.submit(asyncio.sleep(60))
             rt.run(leave_things(rt, kept))
-            threading.Timer(0.3, release.set).start()
+            assert working.wait(5)
 
     kept: list[object] = []
     with pytest.raises(pytest.fail.Exception) as caught:
