@@ -38,8 +38,37 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 Reason: TypeAlias = Literal["cancelled", "early_shutdown", "failed"]
 
 
+class Tally(msgspec.Struct, frozen=True):
+    """What came of a row group: rows that are whole, rows that failures took out, and each column's cells.
+
+    `columns` are (completed, failed, skipped), in the order of the graph's. `cut`: it also lost rows because the run
+    was halted, and these can still be worked.
+    """
+
+    live: int
+    dropped: int
+    columns: tuple[tuple[int, int, int], ...]
+    cut: bool = False
+
+
+NO_TALLY: Final = Tally(0, 0, ())
+
+
 class Started(msgspec.Struct, frozen=True):
     """The run begins."""
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """What an earlier run had of a row group is in the store again: its values, but for those that failed.
+
+    `cells` are tasks that were done; `wholes` maps whole columns that were to the number of rows they were worked for;
+    `failed` are tasks that failed for good, as (column, row, rows) in the way of Record.
+    """
+
+    group: int
+    cells: list[tuple[int, int]]
+    wholes: dict[int, int]
+    failed: list[tuple[int, int, list[int] | None]]
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
@@ -104,15 +133,19 @@ class Halted(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-Event: TypeAlias = Started | Done | Resized | Failed | Cancelled | Due | Committed | CommitFailed | Halted
+Event: TypeAlias = Started | Restored | Done | Resized | Failed | Cancelled | Due | Committed | CommitFailed | Halted
 
 
 class Admit(msgspec.Struct, frozen=True, gc=False):
-    """Make room for a row group: rows `start` to `start + rows` of the run."""
+    """Make room for a row group: rows `start` to `start + rows` of the run.
+
+    `known`: an earlier run has begun it; put what it had of it into the store, and answer with `Restored`.
+    """
 
     group: int
     start: int
     rows: int
+    known: bool = False
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
@@ -157,12 +190,17 @@ class Commit(msgspec.Struct, frozen=True):
 
     group: int
     rows: range | list[int]
+    tally: Tally = NO_TALLY
 
 
-class Discard(msgspec.Struct, frozen=True, gc=False):
-    """Free a row group of which nothing is to be written: no row is left, or the run has failed."""
+class Discard(msgspec.Struct, frozen=True):
+    """Free a row group of which nothing is to be written: no row is left, or the run has failed.
+
+    `tally` is None where there is still something to be worked in it.
+    """
 
     group: int
+    tally: Tally | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True):

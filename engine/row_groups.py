@@ -6,14 +6,16 @@ Plain data; only the tracker changes it.
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from bisect import bisect
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from .events import WHOLE
+from .events import WHOLE, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
+    from .events import Restored
     from .graph import Column, Graph
 
 WAITING: Final = 0
@@ -27,17 +29,42 @@ NOT_STARTED = frozenset({WAITING, READY, DUE})
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier runs of the same dataset have left.
+
+    `targets`: how many rows they were to make; a row group ends there, full or not. `over`: what came of the row groups
+    in which nothing is left to be done. `begun`: row groups of which something is known.
+    """
+
+    targets: tuple[int, ...] = ()
+    over: Mapping[int, Tally] = field(default_factory=dict)
+    begun: Collection[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """How many rows there are to be, in groups of how many, and how many rows may be open at once."""
+    """How many rows there are to be, in groups of how many, how many rows may be open at once, and what is there."""
 
     rows: int
     row_group_size: int = 1000
     open_rows: int = 65_536
+    earlier: Earlier = field(default_factory=Earlier)
+    _firsts: list[tuple[int, int]] = field(init=False, repr=False, compare=False)
+    """Where groups are counted from anew, after one that may be smaller: (group, row)."""
+
+    def __post_init__(self) -> None:
+        """Find the groups at which the targets of earlier runs make the next one begin."""
+        firsts = [(0, 0)]
+        for target in sorted({target for target in self.earlier.targets if target < self.rows}):
+            group, row = firsts[-1]
+            firsts.append((group - (row - target) // self.row_group_size, target))
+        object.__setattr__(self, "_firsts", firsts)
 
     @property
     def row_groups(self) -> int:
         """How many row groups the rows make; the last may be smaller."""
-        return -(-self.rows // self.row_group_size)
+        group, row = self._firsts[-1]
+        return group - (row - self.rows) // self.row_group_size
 
     @property
     def open_groups(self) -> int:
@@ -46,7 +73,16 @@ class Plan:
 
     def row(self, group: int, row: int) -> int:
         """Give the run's number of a row of a row group."""
-        return group * self.row_group_size + row
+        first_group, first_row = self._firsts[bisect(self._firsts, group, key=_group) - 1]
+        return first_row + (group - first_group) * self.row_group_size + row
+
+    def size(self, group: int) -> int:
+        """Give the number of rows of a row group."""
+        return min(self.rows, self.row(group + 1, 0)) - self.row(group, 0)
+
+
+def _group(first: tuple[int, int]) -> int:
+    return first[0]
 
 
 class Turn:
@@ -73,8 +109,8 @@ class GroupState:
     """The task states of one row group."""
 
     __slots__ = (
-        "alive", "attempts", "committing", "cut", "id", "left", "live", "missing", "missing_whole", "open", "size",
-        "state", "worked",
+        "alive", "attempts", "committing", "cut", "dropped", "id", "left", "live", "missing", "missing_whole", "open",
+        "restoring", "size", "sizes", "state", "worked",
     )  # fmt: skip
 
     def __init__(self, id_: int, size: int, graph: Graph) -> None:
@@ -83,6 +119,8 @@ class GroupState:
         self.size = size
         self.live = size
         self.alive = bytearray(b"\1") * size
+        self.dropped = 0
+        self.restoring = False
         self.committing = False
         self.cut = False
         self.open = len(graph.columns)
@@ -91,6 +129,8 @@ class GroupState:
         self.missing = [array("H", [] if c.whole or not c.cell_needs else [c.cell_needs]) * size for c in graph.columns]
         self.state = [bytearray(1 if column.whole else size) for column in graph.columns]  # a whole one's is at WHOLE
         self.worked = [0] * self.open
+        self.sizes = [size] * self.open
+        """How many rows there were when a whole column ended: later ones may have changed it (sequential engine)."""
         self.attempts: dict[tuple[int, int], tuple[int, int]] = {}
 
     def resize(self, rows: int, columns: Sequence[Column]) -> None:
@@ -104,6 +144,30 @@ class GroupState:
                 self.missing[column.id] = array("H", [missing] if column.cell_needs else []) * rows
         self.size = self.live = rows
         self.alive = bytearray(b"\1") * rows
+
+    def restore(self, event: Restored) -> None:
+        """Take over how tasks of an earlier run ended."""
+        for column, row in event.cells:
+            self.state[column][row] = DONE
+        for column, rows in event.wholes.items():
+            self.state[column][WHOLE] = DONE
+            self.worked[column] = rows
+        for column, row, rows_failed in event.failed:
+            self.state[column][row] = FAILED
+            if row == WHOLE:
+                self.worked[column] = len(rows_failed or ())
+
+    def tally(self, columns: Sequence[Column]) -> Tally:
+        """Count what came of the group, when all of it is over."""
+        return Tally(self.live, self.dropped, tuple(self._counted(column) for column in columns), self.cut)
+
+    def _counted(self, column: Column) -> tuple[int, int, int]:
+        state = self.state[column.id]
+        if not column.whole:
+            return state.count(DONE), state.count(FAILED), state.count(SKIPPED)
+        worked = 0 if state[WHOLE] == SKIPPED else self.worked[column.id]
+        done = worked if state[WHOLE] == DONE else 0
+        return done, worked - done, self.sizes[column.id] - worked
 
     def live_rows(self) -> range | list[int]:
         """Give the offsets of the rows that have not been dropped."""

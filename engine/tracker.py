@@ -22,6 +22,10 @@ Theory of operation
     Row groups are admitted one at a time, while no lane has more cells waiting than it can take at once: a slow lane
     then bounds the memory, and a fast one never starves for want of rows.
 
+    What an earlier run had of a row group is in place before anything of it starts: the shell is told to put the values
+    back (`Admit.known`), and with `Restored` those tasks end as if they had just been worked. Row groups that are over
+    are never opened.
+
     Halting (cancelled, failed, too many failures): everything not in flight is skipped, the shell cancels what is, and
     `Stop` follows when the last task has ended. Rows that were whole by then are committed, unless the run failed.
 
@@ -50,6 +54,7 @@ from .events import (
     Null,
     Record,
     Resized,
+    Restored,
     Run,
     RunAfter,
     Started,
@@ -110,7 +115,7 @@ class Tracker:
         """Take what is to be done; nothing starts before the event Started."""
         self.graph = graph
         self.plan = plan
-        self.totals = Totals([Count() for _ in graph.columns])
+        self.totals = _totals(graph, plan)
         self.halted: Reason | None = None
         self._retry = retry or RetryPolicy()
         self._budget = budget or ErrorBudget()
@@ -124,7 +129,9 @@ class Tracker:
         self._groups: dict[int, GroupState] = {}
         self._row_groups = plan.row_groups
         self._open_groups = plan.open_groups
-        self._admitted = 0
+        self._started = False
+        self._next = 0
+        """The row group to be admitted next."""
         self._on_the_spot = 0  # running tasks without a lane: until they end, empty lanes do not mean a want of rows
         self._congested = 0  # lanes with as many cells waiting as they can take at once, or more
         self._touched: list[LaneQueue] = []
@@ -132,6 +139,7 @@ class Tracker:
         self._out: list[Command] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
             Started: self._on_started,
+            Restored: self._on_restored,
             Done: self._on_done,
             Resized: self._on_resized,
             Failed: self._on_failed,
@@ -150,7 +158,7 @@ class Tracker:
             self._fill_touched()
             while self._wants_rows():
                 self._admit()
-        if not (self._groups or self._stopped) and (self.halted or self._admitted == self._row_groups):
+        if not (self._groups or self._stopped) and (self.halted or self._next == self._row_groups):
             self._stopped = True
             out.append(Stop(self.halted))
         return out
@@ -171,8 +179,40 @@ class Tracker:
     # What happened
 
     def _on_started(self, _: Started) -> None:
-        if self._admitted:
+        if self._started:
             raise IllegalEventError("the run has started already")
+        self._started = True
+        for id_ in self.plan.earlier.over:
+            for turn in self._turns.values():
+                turn.end(id_)
+        self._pass_over()
+
+    def _on_restored(self, event: Restored) -> None:
+        group = self._groups.get(event.group)
+        if group is None and self.halted is not None:
+            return  # its rows have been cut off meanwhile
+        if group is None or not group.restoring:
+            raise IllegalEventError(f"row group {event.group} was not to be restored")
+        self._check_restored(group, event)
+        group.restoring = False
+        self._on_the_spot -= 1
+        group.restore(event)
+        for column, row, rows in event.failed:  # before anything is released
+            self._do_without(group, self._columns[column], row, rows)
+        for column, row in event.cells:
+            self._settle_cell(group, self._columns[column], row, DONE)
+        for column in event.wholes:
+            self._settle_whole(group, self._columns[column], DONE)
+        for column, row, _ in event.failed:
+            self._settle(group, self._columns[column], row, FAILED)
+        if group.open:
+            self._begin(group)
+
+    def _check_restored(self, group: GroupState, event: Restored) -> None:
+        tasks = [*event.cells, *((column, WHOLE) for column in event.wholes), *(task[:2] for task in event.failed)]
+        for column, row in tasks:
+            if not self._is(WAITING, group, column, row):
+                raise IllegalEventError(f"row group {group.id} has no column {column}, row {row} to be restored")
 
     def _on_done(self, event: Done) -> None:
         group = self._release(event)
@@ -193,9 +233,9 @@ class Tracker:
             group.resize(event.rows, self._columns)
             group.worked[event.column] = event.rows
         else:
-            dropped = self.totals.dropped
+            dropped = self.totals.dropped, group.dropped
             self._drop(group, group.live_rows())
-            self.totals.dropped = dropped  # the column took them out, no failure did
+            self.totals.dropped, group.dropped = dropped  # the column took them out, no failure did
         self._settle_whole(group, self._columns[event.column], DONE)
 
     def _on_failed(self, event: Failed) -> None:
@@ -243,13 +283,15 @@ class Tracker:
 
     def _find(self, event: Done | Resized | Failed | Cancelled | Due, state: int) -> GroupState | None:
         """Give the row group of a task if there is such a task and it is in this state."""
-        row = event.row
+        group = self._groups.get(event.group)
+        return group if group is not None and self._is(state, group, event.column, event.row) else None
+
+    def _is(self, state: int, group: GroupState, column: int, row: int) -> bool:
+        """Tell whether there is such a task and it is in this state."""
         try:
-            group = self._groups[event.group]
-            found = group.state[event.column][row] == state and (row < 0) == self._columns[event.column].whole
+            return group.state[column][row] == state and (row < 0) == self._columns[column].whole
         except LookupError:
-            return None
-        return group if found else None
+            return False
 
     def _release(self, event: Done | Resized | Failed | Cancelled) -> GroupState:
         """Take a running task out of its lane; the one check that it was running."""
@@ -286,7 +328,7 @@ class Tracker:
             for child in column.cell_children:
                 missing = group.missing[child]
                 missing[row] -= 1
-                if not missing[row] and not group.missing_whole[child]:
+                if not missing[row] and not group.missing_whole[child] and group.state[child][row] == WAITING:
                     self._ready(group, child, row)
         left = group.left
         left[column.id] -= 1
@@ -296,6 +338,7 @@ class Tracker:
     def _settle_whole(self, group: GroupState, column: Column, state: int) -> None:
         """End a whole column: the rows it was worked for are completed or failed, those dropped before are skipped."""
         group.state[column.id][WHOLE] = state
+        group.sizes[column.id] = group.size
         count = self._counts[column.id]
         worked = 0 if state == SKIPPED else group.worked[column.id]
         if state == DONE:
@@ -315,8 +358,8 @@ class Tracker:
         following = self._groups.get(turn.group)
         if following is not None:
             following.missing_whole[column.id] -= 1
-            if not following.missing_whole[column.id]:
-                self._ready(following, column.id, WHOLE)
+            if not (following.missing_whole[column.id] or following.restoring):
+                self._release_column(following, column)
 
     def _column_over(self, group: GroupState, children: Iterable[int]) -> None:
         """Release the columns that waited for all rows of this one; where no row is left, they are skipped already."""
@@ -331,10 +374,11 @@ class Tracker:
 
     def _release_column(self, group: GroupState, column: Column) -> None:
         """Start a column whose whole needs are all met, as far as its cells are not awaiting other cells."""
-        if column.whole:
-            self._ready(group, column.id, WHOLE)
-            return
         state, missing = group.state[column.id], group.missing[column.id]
+        if column.whole:
+            if state[WHOLE] == WAITING:  # else an earlier run has worked it
+                self._ready(group, column.id, WHOLE)
+            return
         for row in group.live_rows():
             if state[row] == WAITING and not (missing and missing[row]):
                 self._ready(group, column.id, row)
@@ -346,10 +390,7 @@ class Tracker:
         column = self._columns[event.column]
         rows = group.live_rows() if event.row == WHOLE else None
         self._out.append(Record(group.id, column.id, event.row, event.failure, attempts, rows))
-        if column.on_error == "null":
-            self._out.append(Null(group.id, column.id, event.row))
-        else:
-            self._drop(group, group.live_rows() if event.row == WHOLE else (event.row,))
+        self._do_without(group, column, event.row, rows)
         if event.failure.fatal or column.on_error == "raise":
             self._halt("failed")  # before the task has ended, for that might commit its row group
         self._settle(group, column, event.row, FAILED)
@@ -357,6 +398,13 @@ class Tracker:
         if not event.failure.retryable:
             self._failed_at[column.id].append(self._ended[column.id])
         self._judge(column.id)
+
+    def _do_without(self, group: GroupState, column: Column, row: int, rows: Iterable[int] | None) -> None:
+        """Null a task that failed, or drop its row; a whole column's `rows`."""
+        if column.on_error == "null":
+            self._out.append(Null(group.id, column.id, row))
+        else:
+            self._drop(group, (row,) if rows is None else rows)
 
     def _give_up(self, group: GroupState, event: Failed | Cancelled) -> None:
         """End a task that would need another attempt for which there is no use, or no time: its rows are cut off."""
@@ -381,6 +429,7 @@ class Tracker:
             group.cut |= bool(rows)
         else:
             self.totals.dropped += len(rows)
+            group.dropped += len(rows)
         for column in self._columns:
             whole = () if group.live else (WHOLE,)
             for row in whole if column.whole else rows:
@@ -440,19 +489,33 @@ class Tracker:
         """Tell whether every lane is about to run dry and there is room for another row group."""
         return (
             not (self._congested or self._on_the_spot)
-            and self._admitted < self._row_groups
+            and self._next < self._row_groups
             and len(self._groups) < self._open_groups
         )
 
     def _admit(self) -> None:
         """Open the next row group."""
-        start = self.plan.row(self._admitted, 0)
-        group = GroupState(self._admitted, min(self.plan.row_group_size, self.plan.rows - start), self.graph)
+        plan = self.plan
+        group = GroupState(self._next, plan.size(self._next), self.graph)
         self._groups[group.id] = group
-        self._admitted += 1
-        self._out.append(Admit(group.id, start, group.size))
+        self._next += 1
+        self._pass_over()
+        group.restoring = group.id in plan.earlier.begun
+        self._out.append(Admit(group.id, plan.row(group.id, 0), group.size, group.restoring))
         for id_, turn in self._turns.items():
             group.missing_whole[id_] += turn.group != group.id
+        if group.restoring:
+            self._on_the_spot += 1
+        else:
+            self._begin(group)
+
+    def _pass_over(self) -> None:
+        """Go on to a row group in which there is something to be done."""
+        while self._next in self.plan.earlier.over:
+            self._next += 1
+
+    def _begin(self, group: GroupState) -> None:
+        """Start what needs nothing."""
         for column in self._columns:
             if not group.missing_whole[column.id] and not column.cell_needs:
                 self._release_column(group, column)
@@ -461,11 +524,12 @@ class Tracker:
     def _finish(self, group: GroupState) -> None:
         """Every column of the group is over: commit what is live."""
         if not group.live or self.halted == "failed":
-            self._out.append(Discard(group.id))
+            over = not (group.cut or self.halted == "failed")
+            self._out.append(Discard(group.id, group.tally(self._columns) if over else None))
             self._lose(group)
             return
         group.committing = True
-        self._out.append(Commit(group.id, group.live_rows()))
+        self._out.append(Commit(group.id, group.live_rows(), group.tally(self._columns)))
 
     def _committing(self, id_: int) -> GroupState:
         group = self._groups.get(id_)
@@ -502,3 +566,17 @@ class Tracker:
             cells = [group.state[column.id] for column in self._columns if not column.whole]
             rows = [row for row in rows if any(state[row] in NOT_STARTED for state in cells)]
         self._drop(group, rows, cut=True)
+
+
+def _totals(graph: Graph, plan: Plan) -> Totals:
+    """Begin with what earlier runs have come to."""
+    totals = Totals([Count() for _ in graph.columns])
+    for tally in plan.earlier.over.values():
+        totals.committed += tally.live
+        totals.dropped += tally.dropped
+        totals.groups_over += 1
+        for count, (completed, failed, skipped) in zip(totals.columns, tally.columns, strict=True):
+            count.completed += completed
+            count.failed += failed
+            count.skipped += skipped
+    return totals

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rowloop as rl
-from rowloop.engine.events import WHOLE, Admit, Commit, Committed, Done, Resized, Run, Started, Stop
+from rowloop.engine.events import WHOLE, Admit, Commit, Committed, Done, Resized, Run, Started, Stop, Tally
 from rowloop.engine.graph import Lane, Node, compile_graph
 from rowloop.engine.row_groups import Plan
 from rowloop.engine.sequential import in_sequence
@@ -68,7 +68,9 @@ def test_d24_the_tracker_goes_on_with_the_rows_that_a_column_gives() -> None:
         assert commands(tracker, Done(0, 2, row)) == []
     barrier = commands(tracker, Done(0, 2, 4))
     assert barrier == [Run(0, 3, WHOLE, range(5))]
-    assert commands(tracker, Done(0, 3, WHOLE)) == [Commit(0, range(5))]
+    assert commands(tracker, Done(0, 3, WHOLE)) == [
+        Commit(0, range(5), Tally(live=5, dropped=0, columns=((3, 0, 0), (5, 0, 0), (5, 0, 0), (5, 0, 0))))
+    ]
     assert commands(tracker, Committed(0)) == [Stop(None)]
     assert (tracker.totals.committed, tracker.totals.dropped) == (5, 0)
 
