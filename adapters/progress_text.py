@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ..engine.prices import dollars
+
 if TYPE_CHECKING:
     from ..engine.progress import ColumnProgress, ProgressSnapshot
 
@@ -110,6 +112,8 @@ def totals(snapshot: ProgressSnapshot) -> list[str]:
         tokens = snapshot.prompt_tokens + snapshot.completion_tokens
         words.append(f"{compact(snapshot.requests)} requests")
         words.append(f"{compact(tokens)} tokens")
+        if snapshot.cost is not None:
+            words.append(dollars(snapshot.cost))
     if snapshot.running:
         words.append(f"{compact(snapshot.running)} running")
     if snapshot.waiting_to_retry:

@@ -42,6 +42,8 @@ def print_report(result: Result, console: Console, rows: int) -> None:
         spent, pace = result.usage, result.usage.completion_tokens / (result.elapsed or 1.0)
         words = f"{spent.prompt_tokens:,} read, {spent.completion_tokens:,} written ({pace:,.0f}/s)"
         lines.append(("tokens", f"{words} in {spent.requests:,} requests", ""))
+        if result.report.cost_text:
+            lines.append(("cost", result.report.cost_text, ""))
     if len(result.failures):
         lines.append(("failures", _failures(result), "bold yellow"))
     lines += [(label, words, "dim") for label, words in result.report.lines() if label in _TOLD]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .diagnostics import Diagnostics
 from .errors import DatasetGenerationError, EarlyShutdownError
 from .metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMetadata
-from .observe import Clock, FailureObserver, Spent, UsageObserver
+from .observe import Clock, FailureObserver
+from .prices import price_of
 from .progress import ColumnProgress, ProgressSnapshot
 from .report import Report
 from .results import Result
+from .usage import Spent, UsageObserver, added_up, by_model, known_cost
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from .compiling import Compiled
@@ -37,7 +42,9 @@ class Account:
         self._settings = settings
         self._tracker = tracker
         self._sink = sink
-        self._usage = UsageObserver(set(compiled.model_of))
+        url = os.environ.get("OPENAI_BASE_URL")
+        prices = {i: price_of(compiled.models[alias], url) for i, alias in compiled.model_of.items()}
+        self._usage = UsageObserver(prices)
         self._failures = FailureObserver(compiled.graph)
         self._diagnostics = Diagnostics(tracker, compiled.model_of, compiled.working, trace=bool(settings.trace))
         self._clock = Clock()
@@ -67,7 +74,7 @@ class Account:
 
     def snapshot(self) -> ProgressSnapshot:
         """Look at the run. Numbers are read while they change: each is right, their sum may be one off."""
-        totals, plan = self._tracker.totals, self._tracker.plan
+        totals, plan, spent = self._tracker.totals, self._tracker.plan, added_up(self._usage.columns().values())
         columns = [
             ColumnProgress(column.name, plan.rows, count.completed, count.failed, count.skipped, count.running)
             for column, count in zip(self._compiled.columns, totals.columns, strict=False)  # not the processors' own
@@ -82,10 +89,11 @@ class Account:
             running=totals.running,
             waiting_to_retry=totals.waiting_to_retry,
             retries=totals.retries,
-            requests=self._usage.total.requests,
-            prompt_tokens=self._usage.total.prompt_tokens,
-            completion_tokens=self._usage.total.completion_tokens,
+            requests=spent.requests,
+            prompt_tokens=spent.prompt_tokens,
+            completion_tokens=spent.completion_tokens,
             elapsed=self._clock.elapsed,
+            cost=spent.cost,
         )
 
     def status(self, reason: Reason | None) -> Status:
@@ -118,7 +126,7 @@ class Account:
 
     def metadata(self, status: Status, error: BaseException | None) -> Metadata:
         """Tell it so that it can be understood and repeated."""
-        totals, settings, compiled = self._tracker.totals, self._settings, self._compiled
+        totals, settings, compiled, spent = self._tracker.totals, self._settings, self._compiled, self._usage.columns()
         parts = sorted(self._sink.parts, key=lambda part: part.row_group)
         return Metadata(
             schema_version=SCHEMA_VERSION,
@@ -133,60 +141,68 @@ class Account:
             seed=settings.seed,
             recipe_fingerprint=compiled.fingerprint,
             recipe=compiled.description,
-            columns=[self._column_metadata(i) for i in range(len(compiled.columns))],
+            columns=[self._column_metadata(i, spent.get(i, Spent())) for i in range(len(compiled.columns))],
             parts=[PartMetadata(part.row_group, part.start, part.rows, part.file) for part in parts],
             row_groups_cut_short=sorted(totals.cut_short),
             early_shutdown=self._tracker.halted == "early_shutdown",
             error=_told(error),
             retries=totals.retries,
             failures=dict(self._failures.by_error),
+            cost=added_up(spent.values()).cost,
             started_at=self._clock.started_at.isoformat(),
             finished_at=None if status == "running" else datetime.now(UTC).isoformat(),
             elapsed=self._clock.elapsed,
         )
 
-    def _column_metadata(self, i: int) -> ColumnMetadata:
+    def _column_metadata(self, i: int, spent: Spent) -> ColumnMetadata:
         count = self._tracker.totals.columns[i]
-        spent = self._usage.columns.get(i, Spent())
         return ColumnMetadata(
             name=self._name(i),
             type=getattr(self._compiled.columns[i], "type", "seed"),
+            model=self._compiled.model_of.get(i),
             completed=count.completed,
             failed=count.failed,
             skipped=count.skipped,
             requests=spent.requests,
             prompt_tokens=spent.prompt_tokens,
             completion_tokens=spent.completion_tokens,
+            cost=spent.cost,
         )
 
     def report(self, status: Status, error: BaseException | None) -> Report:
         """Tell it in a few lines."""
-        totals, usage, diagnostics = self._tracker.totals, self._usage, self._diagnostics
+        totals, columns, diagnostics = self._tracker.totals, self._usage.columns(), self._diagnostics
+        spent = added_up(columns.values())
         return Report(
             status=status,
             target=self._settings.rows,
             actual=self._actual(),
             dropped=totals.dropped,
             elapsed=self._clock.elapsed,
-            requests=usage.total.requests,
-            prompt_tokens=usage.total.prompt_tokens,
-            completion_tokens=usage.total.completion_tokens,
+            requests=spent.requests,
+            prompt_tokens=spent.prompt_tokens,
+            completion_tokens=spent.completion_tokens,
             retries=dict(diagnostics.requests.retries),
             failures=dict(self._failures.by_error),
-            models=diagnostics.requests.models(usage.columns),
+            models=diagnostics.requests.models(self._by_model(columns)),
             slowest=diagnostics.requests.slowest(),
             load=diagnostics.load(self._clock.elapsed),
             error=_told(error),
+            cost=spent.cost,
+            known_cost=known_cost(columns.values()),
         )
 
     def result(self, status: Status, metadata: Metadata, failures: pd.DataFrame, report: Report) -> Result:
         """Give what the user gets."""
+        columns = self._usage.columns()
         return Result(
             status=status,
             target=self._settings.rows,
             actual=self._actual(),
             dropped=self._tracker.totals.dropped,
-            usage=self._usage.total,
+            usage=added_up(columns.values()),
+            usage_by_column={self._name(i): spent for i, spent in columns.items()},
+            usage_by_model=self._by_model(columns),
             failures=failures,
             elapsed=self._clock.elapsed,
             path=self._sink.path,
@@ -195,6 +211,9 @@ class Account:
             _table=self._sink.table,
             _traces=self.traces,
         )
+
+    def _by_model(self, columns: Mapping[int, Spent]) -> dict[str, Spent]:
+        return by_model((self._compiled.model_of[i], spent) for i, spent in columns.items())
 
     def _actual(self) -> int:
         return sum(part.rows for part in self._sink.parts)

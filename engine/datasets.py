@@ -8,15 +8,19 @@ import msgspec
 
 from .errors import ResumeError
 from .metadata import Metadata
-from .observe import FailedCell, Spent
+from .observe import FailedCell
 from .report import Report
 from .results import Result
+from .usage import Spent, added_up, by_model, known_cost
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pandas as pd
     import pyarrow as pa
+
+    from .metadata import ColumnMetadata
 
 
 def read_metadata(path: Path) -> Metadata | None:
@@ -38,24 +42,27 @@ def read_result(path: Path) -> Result:
     metadata = read_metadata(path)
     if metadata is None:
         raise ResumeError(f"'{path}' holds no dataset: there is no metadata.json")
-    usage = Spent(
-        requests=sum(column.requests for column in metadata.columns),
-        prompt_tokens=sum(column.prompt_tokens for column in metadata.columns),
-        completion_tokens=sum(column.completion_tokens for column in metadata.columns),
-    )
+    asked = [(column.name, column.model, _spent(column)) for column in metadata.columns if column.model is not None]
+    columns = {name: spent for name, _, spent in asked}
     return Result(
         status=metadata.status,
         target=metadata.target_num_records,
         actual=metadata.actual_num_records,
         dropped=metadata.dropped_num_records,
-        usage=usage,
+        usage=added_up(columns.values()),
+        usage_by_column=columns,
+        usage_by_model=by_model((model, spent) for _, model, spent in asked),
         failures=_failures(path),
         elapsed=metadata.elapsed,
         path=path,
-        report=_report(metadata, usage),
+        report=_report(metadata, list(columns.values())),
         _metadata=metadata,
         _table=lambda: _table(path, metadata),
     )
+
+
+def _spent(column: ColumnMetadata) -> Spent:
+    return Spent(column.requests, column.prompt_tokens, column.completion_tokens, column.cost)
 
 
 def _failures(path: Path) -> pd.DataFrame:
@@ -78,7 +85,8 @@ def _table(path: Path, metadata: Metadata) -> pa.Table:
         raise ResumeError(f"a part of the dataset in '{path}' cannot be read: {error}") from error
 
 
-def _report(metadata: Metadata, usage: Spent) -> Report:
+def _report(metadata: Metadata, columns: Sequence[Spent]) -> Report:
+    usage = added_up(columns)
     return Report(
         status=metadata.status,
         target=metadata.target_num_records,
@@ -94,4 +102,6 @@ def _report(metadata: Metadata, usage: Spent) -> Report:
         slowest=[],
         load=None,
         error=metadata.error,
+        cost=usage.cost,
+        known_cost=known_cost(columns),
     )

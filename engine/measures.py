@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from .events import Event, Record
     from .graph import Graph
-    from .observe import Spent
     from .row_groups import Plan
     from .store import RowGroup
     from .tracker import Tracker
+    from .usage import Spent
 
 _SLOWEST: Final = 5
 
@@ -55,9 +55,9 @@ class RequestObserver:
         """Forget the failure: the task is not tried again."""
         self._failed.pop((record.group, record.column, record.row), None)
 
-    def models(self, spent: Mapping[int, Spent]) -> list[ModelReport]:
-        """Report on each model; `spent` is what was spent by column."""
-        return [self._report(model, latency, spent) for model, latency in self._latency.items()]
+    def models(self, spent: Mapping[str, Spent]) -> list[ModelReport]:
+        """Report on each model; `spent` is what was spent on it."""
+        return [_report(model, latency, spent[model]) for model, latency in self._latency.items()]
 
     def slowest(self) -> list[SlowCell]:
         """Give the requests that took longest, the worst first."""
@@ -78,18 +78,19 @@ class RequestObserver:
         elif seconds > self._slowest[0][0]:
             heappushpop(self._slowest, (seconds, event.group, event.column, event.row))
 
-    def _report(self, model: str, latency: Latency, spent: Mapping[int, Spent]) -> ModelReport:
-        own = [spent[column] for column, name in self._model_of.items() if name == model]
-        return ModelReport(
-            model=model,
-            requests=sum(of.requests for of in own),
-            answers=latency.count,
-            prompt_tokens=sum(of.prompt_tokens for of in own),
-            completion_tokens=sum(of.completion_tokens for of in own),
-            latency_p50=latency.quantile(0.5),
-            latency_p95=latency.quantile(0.95),
-            latency_max=latency.longest,
-        )
+
+def _report(model: str, latency: Latency, spent: Spent) -> ModelReport:
+    return ModelReport(
+        model=model,
+        requests=spent.requests,
+        answers=latency.count,
+        prompt_tokens=spent.prompt_tokens,
+        completion_tokens=spent.completion_tokens,
+        latency_p50=latency.quantile(0.5),
+        latency_p95=latency.quantile(0.95),
+        latency_max=latency.longest,
+        cost=spent.cost,
+    )
 
 
 class LoadSamples:

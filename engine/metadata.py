@@ -14,19 +14,22 @@ Status: TypeAlias = Literal["running", "complete", "partial", "cancelled", "fail
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Moment: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
+Dollars: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class ColumnMetadata(msgspec.Struct, frozen=True):
-    """What came of one column's cells, and what its model was asked for."""
+    """What came of one column's cells, and what its model was asked for. A `cost` that is not known is None."""
 
     name: str
     type: str
+    model: str | None
     completed: Count
     failed: Count
     skipped: Count
     requests: Count
     prompt_tokens: Count
     completion_tokens: Count
+    cost: Dollars | None
 
 
 class PartMetadata(msgspec.Struct, frozen=True):
@@ -61,6 +64,8 @@ class Metadata(msgspec.Struct, frozen=True):
     retries: Count
     failures: dict[str, Count]
     """How many cells failed, by error class."""
+    cost: Dollars | None
+    """None if some model's price is not known; what is known stands in the columns."""
     started_at: Moment
     finished_at: Moment | None
     elapsed: Seconds

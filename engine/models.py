@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.json_schema import SkipJsonSchema
 
+from .prices import Price
 from .registry import Registry
 from .spec import spec
 
@@ -47,8 +48,9 @@ class Model:
     `api_key`, which is held as a secret and written nowhere. `max_parallel` is the most requests in flight at once
     for this provider and model. `timeout` is the total time of one attempt in seconds; "auto" is 600 until 50 of a
     column's answers are in, then ten times their 99th percentile, but not under 30. `extra` goes into the request
-    body as it is. `client` is for what an address and a key cannot say: a function that makes a client of the
-    provider's own kind (`lambda: AsyncAzureOpenAI(...)`), called once on the loop that the client is then used on.
+    body as it is. `price` is what its tokens cost, and goes before what is known of OpenAI's models. `client` is for
+    what an address and a key cannot say: a function that makes a client of the provider's own kind
+    (`lambda: AsyncAzureOpenAI(...)`), called once on the loop that the client is then used on.
     """
 
     spec: str | ModelFunction
@@ -60,6 +62,7 @@ class Model:
     max_tokens: int | None = Field(default=None, ge=1, kw_only=True)
     timeout: Timeout = Field(default="auto", kw_only=True)
     extra: dict[str, Any] = Field(default_factory=dict, kw_only=True)
+    price: Price | None = Field(default=None, kw_only=True)
     client: SkipJsonSchema[Callable[[], Any] | None] = Field(default=None, kw_only=True, exclude=True, repr=False)
 
     @property

@@ -21,38 +21,6 @@ if TYPE_CHECKING:
     from .graph import Graph
     from .store import RowGroup
 
-_ATTEMPTS = (Done, Failed)
-
-
-@dataclass(slots=True)
-class Spent:
-    """What a column's attempts have cost: requests to its model, and tokens."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class UsageObserver:
-    """Adds up requests and tokens per column; for columns that ask a model."""
-
-    def __init__(self, model_columns: set[int]) -> None:
-        """Take the ids of the columns to count."""
-        self.columns = {column: Spent() for column in model_columns}
-        self.total = Spent()
-
-    def saw(self, event: Event) -> None:
-        """Count an attempt."""
-        if isinstance(event, _ATTEMPTS) and event.column in self.columns:
-            for spent in (self.columns[event.column], self.total):
-                spent.requests += 1
-                if event.usage is not None:
-                    spent.prompt_tokens += event.usage.prompt_tokens
-                    spent.completion_tokens += event.usage.completion_tokens
-
-    def recorded(self, record: Record, group: RowGroup) -> None:
-        """Learn nothing: failed attempts were seen."""
-
 
 @dataclass(frozen=True, slots=True)
 class FailedCell:

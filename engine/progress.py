@@ -24,7 +24,7 @@ class ColumnProgress:
 
 @dataclass(frozen=True, slots=True)
 class ProgressSnapshot:
-    """A run at one moment. Counts are rows, cells and tokens so far; times are in seconds."""
+    """A run at one moment. Counts are rows, cells and tokens so far; times are in seconds, costs in US dollars."""
 
     target: int
     committed: int
@@ -39,6 +39,8 @@ class ProgressSnapshot:
     prompt_tokens: int
     completion_tokens: int
     elapsed: float
+    cost: float | None = None
+    """None if the price of some model that was asked is not known."""
 
     @property
     def cells(self) -> int:

@@ -135,6 +135,8 @@ class Recipe:
         for name in changes:
             if name not in fields:
                 raise RecipeError(f"models.{alias}.{name}", f"unknown field; {nearest(name, fields)}")
+        if not {"spec", "base_url"}.isdisjoint(changes):
+            fields["price"] = None  # what is asked now costs something else
         changed = Model(**{**fields, **changes})
         models = {**self._models, alias: changed}
         return Recipe(models=models, columns=self._columns, processors=self._processors, seed=self._seed)

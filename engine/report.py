@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .prices import dollars
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
 class ModelReport(msgspec.Struct, frozen=True):
-    """How one model answered. Latencies are in seconds, over the answers; failed requests have none."""
+    """How one model answered. Latencies are in seconds, over the answers; failed requests have none.
+
+    `cost` is in US dollars, None if it is not known.
+    """
 
     model: str
     requests: int
@@ -21,6 +26,7 @@ class ModelReport(msgspec.Struct, frozen=True):
     latency_p50: float
     latency_p95: float
     latency_max: float
+    cost: float | None = None
 
 
 class SlowCell(msgspec.Struct, frozen=True):
@@ -56,7 +62,10 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run came to. `retries` counts by error what was tried again, `failures` what failed for good."""
+    """What a run came to. `retries` counts by error what was tried again, `failures` what failed for good.
+
+    `cost` is in US dollars, and None where some model has no price; `known_cost` is that of the others.
+    """
 
     status: str
     target: int
@@ -73,11 +82,20 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     load: Load | None
     """None for a run that was too short to be sampled."""
     error: str | None = None
+    cost: float | None = None
+    known_cost: float | None = None
 
     @property
     def rate(self) -> float:
         """Rows per second."""
         return self.actual / self.elapsed if self.elapsed else 0.0
+
+    @property
+    def cost_text(self) -> str:
+        """Tell the cost as far as it is known: "$0.0123", "$0.0123 + unpriced", or nothing."""
+        if self.known_cost is None:
+            return ""
+        return dollars(self.known_cost) + (" + unpriced" if self.cost is None else "")
 
     @property
     def headline(self) -> str:
@@ -89,6 +107,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         if self.requests:
             tokens = f"{self.prompt_tokens:,} + {self.completion_tokens:,} tokens"
             parts.append(f"{self.requests:,} requests, {tokens}")
+            parts += [self.cost_text] if self.cost_text else []
         return ", ".join(parts)
 
     def __str__(self) -> str:
@@ -107,6 +126,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             told = f"{model.model}: {model.answers:,} answers to {model.requests:,} requests"
             if model.answers:
                 told += f", p50 {_seconds(model.latency_p50)}, p95 {_seconds(model.latency_p95)}"
+            if model.requests and model.cost is not None:
+                told += f", {dollars(model.cost)}"
             yield "model", told
         if self.slowest:
             yield (

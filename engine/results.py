@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from ..runtime import Call
     from .metadata import Metadata, Status
-    from .observe import Spent
     from .progress import ProgressSnapshot
     from .report import Report
     from .traces import TaskTrace, Traces
+    from .usage import Spent
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class Result:
 
     `status` is "complete", "partial" (fewer rows than asked for) or "cancelled". `target`, `actual` and `dropped` count
     rows: dropped ones had a cell that failed, and `failures` (a DataFrame) says for each cell which, why, after how
-    many attempts and on what inputs. `usage` adds up requests and tokens. `report` tells more: latencies, retries,
-    the slowest requests and where the time went; `print(result.report)`.
+    many attempts and on what inputs. `usage` adds up requests, tokens and their cost, also `usage_by_column` and
+    `usage_by_model`, for columns that ask a model; a cost that is not known is None. `report` tells more: latencies,
+    retries, the slowest requests and where the time went; `print(result.report)`.
     """
 
     status: Status
@@ -41,6 +42,8 @@ class Result:
     elapsed: float
     path: Path | None
     report: Report = field(repr=False)
+    usage_by_column: dict[str, Spent] = field(repr=False)
+    usage_by_model: dict[str, Spent] = field(repr=False)
     failures: pd.DataFrame = field(repr=False)
     _metadata: Metadata = field(repr=False)
     _table: Callable[[], pa.Table] = field(repr=False)

@@ -23,7 +23,7 @@ ERRORS = {
 }
 COLUMNS = ["Category", "Uniform", "Seed", "Expression", "Text", "Structured"]
 OTHERS = [
-    *("Recipe", "Workflow", "Stage", "Model", "batch", "cell", "Processor", "DropColumns", "SchemaTransform"),
+    *("Recipe", "Workflow", "Stage", "Model", "Price", "batch", "cell", "Processor", "DropColumns", "SchemaTransform"),
     *("Result", "Run", "ProgressSnapshot", "TaskTrace", "Part", "RetryPolicy", "ErrorBudget", "run_sync", "client"),
 ]
 # Public names that are to come; nothing else may

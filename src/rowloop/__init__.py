@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .engine.functions import batch, cell
     from .engine.models import Model
     from .engine.policy import ErrorBudget, RetryPolicy
+    from .engine.prices import Price
     from .engine.processors import DropColumns, Processor, SchemaTransform
     from .engine.progress import ProgressSnapshot
     from .engine.recipe import Recipe
@@ -49,6 +50,7 @@ _MODULES = {
     "engine.functions": ["batch", "cell"],
     "engine.models": ["Model"],
     "engine.policy": ["ErrorBudget", "RetryPolicy"],
+    "engine.prices": ["Price"],
     "engine.processors": ["DropColumns", "Processor", "SchemaTransform"],
     "engine.progress": ["ProgressSnapshot"],
     "engine.recipe": ["Recipe"],
@@ -81,6 +83,7 @@ __all__ = [
     "ModelError",
     "Part",
     "PartialDatasetError",
+    "Price",
     "Processor",
     "ProgressSnapshot",
     "Recipe",

@@ -15,10 +15,10 @@ from fake_openai import FakeOpenAI
 from rowloop.engine.events import Done, Due, Failed, Failure, Record, Usage
 from rowloop.engine.graph import Lane, Node, compile_graph
 from rowloop.engine.measures import RequestObserver
-from rowloop.engine.observe import Spent
 from rowloop.engine.report import LaneReport, Load, ModelReport, Report, SlowCell
 from rowloop.engine.row_groups import Plan
 from rowloop.engine.store import Store
+from rowloop.engine.usage import Spent
 from virtual_run import VirtualRun
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def test_c23_latencies_are_of_answers_and_by_model(requests: RequestObserver):
     for second in range(1, 101):
         requests.saw(Done(0, 0, second % 10, Usage(seconds=float(second))))
     requests.saw(Failed(0, 0, 1, Failure("Timeout", ""), Usage(seconds=600.0)))
-    (model,) = requests.models({0: Spent(101, 10, 20)})
+    (model,) = requests.models({"m": Spent(101, 10, 20, 0.5)})
     assert (model.model, model.requests, model.answers) == ("m", 101, 100)
-    assert (model.prompt_tokens, model.completion_tokens) == (10, 20)
+    assert (model.prompt_tokens, model.completion_tokens, model.cost) == (10, 20, 0.5)
     assert model.latency_p50 == pytest.approx(50, rel=0.05)
     assert model.latency_p95 == pytest.approx(95, rel=0.05)
     assert model.latency_max == 100

@@ -1,0 +1,90 @@
+"""Usage: the requests and tokens of columns and models, and what they cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .events import Done, Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from .events import Event, Record
+    from .prices import Price
+    from .store import RowGroup
+
+_ATTEMPTS = (Done, Failed)
+
+
+@dataclass(slots=True)
+class Spent:
+    """What attempts have come to: requests to a model, tokens, and US dollars, None where a price is not known."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+
+
+class UsageObserver:
+    """Adds up requests and tokens per column; for columns that ask a model. What they cost is reckoned when asked."""
+
+    def __init__(self, prices: Mapping[int, Price | None]) -> None:
+        """Take the price of each column to count."""
+        self._prices = prices
+        self._columns = {column: Spent() for column in prices}
+        self._untold: set[int] = set()
+
+    def saw(self, event: Event) -> None:
+        """Count an attempt."""
+        if isinstance(event, _ATTEMPTS) and event.column in self._columns:
+            spent = self._columns[event.column]
+            spent.requests += 1
+            if event.usage is not None:
+                spent.prompt_tokens += event.usage.prompt_tokens
+                spent.completion_tokens += event.usage.completion_tokens
+                if not event.usage.prompt_tokens and type(event) is Done:
+                    self._untold.add(event.column)
+
+    def recorded(self, record: Record, group: RowGroup) -> None:
+        """Learn nothing: failed attempts were seen."""
+
+    def columns(self) -> dict[int, Spent]:
+        """Give what each column has spent so far."""
+        return {column: replace(spent, cost=self._cost(column, spent)) for column, spent in self._columns.items()}
+
+    def _cost(self, column: int, spent: Spent) -> float | None:
+        """Tell the cost; answers that came without their number of tokens have none that is known."""
+        price = self._prices[column]
+        if price is None or column in self._untold:
+            return None
+        return price.of(spent.prompt_tokens, spent.completion_tokens)
+
+
+def added_up(parts: Iterable[Spent]) -> Spent:
+    """Add up. The cost of the whole is known if that of each part is that has asked for anything."""
+    parts = list(parts)
+    costs = [part.cost for part in parts if part.requests or part.cost is not None]
+    known = [cost for cost in costs if cost is not None]
+    return Spent(
+        requests=sum(part.requests for part in parts),
+        prompt_tokens=sum(part.prompt_tokens for part in parts),
+        completion_tokens=sum(part.completion_tokens for part in parts),
+        cost=math.fsum(known) if known and len(known) == len(costs) else None,
+    )
+
+
+def by_model(columns: Iterable[tuple[str, Spent]]) -> dict[str, Spent]:
+    """Add up what the columns of each model have spent; `columns` are models and what a column of theirs has."""
+    parts: dict[str, list[Spent]] = {}
+    for model, spent in columns:
+        parts.setdefault(model, []).append(spent)
+    return {model: added_up(spent) for model, spent in parts.items()}
+
+
+def known_cost(parts: Iterable[Spent]) -> float | None:
+    """Add up the costs that are known of what has asked for anything; None if there is none."""
+    known = [part.cost for part in parts if part.requests and part.cost is not None]
+    return math.fsum(known) if known else None
