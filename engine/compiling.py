@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-
-import msgspec
 
 from .errors import RecipeError
 from .functions import Function
 from .graph import Lane, compile_graph
+from .identity import fingerprint, identity_of
 from .processors import with_before_batch, written_columns
 from .prompted import Prompted
 from .seeds import Seed
@@ -44,12 +41,23 @@ class Compiled:
     models: Mapping[str, Model]
     model_of: Mapping[int, str]
     description: dict[str, Any]
+    identity: dict[str, Any]
     fingerprint: str
 
     @property
     def working(self) -> int:
         """How many of the graph's columns do any work: the table's and the processors', not the barriers."""
         return len(self.columns) + (self.before_batch is not None)
+
+    @property
+    def kept(self) -> frozenset[int]:
+        """The columns whose values cost something, so that a journal is to keep them: models' and functions'.
+
+        None where the number of a group's rows may change, and with it which row a value belongs to.
+        """
+        if self.resizing or (self.engine == "sequential" and self.before_batch is not None):
+            return frozenset()
+        return frozenset(i for i, column in enumerate(self.columns) if isinstance(column, Prompted | Function))
 
 
 def compile_recipe(
@@ -71,6 +79,7 @@ def compile_recipe(
     lanes = _lanes(models)
     nodes, before = with_before_batch([column.node(lanes) for column in expanded], processors)
     graph = compile_graph(nodes)
+    identity = identity_of(description, models, columns, processors)
     resizing = [column.name for column in expanded if isinstance(column, Function) and column.allow_resize]
     if sequential or resizing:
         graph = compile_graph(in_sequence(nodes, len(expanded), resizing))
@@ -85,7 +94,8 @@ def compile_recipe(
         models=models,
         model_of={i: column.model for i, column in enumerate(expanded) if isinstance(column, Prompted)},
         description=description,
-        fingerprint=_fingerprint(description, expanded),
+        identity=identity,
+        fingerprint=fingerprint(identity),
     )
 
 
@@ -95,15 +105,3 @@ def _lanes(models: Mapping[str, Model]) -> dict[str, Lane]:
     for model in models.values():
         limits[model.lane] = min(model.max_parallel, limits.get(model.lane, model.max_parallel))
     return {alias: Lane(model.lane, limits[model.lane]) for alias, model in models.items()}
-
-
-def _fingerprint(description: dict[str, Any], columns: Sequence[ColumnSpec]) -> str:
-    """Hash what decides the table: the description, and the code of Python functions."""
-    digest = hashlib.blake2b(msgspec.json.encode(description, order="deterministic", enc_hook=str), digest_size=16)
-    for column in columns:
-        if isinstance(column, Function):
-            try:
-                digest.update(inspect.getsource(column.function).encode())
-            except (OSError, TypeError):  # no source: typed into an interpreter, or not a plain function
-                digest.update(column.name.encode())
-    return digest.hexdigest()

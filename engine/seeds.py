@@ -69,7 +69,12 @@ class Seed:
             table = self._table
         except RecipeError:  # `expand` tells
             return type(data).__name__
-        return f"DataFrame of {table.num_rows} rows ({', '.join(table.column_names)}), {_digest(table)}"
+        return f"DataFrame of {table.num_rows} rows ({', '.join(table.column_names)}), {self.digest}"
+
+    @cached_property
+    def digest(self) -> str | None:
+        """A hash of the data, wherever it is; None where it is still to come."""
+        return None if self.data is None else _digest(self._table)
 
     @cached_property
     def _table(self) -> pa.Table:
