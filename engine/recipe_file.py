@@ -169,7 +169,18 @@ def _check_text(value: object, path: str) -> None:
 
 def to_yaml(data: Mapping[str, Any]) -> str:
     """Write plain data as YAML."""
-    return str(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=100))
+    return str(yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text with U+0085 in double quotes: elsewhere PyYAML reads back another line break."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if "\x85" in data else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def _model(alias: str, given: object) -> Model:
