@@ -18,6 +18,8 @@ from .errors import RecipeError, nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pydantic_core import ErrorDetails
+
 T = TypeVar("T")
 
 _UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden"}
@@ -58,10 +60,16 @@ def recipe_error(error: pydantic.ValidationError, root: str, fields: Sequence[st
     location = [_field_name(part, fields) if depth == 0 else str(part) for depth, part in enumerate(first["loc"])]
     path = ".".join(filter(None, [root, *location]))
     if first["type"] in _UNKNOWN:
-        return RecipeError(path, f"unknown field; {nearest(location[-1], fields)}")
+        known = fields if len(location) == 1 else _missing_beside(first["loc"], found)
+        return RecipeError(path, f"unknown field; {nearest(location[-1], known)}" if known else "unknown field")
     if first["type"] in _MISSING:
         return RecipeError(path, "this field is needed")
     return RecipeError(path, first["msg"].removeprefix("Value error, "))
+
+
+def _missing_beside(location: tuple[int | str, ...], found: Sequence[ErrorDetails]) -> list[str]:
+    """Name the fields that are missing where one in a value within the value is not known."""
+    return [str(item["loc"][-1]) for item in found if item["type"] in _MISSING and item["loc"][:-1] == location[:-1]]
 
 
 def _field_name(part: int | str, fields: Sequence[str]) -> str:

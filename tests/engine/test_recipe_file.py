@@ -28,6 +28,7 @@ MODELS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "temperature": st.floats(0, 2),
         "max_tokens": st.integers(1, 10_000),
         "timeout": st.one_of(st.just("auto"), st.floats(0.1, 1000)),
+        "price": st.builds(rl.Price, st.floats(0, 100), st.integers(0, 100)),
         "extra": st.dictionaries(NAMES, st.one_of(st.integers(-100, 100), TEXTS, st.booleans(), st.none()), max_size=3),
     },
 )
@@ -82,6 +83,13 @@ def test_python_and_yaml_round_trip(recipe: rl.Recipe):
     SCHEMA.validate(recipe.to_dict())
 
 
+@pytest.mark.parametrize("text", ["\x85", "a\x85b", "a\n\x85", "\u2028 \u2029", " \r\n", "\ufeff", "yes", "1e3"])
+def test_text_comes_back_from_yaml_as_it_was(text: str):
+    """Line breaks that only YAML takes for such, and what looks like something else, are text."""
+    recipe = rl.Recipe(columns=[rl.Category("a", values=[text])])
+    assert rl.Recipe.from_yaml(recipe.to_yaml()).to_dict() == recipe.to_dict()
+
+
 SCHEMA = jsonschema_rs.validator_for(rl.Recipe.json_schema())
 
 RECIPE = """
@@ -99,6 +107,23 @@ columns:
         ("models:", "modles:", "modles: unknown field; did you mean 'models'?"),
         ("m: openai:x", "m: {sepc: openai:x}", "models.m.sepc: unknown field; did you mean 'spec'?"),
         ("m: openai:x", "m: {spec: openai:x, max_parallel: 0}", "models.m.max_parallel: Input should be greater than"),
+        (
+            "m: openai:x",
+            "m: {spec: openai:x, price: {prompt: -1, completion: 2}}",
+            "models.m.price.prompt: Input should",
+        ),
+        ("m: openai:x", "m: {spec: openai:x, price: {prompt: 1}}", "models.m.price.completion: this field is needed"),
+        ("m: openai:x", "m: {spec: openai:x, price: 5}", "models.m.price: Input should be a dictionary"),
+        (
+            "m: openai:x",
+            "m: {spec: openai:x, price: {promt: 1, completion: 2}}",
+            "models.m.price.promt: unknown field; did you mean 'prompt'?",
+        ),
+        (
+            "m: openai:x",
+            "m: {spec: openai:x, price: {prompt: 1, completion: 2, cached: 0}}",
+            "models.m.price.cached: unknown field",
+        ),
         ("m: openai:x", "m: {spec: openai:x, api_key: sk-1}", "models.m.api_key: a file must not hold a key; name"),
         ("m: openai:x", "m: [openai]", 'models.m: must be "provider:name" or a mapping'),
         ("m: openai:x", "- openai:x", "models: must be a mapping from a name to a model"),

@@ -7,14 +7,19 @@ import dataclasses
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import jsonschema_rs
+import msgspec
 import pytest
 
 import rowloop as rl
 from emulator import Terminal
 from fake_openai import FakeOpenAI
+from rowloop.adapters.progress_text import totals
+from rowloop.engine.datasets import read_result
 from rowloop.engine.events import Done, Due, Failed, Failure, Record, Usage
 from rowloop.engine.graph import Lane, Node, compile_graph
 from rowloop.engine.measures import RequestObserver
+from rowloop.engine.metadata import json_schema
 from rowloop.engine.report import LaneReport, Load, ModelReport, Report, SlowCell
 from rowloop.engine.row_groups import Plan
 from rowloop.engine.store import Store
@@ -116,25 +121,120 @@ def test_c23_the_report_reads_well():
     report = Report(
         status="partial", target=1000, actual=990, dropped=10, elapsed=100.0, requests=1200, prompt_tokens=50_000,
         completion_tokens=70_000, retries={"ModelError(server)": 150, "ModelError(rate_limited)": 50},
-        failures={"ModelError(length)": 10}, models=[ModelReport("m", 1200, 1000, 50_000, 70_000, 1.234, 5.678, 9.0)],
+        failures={"ModelError(length)": 10},
+        models=[ModelReport("m", 1200, 1000, 50_000, 70_000, 1.234, 5.678, 9.0, 0.1525)],
         slowest=[SlowCell("a", 7, 9.0), SlowCell("a", 9, 8.5)],
         load=Load({"n": 0.0, "a": 31.5}, [LaneReport("openai:m", 31.5, 200.0, 0.97)], 2.5, 0.01, 0.12),
+        cost=0.1525, known_cost=0.1525,
     )  # fmt: skip
     assert str(report).splitlines() == [
-        "partial: 990 of 1,000 rows, 10 dropped, 100.0 s (9.9 rows/s), 1,200 requests, 50,000 + 70,000 tokens",
+        "partial: 990 of 1,000 rows, 10 dropped, 100.0 s (9.9 rows/s), 1,200 requests, 50,000 + 70,000 tokens, $0.1525",
         "  failures  10: 10 x ModelError(length)",
         "  retries   200: 150 x ModelError(server), 50 x ModelError(rate_limited)",
-        "  model     m: 1,000 answers to 1,200 requests, p50 1.23 s, p95 5.68 s",
+        "  model     m: 1,000 answers to 1,200 requests, p50 1.23 s, p95 5.68 s, $0.1525",
         "  slowest   a, row 7: 9 s; a, row 9: 8.5 s",
         "  in flight a 31.5, waiting to retry 2.5",
         "  lane      openai:m: full 97% of the time, 200.0 ready on average",
         "  time      event loop busy 12%, writing 1%",
     ]
+    partly = msgspec.structs.replace(report, cost=None)
+    assert partly.headline.endswith(", 50,000 + 70,000 tokens, $0.1525 + unpriced")
+    assert msgspec.structs.replace(partly, known_cost=None).headline.endswith(" tokens")
     empty = Report(
         status="complete", target=5, actual=5, dropped=0, elapsed=0.0, requests=0, prompt_tokens=0,
         completion_tokens=0, retries={}, failures={}, models=[], slowest=[], load=None,
     )  # fmt: skip
     assert str(empty) == "complete: 5 of 5 rows, 0.0 s (0.0 rows/s)"
+
+
+def priced_and_not(url: str, **price: rl.Price) -> rl.Recipe:
+    """Make a recipe of two columns of one model, and a third of another one; `price` has prices by alias."""
+    return rl.Recipe(
+        models={
+            alias: rl.Model(f"openai:{name}", base_url=url, price=price.get(alias))
+            for alias, name in (("big", "gpt-5"), ("small", "gpt-5-mini"))
+        },
+        columns=[
+            rl.Uniform("n"),
+            rl.Text("a", model="big", prompt="{{ n }}"),
+            rl.Text("b", model="big", prompt="Say it again: {{ a }}"),
+            rl.Text("c", model="small", prompt="{{ b }}"),
+        ],
+        seed=1,
+    )
+
+
+def test_c23_costs_are_told_where_prices_are_known(tmp_path: Path):
+    """Per column, per model and in all, the same in result, metadata and report, and when read back from the disk."""
+    prices = {"big": rl.Price(1.0, 10.0), "small": rl.Price(0.0, 0.5)}
+    with FakeOpenAI(fault_500=0.1, seed=4) as server:
+        recipe = priced_and_not(server.url, **prices)
+        result = recipe.build(tmp_path / "out", 40, progress=False, retry=rl.RetryPolicy(wait=lambda _: 0.01))
+    columns, models, written = result.usage_by_column, result.usage_by_model, result.metadata
+    assert (list(columns), list(models)) == (["a", "b", "c"], ["big", "small"])
+    for alias, spent in models.items():
+        assert spent.cost == pytest.approx(prices[alias].of(spent.prompt_tokens, spent.completion_tokens))
+    assert models["big"].requests == columns["a"].requests + columns["b"].requests > 80
+    assert columns["a"].cost
+    assert columns["b"].cost
+    assert columns["c"].cost
+    assert result.usage.cost == pytest.approx(columns["a"].cost + columns["b"].cost + columns["c"].cost)
+    assert written["cost"] == result.report.cost == result.usage.cost
+    assert {column["name"]: column["cost"] for column in written["columns"]} == {
+        "n": None,
+        **{name: spent.cost for name, spent in columns.items()},
+    }
+    assert [model.cost for model in result.report.models] == [models["big"].cost, models["small"].cost]
+    assert f", ${result.usage.cost:.4f}\n" in str(result.report)
+    jsonschema_rs.validator_for(json_schema()).validate(written)
+    again = read_result(tmp_path / "out")
+    assert (again.usage, again.usage_by_column, again.usage_by_model) == (result.usage, columns, models)
+    assert again.report.headline == result.report.headline
+
+
+def test_c23_a_cost_that_is_not_known_is_none_and_not_zero(tmp_path: Path):
+    """Another server's gpt-5-mini has no price: then there is no total, and the report tells what is known of it."""
+    with FakeOpenAI() as server:
+        result = priced_and_not(server.url, big=rl.Price(1.0, 10.0)).build(tmp_path / "out", 10, progress=False)
+        unpriced = priced_and_not(server.url).preview(10, progress=False)
+    known = result.usage_by_model["big"].cost
+    assert known is not None
+    assert known > 0
+    assert result.usage_by_model["small"].cost is None
+    assert (result.usage.cost, result.metadata["cost"]) == (None, None)
+    assert result.report.headline.endswith(f" tokens, ${known:.4f} + unpriced")
+    assert read_result(tmp_path / "out").report.headline == result.report.headline
+    assert unpriced.report.headline.endswith(" tokens")
+    assert (unpriced.usage.cost, unpriced.metadata["cost"]) == (None, None)
+    assert "$" not in str(unpriced.report)
+
+
+def test_c23_the_environments_address_is_not_openais_own(monkeypatch: pytest.MonkeyPatch):
+    """With OPENAI_BASE_URL, a model that is called gpt-5-mini is not charged at OpenAI's prices."""
+    with FakeOpenAI() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        recipe = rl.Recipe(
+            models={"m": "openai:gpt-5-mini"}, columns=[rl.Uniform("n"), rl.Text("a", model="m", prompt="{{ n }}")]
+        )
+        assert recipe.preview(3, progress=False).usage.cost is None
+
+
+def test_c23_costs_stand_in_snapshots():
+    """Run.progress tells what has been spent; the last snapshot agrees with the result."""
+    seen: list[rl.ProgressSnapshot] = []
+
+    @contextmanager
+    def display(look: Callable[[], rl.ProgressSnapshot]) -> Iterator[None]:
+        seen.append(look())
+        yield
+        seen.append(look())
+
+    with FakeOpenAI() as server:
+        recipe = priced_and_not(server.url, big=rl.Price(1.0, 10.0), small=rl.Price(1.0, 2.0))
+        result = recipe.preview(5, progress=display)
+    assert [snapshot.cost for snapshot in seen] == [0.0, result.usage.cost]
+    assert result.usage.cost
+    assert totals(seen[-1])[2] == f"${result.usage.cost:.4f}"
 
 
 INTERRUPTED = """
