@@ -107,6 +107,22 @@ def test_run_makes_the_dataset_and_tells_about_it(folder, endpoint):
     assert lines[-1] == "output    out/qa"
 
 
+def test_what_it_cost_is_told_where_a_price_is_known(here, folder, endpoint):
+    """The recipe's price is that of its own model: one that is put in its place has none."""
+    priced = f'{{spec: "openai:fake", base_url: "{endpoint.url}", price: {{prompt: 1, completion: 2}}}}'
+    (folder / "priced.yaml").write_text(RECIPE.replace('"openai:fake"', priced), encoding="utf-8")
+    status, out, _ = here("preview", "priced.yaml", "-n", 2)
+    (read, written), (cost,) = (
+        re.findall(r"tokens +([\d,]+) read, ([\d,]+) written", out)[0],
+        re.findall(r"cost +\$(.*)", out),
+    )
+    assert status == 0
+    assert float(cost) == pytest.approx((int(read) + 2 * int(written)) / 1e6, abs=0.00006)
+    status, out, _ = here("preview", "priced.yaml", "-n", 2, "--model", "writer=openai:other")
+    assert status == 0
+    assert "$" not in out
+
+
 def test_run_makes_24_rows_where_none_are_asked_for(folder, endpoint):
     """Without -n a run makes 24 rows; with --quiet it prints nothing."""
     done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "--base-url", endpoint.url, "--quiet")
