@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from .scheduler import Observer, Scheduler
     from .settings import Settings
     from .sinks import Sink
+    from .store import Store
     from .traces import Traces
     from .tracker import Tracker
+    from .usage import Spending
 
 
 class Account:
@@ -44,8 +46,12 @@ class Account:
         self._sink = sink
         url = os.environ.get("OPENAI_BASE_URL")
         prices = {i: price_of(compiled.models[alias], url) for i, alias in compiled.model_of.items()}
-        self._usage = UsageObserver(prices)
-        self._failures = FailureObserver(compiled.graph)
+        self._usage, self._failures = UsageObserver(prices), FailureObserver(compiled.graph)
+        self._retries, self._seconds = 0, 0.0  # of earlier runs
+        if sink.journaling is not None:
+            earlier = sink.journaling.spent
+            self._usage, self._retries, self._seconds = UsageObserver(prices, earlier), earlier.retries, earlier.seconds
+            self._failures = FailureObserver(compiled.graph, sink.journaling.failures, sink.journaling.keep)
         self._diagnostics = Diagnostics(tracker, compiled.model_of, compiled.working, trace=bool(settings.trace))
         self._clock = Clock()
 
@@ -53,15 +59,23 @@ class Account:
     def observers(self) -> list[Observer]:
         """Those who have to see every event of the run."""
         usage: list[Observer] = [self._usage] if self._compiled.model_of else []
-        return [*usage, self._failures, *self._diagnostics.observers]
+        journaling: list[Observer] = [] if self._sink.journaling is None else [self._sink.journaling]
+        return [*usage, self._failures, *self._diagnostics.observers, *journaling]
+
+    def spending(self) -> Spending:
+        """Tell what this run and those before it have spent."""
+        retries = self._retries + self._tracker.totals.retries
+        return self._usage.spending(retries, self._seconds + self._clock.elapsed)
 
     @property
     def traces(self) -> Traces | None:
         """What has been traced so far; None where nothing is."""
         return self._diagnostics.traces
 
-    def begin(self, scheduler: Scheduler) -> None:
+    def begin(self, scheduler: Scheduler, store: Store) -> None:
         """Look at the run from time to time, in the loop's thread."""
+        if self._sink.journaling is not None:
+            self._sink.journaling.begin(store, self.spending)
         self._diagnostics.begin(scheduler, self._settings.stall_after, self._settings.slow_request_after)
 
     def end(self) -> None:
@@ -146,12 +160,12 @@ class Account:
             row_groups_cut_short=sorted(totals.cut_short),
             early_shutdown=self._tracker.halted == "early_shutdown",
             error=_told(error),
-            retries=totals.retries,
+            retries=self._retries + totals.retries,
             failures=dict(self._failures.by_error),
             cost=added_up(spent.values()).cost,
             started_at=self._clock.started_at.isoformat(),
             finished_at=None if status == "running" else datetime.now(UTC).isoformat(),
-            elapsed=self._clock.elapsed,
+            elapsed=self._seconds + self._clock.elapsed,
         )
 
     def _column_metadata(self, i: int, spent: Spent) -> ColumnMetadata:

@@ -50,12 +50,14 @@ class Compiled:
         return len(self.columns) + (self.before_batch is not None)
 
     @property
-    def kept(self) -> frozenset[int]:
-        """The columns whose values cost something, so that a journal is to keep them: models' and functions'.
+    def restorable(self) -> bool:
+        """Whether values can be put back into a row group: not where its number of rows may change as it is worked."""
+        return not (self.resizing or (self.engine == "sequential" and self.before_batch is not None))
 
-        None where the number of a group's rows may change, and with it which row a value belongs to.
-        """
-        if self.resizing or (self.engine == "sequential" and self.before_batch is not None):
+    @property
+    def kept(self) -> frozenset[int]:
+        """The columns whose values cost something, so that a journal is to keep them: models' and functions'."""
+        if not self.restorable:
             return frozenset()
         return frozenset(i for i, column in enumerate(self.columns) if isinstance(column, Prompted | Function))
 

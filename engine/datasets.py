@@ -77,7 +77,7 @@ def _failures(path: Path) -> pd.DataFrame:
 def _table(path: Path, metadata: Metadata) -> pa.Table:
     import pyarrow as pa  # noqa: PLC0415 - not at import time
 
-    from .sinks import read_parts  # noqa: PLC0415 - it loads pyarrow
+    from .parts import read_parts  # noqa: PLC0415 - it loads pyarrow
 
     try:
         return read_parts(path, metadata.parts, pa.schema([]))

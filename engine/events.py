@@ -72,12 +72,13 @@ class Restored(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
-    """A task has its value, which the shell has stored."""
+    """A task has its value, which the shell has stored; a whole column that of each of so many `rows`."""
 
     group: int
     column: int
     row: int
     usage: Usage | None = None
+    rows: int | None = None
 
 
 class Resized(msgspec.Struct, frozen=True, gc=False):

@@ -106,7 +106,7 @@ class Executor:
             return _replace(group, run, dict(zip((*needs, run.column), given, strict=True)))
         assert type(work) is AwaitWhole  # noqa: S101 - the other shapes are worked elsewhere
         group.values[run.column] = _spread(await work.call(given, len(rows)), rows, [None] * group.size)
-        return Done(run.group, run.column, WHOLE)
+        return Done(run.group, run.column, WHOLE, rows=len(rows))
 
     def _inputs(self, group: RowGroup, run: Run) -> list[Any]:
         values, row = group.values, run.row

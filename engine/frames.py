@@ -47,6 +47,12 @@ class Frames:
         """The schema as it stands; a column without a value so far is of type null."""
         return pa.schema([(name, type_ or pa.null()) for name, type_ in zip(self.names, self._types, strict=True)])
 
+    def go_on(self, schema: pa.Schema) -> None:
+        """Begin with the types that an earlier run has come to."""
+        for i, name in enumerate(self.names):
+            if self._types[i] is None and name in schema.names and not pa.types.is_null(schema.field(name).type):
+                self._types[i] = schema.field(name).type
+
     def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:
         """Make a table of these rows; raises DatasetGenerationError naming the column and the value that does not fit.
 

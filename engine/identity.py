@@ -87,7 +87,7 @@ def _model(plain: str | Mapping[str, Any], model: Model) -> dict[str, Any]:
 def _code(thing: object) -> dict[str, str]:
     """Hash the source of a function, or of an object's class; nothing for what is built in, or has no source."""
     code: Any = thing if inspect.isroutine(thing) else type(thing)
-    if code.__module__.partition(".")[0] == __name__.partition(".")[0]:
+    if (code.__module__ or "").partition(".")[0] == __name__.partition(".")[0]:
         return {}
     try:
         return {"code": _hash(inspect.getsource(inspect.unwrap(code)).encode())}

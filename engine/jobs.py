@@ -13,6 +13,7 @@ from ..runtime.guards import call_site
 from .errors import RecipeError
 from .models import providers
 from .processors import overriding
+from .row_groups import Earlier
 from .run import Execution
 from .settings import Settings
 
@@ -39,19 +40,25 @@ class Job:
         _check_models(compiled)
         if compiled.resizing:
             _deprecate_resizing(compiled.resizing)
-        from . import frames, processing, sinks  # noqa: PLC0415 - they load pyarrow
+        from . import frames, processing, resuming, sinks  # noqa: PLC0415 - they load pyarrow
 
+        earlier = Earlier()
         if path is None:
+            if settings.resume != "never":
+                raise RecipeError("resume", "a preview keeps nothing that another could go on with; use build")
             sink: sinks.Sink = sinks.MemorySink(settings.on_part)
         else:
-            sinks.prepare_directory(path, overwrite=settings.overwrite)
-            sink = sinks.ParquetSink(path, settings.on_part)
+            place = resuming.claim(path, compiled, settings, row_group_size=options.get("row_group_size"))
+            there: RunOptions = {**options, "row_group_size": place.facts.row_group_size}
+            settings = Settings(rows=rows, seed=place.facts.seed, **there)
+            earlier = place.earlier
+            sink = sinks.ParquetSink(place, settings.on_part, compiled.kept if settings.journal else ())
         names = [column.name for column in compiled.columns]
         self._tables: processing.Tables = frames.Frames(names, [column.arrow_type() for column in compiled.columns])
         if overriding(compiled.processors, "after_batch"):
             self._tables = processing.ProcessedTables(self._tables, compiled.processors)
         self._runtime = settings.runtime or default()
-        self.execution = Execution(compiled, settings, sink)
+        self.execution = Execution(compiled, settings, sink, earlier)
 
     def run(self) -> Result:
         """Work and block."""

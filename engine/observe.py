@@ -15,6 +15,8 @@ from .errors import writable
 from .events import WHOLE, Done, Failed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from .events import Event, Record
@@ -39,14 +41,23 @@ class FailedCell:
 
 @dataclass(slots=True)
 class FailureObserver:
-    """Keeps every cell that failed for good, with the values it was given."""
+    """Keeps every cell that failed for good, with the values it was given.
+
+    `cells` are those of earlier runs at first. `keep` is told of each failure and its lines, and whether it is final:
+    one for which a run was ended is not, as another run will try it again.
+    """
 
     graph: Graph
     cells: list[FailedCell] = field(default_factory=list)
+    keep: Callable[[Record, list[FailedCell], bool], None] | None = None
     by_error: Counter[str] = field(default_factory=Counter)
     first: Record | None = None
     """The first failure for good: the root cause, where nothing came of a run."""
     _first: dict[tuple[int, int, int], datetime] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Count what there is."""
+        self.by_error.update(cell.error for cell in self.cells)
 
     def saw(self, event: Event) -> None:
         """Remember when a task first failed, until it has succeeded."""
@@ -61,21 +72,24 @@ class FailureObserver:
         now = datetime.now(UTC)
         first = self._first.pop((record.group, record.column, record.row), now)
         column = self.graph.columns[record.column]
-        for row in [record.row] if record.row != WHOLE else record.rows or ():
-            self.by_error[record.failure.error] += 1
-            self.cells.append(
-                FailedCell(
-                    row=group.start + row,
-                    column=column.name,
-                    error=record.failure.error,
-                    message=writable(record.failure.message),
-                    attempts=record.attempts,
-                    first_failed_at=first,
-                    last_failed_at=now,
-                    inputs=self._inputs(group, column.needs, row),
-                    row_group=group.id,
-                )
+        lines = [
+            FailedCell(
+                row=group.start + row,
+                column=column.name,
+                error=record.failure.error,
+                message=writable(record.failure.message),
+                attempts=record.attempts,
+                first_failed_at=first,
+                last_failed_at=now,
+                inputs=self._inputs(group, column.needs, row),
+                row_group=group.id,
             )
+            for row in ([record.row] if record.row != WHOLE else record.rows or ())
+        ]
+        self.by_error[record.failure.error] += len(lines)
+        self.cells += lines
+        if self.keep is not None:
+            self.keep(record, lines, not (record.failure.fatal or column.on_error == "raise"))
 
     def frame(self) -> pd.DataFrame:
         """Give the table, in the order of the rows."""

@@ -38,6 +38,10 @@ class Tables(Protocol):
         """Make a table of the rows at these offsets."""
         ...
 
+    def go_on(self, schema: pa.Schema) -> None:
+        """Begin with the schema that an earlier run has come to."""
+        ...
+
 
 class ProcessedTables:
     """Tables that have been through after_batch. Their schema is what comes out, widened where groups differ."""
@@ -53,6 +57,10 @@ class ProcessedTables:
     def schema(self) -> pa.Schema:
         """The schema as it stands; before the first row group, what goes in."""
         return self._before.schema if self._schema is None else self._schema
+
+    def go_on(self, schema: pa.Schema) -> None:
+        """Begin with the schema that an earlier run has come to."""
+        self._schema = schema
 
     def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:
         """Process the rows at these offsets."""

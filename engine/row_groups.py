@@ -67,6 +67,11 @@ class Plan:
         return group - (row - self.rows) // self.row_group_size
 
     @property
+    def left(self) -> int:
+        """How many row groups there is something to be done in."""
+        return self.row_groups - len(self.earlier.over)
+
+    @property
     def open_groups(self) -> int:
         """How many row groups may be open at once."""
         return max(4, self.open_rows // self.row_group_size)

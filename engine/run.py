@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .progress import Display, ProgressSnapshot
     from .report import Report
     from .results import Result
+    from .row_groups import Earlier
     from .settings import Settings
     from .sinks import Sink
     from .work import Work
@@ -47,9 +48,9 @@ logger = logging.getLogger("rowloop")
 class Execution:
     """One run. `run` does it, once; `snapshot` looks at it and `halt` ends it, from any thread."""
 
-    def __init__(self, compiled: Compiled, settings: Settings, sink: Sink) -> None:
+    def __init__(self, compiled: Compiled, settings: Settings, sink: Sink, earlier: Earlier) -> None:
         """Set everything up; nothing starts."""
-        plan = Plan(settings.rows, settings.row_group_size)
+        plan = Plan(settings.rows, settings.row_group_size, earlier=earlier)
         self._compiled = compiled
         self._settings = settings
         self._sink = sink
@@ -106,8 +107,13 @@ class Execution:
         return self._account.snapshot()
 
     async def _connect(self, runtime: Runtime) -> dict[str, ChatModel]:
-        """Connect the models that columns ask; until that has worked, nothing is written or removed."""
+        """Connect the models that columns ask, if there is anything to ask.
+
+        Until that has worked, nothing is written or removed.
+        """
         connected: dict[str, ChatModel] = {}
+        if not self._tracker.plan.left:
+            return connected
         for alias in dict.fromkeys(self._compiled.model_of.values()):
             model = self._compiled.models[alias]
             connected[alias] = await providers.get(model.provider).connect(model, runtime)
@@ -117,7 +123,7 @@ class Execution:
         compiled, threads = self._compiled, Threads(_THREADS)
         await self._describe("running", None)
         binding = Binding(self._settings.seed, threads, compiled.models, connected)
-        works: list[Work] = [column.bind(binding) for column in compiled.columns]
+        works: list[Work] = [column.bind(binding) for column in compiled.columns] if self._tracker.plan.left else []
         if compiled.before_batch is not None:
             from .processing import rewriting  # noqa: PLC0415 - it loads pandas
 
@@ -130,7 +136,7 @@ class Execution:
         if self._halt_asked:
             asyncio.get_running_loop().call_soon(scheduler.halt)
         display: Display | None = self._settings.progress
-        self._account.begin(scheduler)
+        self._account.begin(scheduler, store)
         try:
             with contextlib.nullcontext() if display is None else display(self.snapshot):
                 return await scheduler.run()
@@ -140,7 +146,7 @@ class Execution:
 
     async def _after_generation(self) -> None:
         processors = overriding(self._compiled.processors, "after_generation")
-        if processors and self._tracker.totals.committed:
+        if processors and self._tracker.totals.committed and not self._sink.rewritten:
             from .processing import changing  # noqa: PLC0415 - it loads pandas
 
             await self._sink.rewrite(changing(processors), self._settings.row_group_size)

@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .arrivals import received
-from .errors import DatasetGenerationError
+from .errors import DatasetGenerationError, RowloopError
 from .events import (
     Admit,
     Cancel,
@@ -41,7 +41,7 @@ from .executor import Place
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .events import Command, Event, Reason
+    from .events import Command, Event, Reason, Restored, Tally
     from .executor import Executor
     from .store import RowGroup, Store
     from .tracker import Tracker
@@ -52,10 +52,18 @@ _SLICE = 0.005
 
 
 class Sink(Protocol):
-    """Where finished row groups go."""
+    """Where finished row groups go, and where what earlier runs had of others comes from."""
 
-    async def commit(self, group: RowGroup, rows: Sequence[int]) -> None:
+    async def restore(self, group: RowGroup) -> Restored:
+        """Put what an earlier run had of a row group into it."""
+        ...
+
+    async def commit(self, group: RowGroup, rows: Sequence[int], tally: Tally) -> None:
         """Take the rows at these offsets; they are safe when this returns."""
+        ...
+
+    def discard(self, group: int, tally: Tally | None) -> None:
+        """Take note of a row group of which nothing is to be written."""
         ...
 
 
@@ -103,7 +111,7 @@ class Scheduler:
         self._until = 0.0
         self._turning = False
         self._carriers: dict[type, Callable[..., None]] = {
-            Admit: store.admit,
+            Admit: self._admit,
             RunAfter: self._run_after,
             Null: self._null,
             Record: self._record,
@@ -272,6 +280,20 @@ class Scheduler:
 
     # Carrying out
 
+    def _admit(self, command: Admit) -> None:
+        self._store.admit(command)
+        if command.known:
+            self._tasks.create_task(self._restore(self._store.groups[command.group]), context=self._context.copy())
+
+    async def _restore(self, group: RowGroup) -> None:
+        event: Event
+        try:
+            event = await self._sink.restore(group)
+        except RowloopError as error:  # raised from run(), when the commits beside it are over
+            self._error = self._error or error
+            event = Halted("failed")
+        self._guarded(lambda: self._feed(event))
+
     def _run_after(self, command: RunAfter) -> None:
         due = Due(command.group, command.column, command.row)
         self._timers[due] = self._loop.call_later(command.delay, self._on_timer, due)
@@ -320,7 +342,7 @@ class Scheduler:
         group = self._store.groups[command.group]
         event: Event = Committed(command.group)
         try:
-            await self._sink.commit(group, command.rows)
+            await self._sink.commit(group, command.rows, command.tally)
         except Exception as error:  # noqa: BLE001 - it is raised from run(), when the commits beside it are over
             self._error = self._error or error
             event = CommitFailed(command.group)
@@ -329,6 +351,7 @@ class Scheduler:
 
     def _discard(self, command: Discard) -> None:
         self._store.free(command.group)
+        self._sink.discard(command.group, command.tally)
 
     def _cancel(self, _: Command) -> None:
         """Cancel what is in flight.

@@ -6,22 +6,26 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..runtime import Runtime
+from .directory import Resume
 from .policy import ErrorBudget, RetryPolicy
 from .progress import displays
 from .spec import spec
 
 if TYPE_CHECKING:
+    from .parts import Part
     from .progress import Display
-    from .sinks import Part
 
 
 class RunOptions(TypedDict, total=False):
     """What a run can be told.
 
-    `row_group_size`: rows worked, written and kept in memory as one (1000). `min_completion`: the share of the rows,
+    `row_group_size`: rows worked, written and kept in memory as one (1000). `resume`: "always" goes on with the dataset
+    that is in the directory, or raises ResumeError where it is another one; "if_possible" takes the next directory then
+    (path-2, path-3, ...). `retry_failed`: when it goes on, work the cells again that failed. `journal`: False keeps no
+    finished cells, only finished row groups. `min_completion`: the share of the rows,
     in (0, 1], below which PartialDatasetError is raised. `retry`: a RetryPolicy, for which failures are tried again and
     when. `error_budget`: an ErrorBudget, for when so much has failed that the run is ended early. `progress`: False for
     no display, or one of your own. `overwrite`: replace the dataset that is in the directory. `trace`: keep a TaskTrace
@@ -32,6 +36,9 @@ class RunOptions(TypedDict, total=False):
     """
 
     row_group_size: int
+    resume: Resume
+    retry_failed: bool
+    journal: bool
     min_completion: float | None
     retry: RetryPolicy
     error_budget: ErrorBudget
@@ -53,6 +60,9 @@ class Settings:
     seed: int
     rows: int = Field(ge=1, strict=True)
     row_group_size: int = Field(default=1000, ge=1, strict=True)
+    resume: Resume = "never"
+    retry_failed: bool = False
+    journal: bool = True
     min_completion: float | None = Field(default=None, gt=0, le=1)
     retry: RetryPolicy = Field(default_factory=RetryPolicy)
     error_budget: ErrorBudget = Field(default_factory=ErrorBudget)
@@ -65,6 +75,12 @@ class Settings:
     on_part: Callable[[Any], object] | None = None
     engine: Literal["async", "sequential"] = "async"
     runtime: Runtime | None = None
+
+    @model_validator(mode="after")
+    def _goes_on_with_something(self) -> Settings:
+        if self.retry_failed and self.resume == "never":
+            raise ValueError('retry_failed works cells of a dataset that is there again; say resume="always" as well')
+        return self
 
     @field_validator("progress")
     @classmethod

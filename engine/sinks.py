@@ -6,43 +6,34 @@ The work is done in one writer thread, never on the loop.
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .errors import DatasetGenerationError, RecipeError
+from .directory import METADATA, part_name, remove_dataset, swap_data, write_atomically
+from .errors import DatasetGenerationError
+from .events import Restored
+from .journaling import Journaling
+from .parts import Part, read_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     import pandas as pd
 
-    from .metadata import Metadata, PartMetadata
+    from .events import Tally
+    from .metadata import Metadata
+    from .parts import OnPart
     from .processing import Tables
+    from .resuming import Place
     from .store import RowGroup
     from .traces import Traces
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One committed row group: its number, the run's row number of its first row, and how many rows are left of it."""
-
-    row_group: int
-    start: int
-    rows: int
-    file: str | None = None
-    """Its path from the dataset's directory; None in a preview."""
-
-
-OnPart: TypeAlias = "Callable[[Part], object]"
 
 
 class Sink(Protocol):
@@ -63,12 +54,30 @@ class Sink(Protocol):
         """What has been committed so far."""
         ...
 
-    async def commit(self, group: RowGroup, rows: Sequence[int]) -> None:
-        """Take the rows at these offsets; they are safe when this returns."""
+    @property
+    def rewritten(self) -> bool:
+        """Whether the rows are what after_generation has made of them already."""
+        ...
+
+    @property
+    def journaling(self) -> Journaling | None:
+        """What keeps values until they are in a part, where there is such a thing."""
         ...
 
     async def begin(self, tables: Tables) -> None:
         """Make ready for a run."""
+        ...
+
+    async def restore(self, group: RowGroup) -> Restored:
+        """Put what an earlier run had of a row group into it."""
+        ...
+
+    async def commit(self, group: RowGroup, rows: Sequence[int], tally: Tally) -> None:
+        """Take the rows at these offsets; they are safe when this returns."""
+        ...
+
+    def discard(self, group: int, tally: Tally | None) -> None:
+        """Take note of a row group of which nothing is to be written."""
         ...
 
     async def rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> None:
@@ -93,6 +102,8 @@ class MemorySink:
 
     kind: Literal["build", "preview"] = "preview"
     path: Path | None = None
+    rewritten: bool = False
+    journaling: Journaling | None = None
 
     def __init__(self, on_part: OnPart | None = None) -> None:
         """Start empty; `on_part` is called with each part."""
@@ -106,7 +117,14 @@ class MemorySink:
         """Take what makes tables."""
         self._tables = tables
 
-    async def commit(self, group: RowGroup, rows: Sequence[int]) -> None:
+    async def restore(self, group: RowGroup) -> Restored:
+        """Put nothing back: there is no earlier run."""
+        return Restored(group.id, [], {}, [])
+
+    def discard(self, group: int, tally: Tally | None) -> None:
+        """Keep nothing."""
+
+    async def commit(self, group: RowGroup, rows: Sequence[int], tally: Tally) -> None:  # noqa: ARG002 - a build's
         """Keep the rows as a table."""
         table = await _in(self._writer, lambda: self._tables.table(group, rows))
         self._kept[group.id] = table
@@ -145,24 +163,41 @@ class ParquetSink:
 
     kind: Literal["build", "preview"] = "build"
 
-    def __init__(self, path: Path, on_part: OnPart | None = None) -> None:
-        """Take a directory that `prepare_directory` has looked at; `on_part` is called with each part."""
-        self.path = path
+    def __init__(self, place: Place, on_part: OnPart | None = None, kept: Collection[int] = ()) -> None:
+        """Take a directory that is claimed; `on_part` is called with each part, `kept` columns are journaled."""
+        self.path = place.path
+        self.parts = list(place.parts)
+        self.rewritten = place.rewritten
+        self.journaling = Journaling(place, kept)
+        self._place = place
         self._on_part = on_part
-        self.parts: list[Part] = []
         self._version = 0
         self._writer = ThreadPoolExecutor(1, "rowloop-writer")
 
     async def begin(self, tables: Tables) -> None:
-        """Take what makes tables, and make room: from here on, an earlier dataset in the directory is gone."""
+        """Take what makes tables, and make room: from here on, a dataset that is not gone on with is gone."""
         self._tables = tables
         await _in(self._writer, self._make_room)
 
-    async def commit(self, group: RowGroup, rows: Sequence[int]) -> None:
-        """Write a part."""
+    async def restore(self, group: RowGroup) -> Restored:
+        """Put what an earlier run had of a row group into it."""
+        return await self.journaling.restore(group)
+
+    async def commit(self, group: RowGroup, rows: Sequence[int], tally: Tally) -> None:
+        """Write a part. The journal knows before what the part lacks, and keeps what it has until then."""
+        await self.journaling.flush()
+        if tally.cut:
+            await self.journaling.mark_cut(group.id)
         part = await _in(self._writer, lambda: self._write_part(group, rows))
-        self.parts.append(part)
+        if not tally.cut:
+            await self.journaling.mark_over(group.id, tally, part.rows)
+        self.parts = [*(there for there in self.parts if there.row_group != group.id), part]
         await _announce(self._writer, self._on_part, part)
+
+    def discard(self, group: int, tally: Tally | None) -> None:
+        """Note that nothing is left to be done in a row group. A part that it had before stays, and is not lost."""
+        if tally is not None and all(part.row_group != group for part in self.parts):
+            self.journaling.over(group, tally)
 
     async def rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> None:
         """Write the changed table beside the parts, then put it in their place.
@@ -170,15 +205,20 @@ class ParquetSink:
         The new parts are whole and on the disk in data.new before anything is touched. Then data is renamed to
         data.old, data.new to data, and data.old is removed: at every moment one of the directories has all rows.
         """
-        self.parts = await _in(self._writer, lambda: self._rewrite(change, row_group_size))
+        parts = await _in(self._writer, lambda: self._write_beside(change, row_group_size))
+        await self.journaling.mark_rewriting(begun=True)
+        await _in(self._writer, lambda: swap_data(self.path))
+        self.parts = parts
 
     async def describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None = None) -> None:
-        """Write metadata.json, and failures.parquet and traces.parquet where there are any."""
+        """Write metadata.json, and failures.parquet and traces.parquet where there are any, and all of the journal."""
         await _in(self._writer, lambda: self._describe(metadata, failures, traces))
+        await self.journaling.flush()
 
     def close(self) -> None:
-        """Let go of the writer thread."""
+        """Let go of the threads and the directory."""
         self._writer.shutdown()
+        self.journaling.close()
 
     def table(self) -> pa.Table:
         """Read all rows in order."""
@@ -186,8 +226,16 @@ class ParquetSink:
         return read_parts(self.path, parts, self._tables.schema)
 
     def _make_room(self) -> None:
-        remove_dataset(self.path)
+        place = self._place
+        if place.fresh:
+            remove_dataset(self.path)
         (self.path / "data").mkdir(parents=True, exist_ok=True)
+        place.begin()  # after the removal: a crash leaves an old journal without parts, not old parts in a new dataset
+        if place.schema is not None:
+            self._tables.go_on(place.schema)
+            self._version = self._tables.version
+            if place.uneven:
+                self._widen_parts()
 
     def _describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None) -> None:
         if len(failures):
@@ -195,21 +243,17 @@ class ParquetSink:
         if traces is not None:
             self._write(traces.table(), "traces.parquet", None)
         text = metadata.to_json()
-        self._write_file("metadata.json", None, lambda path: path.write_bytes(text))
+        self._write_file(METADATA, None, lambda path: path.write_bytes(text))
 
-    def _rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> list[Part]:
-        data, new, old = (self.path / name for name in ("data", "data.new", "data.old"))
+    def _write_beside(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> list[Part]:
+        new = self.path / "data.new"
         table = change(self.table())
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         parts = []
         for i, (start, piece) in enumerate(_pieces(table, row_group_size)):
-            self._write(piece, f"data.new/{_part_name(i)}", i)
-            parts.append(Part(i, start, piece.num_rows, f"data/{_part_name(i)}"))
-        data.rename(old)
-        new.rename(data)
-        _flush(self.path)
-        shutil.rmtree(old)
+            self._write(piece, f"data.new/{part_name(i)}", i)
+            parts.append(Part(i, start, piece.num_rows, f"data/{part_name(i)}"))
         return parts
 
     def _write_part(self, group: RowGroup, rows: Sequence[int]) -> Part:
@@ -218,7 +262,7 @@ class ParquetSink:
             self._widen_parts()
         if not table.num_rows:  # processors left none
             return Part(group.id, group.start, 0)
-        file = f"data/{_part_name(group.id)}"
+        file = f"data/{part_name(group.id)}"
         self._write(table, file, group.id)
         return Part(group.id, group.start, table.num_rows, file)
 
@@ -240,12 +284,6 @@ class ParquetSink:
             raise DatasetGenerationError(problem, stage="write", row_group=row_group) from error
 
 
-def read_parts(path: Path, parts: Iterable[Part | PartMetadata], schema: pa.Schema) -> pa.Table:
-    """Read the parts of a dataset as one table, in the order given; `schema` is that of a dataset without any."""
-    tables = [pq.read_table(path / part.file, partitioning=None) for part in parts if part.file is not None]
-    return pa.concat_tables(tables) if tables else schema.empty_table()
-
-
 async def _announce(writer: ThreadPoolExecutor, on_part: OnPart | None, part: Part) -> None:
     """Tell the user of a part, in the writer's thread; raises DatasetGenerationError with what the function raised."""
     if on_part is None:
@@ -257,63 +295,9 @@ async def _announce(writer: ThreadPoolExecutor, on_part: OnPart | None, part: Pa
         raise DatasetGenerationError(problem, stage="on_part", row_group=part.row_group) from error
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that it appears whole or not at all, and stays after a power cut."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush(path.parent)
-
-
-def _flush(directory: Path) -> None:
-    """Have the names in a directory on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _part_name(i: int) -> str:
-    return f"part-{i:05d}.parquet"
-
-
 def _pieces(table: pa.Table, rows: int) -> list[tuple[int, pa.Table]]:
     """Cut a table into pieces of so many rows: (first row, piece)."""
     return [(start, table.slice(start, rows)) for start in range(0, table.num_rows, rows)]
-
-
-def prepare_directory(path: Path, *, overwrite: bool) -> None:
-    """See that a run can write to `path`, before anything is paid for; raises RecipeError. Removes nothing."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".rowloop-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        problem = f"cannot write to '{path}' ({error.strerror}); choose another directory"
-        raise RecipeError("path", problem) from error
-    there = {entry.name for entry in path.iterdir()}
-    if not there:
-        return
-    if "metadata.json" not in there:
-        raise RecipeError("path", f"'{path}' holds something else ({min(there)}); choose an empty or new directory")
-    if not overwrite:
-        raise RecipeError("path", f"'{path}' holds a dataset already; choose another directory, or say overwrite=True")
-
-
-def remove_dataset(path: Path) -> None:
-    """Remove what a run writes, and nothing else; metadata.json goes last, as it marks the directory as ours."""
-    for part in (path / "data").glob("part-*.parquet"):
-        part.unlink()
-    for name in ("failures.parquet", "traces.parquet", "metadata.json"):
-        (path / name).unlink(missing_ok=True)
 
 
 async def _in(writer: ThreadPoolExecutor, work: Callable[[], T]) -> T:

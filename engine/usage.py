@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from .events import Done, Failed
 
 if TYPE_CHECKING:
@@ -28,14 +30,27 @@ class Spent:
     cost: float | None = None
 
 
+class Spending(msgspec.Struct, frozen=True):
+    """What all the runs of a dataset have spent: per column, requests, prompt and completion tokens; and seconds.
+
+    `untold` are columns of which some answers did not say how many tokens they cost.
+    """
+
+    columns: dict[int, tuple[int, int, int]] = {}
+    untold: list[int] = []
+    retries: int = 0
+    seconds: float = 0.0
+
+
 class UsageObserver:
     """Adds up requests and tokens per column; for columns that ask a model. What they cost is reckoned when asked."""
 
-    def __init__(self, prices: Mapping[int, Price | None]) -> None:
-        """Take the price of each column to count."""
+    def __init__(self, prices: Mapping[int, Price | None], earlier: Spending | None = None) -> None:
+        """Take the price of each column to count, and what earlier runs of the dataset have spent."""
+        earlier = earlier or Spending()
         self._prices = prices
-        self._columns = {column: Spent() for column in prices}
-        self._untold: set[int] = set()
+        self._columns = {column: Spent(*earlier.columns.get(column, ())) for column in prices}
+        self._untold = set(earlier.untold)
 
     def saw(self, event: Event) -> None:
         """Count an attempt."""
@@ -54,6 +69,11 @@ class UsageObserver:
     def columns(self) -> dict[int, Spent]:
         """Give what each column has spent so far."""
         return {column: replace(spent, cost=self._cost(column, spent)) for column, spent in self._columns.items()}
+
+    def spending(self, retries: int, seconds: float) -> Spending:
+        """Tell it so that a later run can go on with it."""
+        columns = {i: (s.requests, s.prompt_tokens, s.completion_tokens) for i, s in self._columns.items()}
+        return Spending(columns, sorted(self._untold), retries, seconds)
 
     def _cost(self, column: int, spent: Spent) -> float | None:
         """Tell the cost; answers that came without their number of tokens have none that is known."""

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from rowloop.engine.diagnostics import Diagnostics
+from rowloop.engine.events import Restored
 from rowloop.engine.executor import Executor
 from rowloop.engine.graph import Lane, Node, compile_graph
 from rowloop.engine.policy import ErrorBudget, RetryPolicy
@@ -20,6 +21,7 @@ from rowloop.engine.work import Await, Fill
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from rowloop.engine.events import Tally
     from rowloop.engine.store import RowGroup
 
 
@@ -29,7 +31,14 @@ class Nowhere:
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds = seconds
 
-    async def commit(self, group: RowGroup, rows: Sequence[int]) -> None:  # noqa: ARG002 - a sink's signature
+    async def restore(self, group: RowGroup) -> Restored:
+        """Have nothing of an earlier run."""
+        return Restored(group.id, [], {}, [])
+
+    def discard(self, group: int, tally: Tally | None) -> None:
+        """Keep nothing."""
+
+    async def commit(self, group: RowGroup, rows: Sequence[int], tally: Tally) -> None:  # noqa: ARG002 - a sink's signature
         """Take the rows."""
         await asyncio.sleep(self._seconds)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from .engine.functions import batch, cell
     from .engine.models import Model
+    from .engine.parts import Part
     from .engine.policy import ErrorBudget, RetryPolicy
     from .engine.prices import Price
     from .engine.processors import DropColumns, Processor, SchemaTransform
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from .engine.results import Result, Run
     from .engine.samplers import Category, Uniform
     from .engine.seeds import Seed
-    from .engine.sinks import Part
     from .engine.traces import TaskTrace
     from .engine.workflow import Stage, Workflow
     from .runtime import client, run_sync
@@ -57,7 +57,7 @@ _MODULES = {
     "engine.results": ["Result", "Run"],
     "engine.samplers": ["Category", "Uniform"],
     "engine.seeds": ["Seed"],
-    "engine.sinks": ["Part"],
+    "engine.parts": ["Part"],
     "engine.traces": ["TaskTrace"],
     "engine.workflow": ["Stage", "Workflow"],
     "runtime": ["client", "run_sync"],

@@ -129,7 +129,7 @@ def test_a_whole_column_gets_the_live_rows_and_its_values_come_into_their_places
         return [2 * x for x in inputs[0]]
 
     bench = Bench(AwaitWhole(double), whole=True)
-    assert bench.work(WHOLE, [0, 2]) == Done(0, 1, WHOLE)
+    assert bench.work(WHOLE, [0, 2]) == Done(0, 1, WHOLE, rows=2)
     assert (seen, bench.values) == ([([[10, 12]], 2)], [20, None, 24])
 
 

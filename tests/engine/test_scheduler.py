@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rowloop.engine.errors import ModelError
-from rowloop.engine.events import Admit, Commit, Done, Failed, Halted, Usage
+from rowloop.engine.events import Admit, Commit, Done, Failed, Halted, Restored, Usage
 from rowloop.engine.executor import Executor
 from rowloop.engine.graph import Lane, Node, compile_graph
 from rowloop.engine.policy import ErrorBudget, RetryPolicy
@@ -27,7 +27,7 @@ from rowloop.engine.work import Answer, Await, CellError, Fill, InThread, Render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rowloop.engine.events import Event, Record
+    from rowloop.engine.events import Event, Record, Tally
     from rowloop.engine.graph import OnError
     from rowloop.engine.store import RowGroup
     from rowloop.engine.work import Work
@@ -44,7 +44,14 @@ class Table:
     breaks_at: int | None = None
     gate: asyncio.Event | None = None
 
-    async def commit(self, group: RowGroup, rows: Sequence[int]) -> None:
+    async def restore(self, group: RowGroup) -> Restored:
+        """Have nothing of an earlier run."""
+        return Restored(group.id, [], {}, [])
+
+    def discard(self, group: int, tally: Tally | None) -> None:
+        """Keep nothing."""
+
+    async def commit(self, group: RowGroup, rows: Sequence[int], tally: Tally) -> None:  # noqa: ARG002 - a sink's signature
         """Keep the last column's values by row number."""
         if self.gate is not None:
             await self.gate.wait()

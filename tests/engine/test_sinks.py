@@ -11,18 +11,14 @@ import pytest
 from hypothesis import given, settings
 
 import rowloop as rl
-from rowloop.engine.events import Admit
+from rowloop.engine.directory import make_directory, remove_dataset, write_atomically
+from rowloop.engine.events import NO_TALLY, Admit
 from rowloop.engine.frames import Frames
 from rowloop.engine.graph import Node, compile_graph
-from rowloop.engine.sinks import (
-    MemorySink,
-    ParquetSink,
-    Part,
-    Sink,
-    prepare_directory,
-    remove_dataset,
-    write_atomically,
-)
+from rowloop.engine.journal import Facts, Journal
+from rowloop.engine.parts import Part
+from rowloop.engine.resuming import Place
+from rowloop.engine.sinks import MemorySink, ParquetSink, Sink
 from rowloop.engine.store import RowGroup, Store
 
 if TYPE_CHECKING:
@@ -42,13 +38,18 @@ def group_of(id_: int, values: list[Any], start: int = 0) -> RowGroup:
     return group
 
 
+def parquet_sink(path: Path, on_part: Callable[[Part], object] | None = None) -> ParquetSink:
+    """Make the sink of a new dataset."""
+    return ParquetSink(Place(path, Journal(path), Facts({}, 0, 1000, "async", [1])), on_part)
+
+
 async def filled(
     sink: Sink, groups: dict[int, list[Any]], change: Callable[[pa.Table], pa.Table] | None = None
 ) -> None:
     """Commit row groups in this order, and perhaps change the whole."""
     await sink.begin(Frames(["x"], [None]))
     for id_, values in groups.items():
-        await sink.commit(group_of(id_, values, 10 * id_), range(len(values)))
+        await sink.commit(group_of(id_, values, 10 * id_), range(len(values)), NO_TALLY)
     if change is not None:
         await sink.rewrite(change, 2)
 
@@ -73,7 +74,7 @@ def test_memory_and_disk_hold_the_same_in_whatever_order_row_groups_come(
 ):
     """Rows in the order of the run, one schema, the same parts; types widen as values come."""
     path = tmp_path_factory.mktemp("out")
-    sinks: list[MemorySink | ParquetSink] = [MemorySink(), ParquetSink(path)]
+    sinks: list[MemorySink | ParquetSink] = [MemorySink(), parquet_sink(path)]
     for sink in sinks:
         backwards = (lambda table: table.take(list(range(table.num_rows))[::-1])) if changed else None
         done(sink, filled(sink, {id_: rows[id_] for id_ in groups}, backwards))
@@ -85,13 +86,13 @@ def test_memory_and_disk_hold_the_same_in_whatever_order_row_groups_come(
     assert shapes[0] == shapes[1]
     files = {part.file for part in sinks[1].parts}
     assert {f"data/{file.name}" for file in (path / "data").iterdir()} == files
-    assert {file.name for file in path.iterdir()} == {"data"}
+    assert {file.name for file in path.iterdir()} == {"data", "journal.sqlite"}
 
 
 def test_on_part_is_told_of_each_part_when_it_is_safe(tmp_path: Path):
     """In the writer's thread; the file is there by then."""
     told: list[tuple[Part, bool]] = []
-    sink = ParquetSink(tmp_path, lambda part: told.append((part, (tmp_path / str(part.file)).exists())))
+    sink = parquet_sink(tmp_path, lambda part: told.append((part, (tmp_path / str(part.file)).exists())))
     done(sink, filled(sink, {1: [1, 2], 0: [3]}))
     assert told == [
         (Part(1, 10, 2, "data/part-00001.parquet"), True),
@@ -101,7 +102,7 @@ def test_on_part_is_told_of_each_part_when_it_is_safe(tmp_path: Path):
 
 def test_more_parts_than_the_name_has_digits_for_stay_in_order(tmp_path: Path):
     """By their number, not by their name."""
-    sink = ParquetSink(tmp_path)
+    sink = parquet_sink(tmp_path)
     done(sink, filled(sink, {100_000: [2], 99_999: [1]}))
     assert sink.table().column("x").to_pylist() == [1, 2]
 
@@ -112,11 +113,11 @@ def test_a_change_of_the_whole_that_fails_leaves_all_parts_as_they_were(tmp_path
     def fail(_table: pa.Table) -> pa.Table:
         raise ZeroDivisionError
 
-    sink = ParquetSink(tmp_path)
+    sink = parquet_sink(tmp_path)
     with pytest.raises(ZeroDivisionError):
         done(sink, filled(sink, {0: [1], 1: [2]}, fail))
     assert sink.table().column("x").to_pylist() == [1, 2]
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "journal.sqlite"}
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, MemoryError])
@@ -159,14 +160,15 @@ def test_only_what_a_run_writes_is_removed(tmp_path: Path):
     result = rl.Recipe(columns=[rl.Uniform("v")]).build(tmp_path, 1, progress=False, overwrite=True)
     assert list(result.dataset.columns) == ["v"]
     there = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert there == ["data/mine.parquet", "data/part-00000.parquet", "data/part-x.txt", "metadata.json", "notes.txt"]
+    ours = ["data/part-00000.parquet", "journal.sqlite", "metadata.json"]
+    assert there == sorted([*ours, "data/mine.parquet", "data/part-x.txt", "notes.txt"])
     remove_dataset(tmp_path)
     assert not (tmp_path / "metadata.json").exists()
 
 
 def test_a_directory_is_made_with_those_above_it_and_left_without_a_trace_of_the_trial(tmp_path: Path):
     """Whether it can be written to is tried out, and nothing of it stays."""
-    prepare_directory(tmp_path / "a" / "b", overwrite=False)
+    make_directory(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 

@@ -1,0 +1,158 @@
+"""Journaling: the run's side of the journal. Nothing of it is done on the loop but noting what has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from .errors import ResumeError
+from .events import WHOLE, Done, Restored
+from .journal import KeptFailure, Over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from .events import Event, Record, Tally
+    from .journal import Entry, Known
+    from .observe import FailedCell
+    from .resuming import Place
+    from .store import RowGroup, Store
+    from .usage import Spending
+
+T = TypeVar("T")
+
+_DELAY = 0.03
+"""Seconds for which what has ended is gathered, so that one transaction serves all of it."""
+
+
+class Journaling:
+    """Writes what ends in a run to its journal, in a thread, within a few hundredths of a second."""
+
+    def __init__(self, place: Place, kept: Collection[int]) -> None:
+        """Take the columns whose values are kept."""
+        self.failures = [line for failure in place.failures for line in failure.lines]
+        """The failures of earlier runs that still are."""
+        self.spent = place.spent
+        """What earlier runs have spent."""
+        self._journal = place.journal
+        self._kept = kept
+        self._entries: list[Entry] = []
+        self._failures: list[KeptFailure] = []
+        self._thread = ThreadPoolExecutor(1, "rowloop-journal")
+        self._timer: asyncio.TimerHandle | None = None
+        self._error: Exception | None = None
+
+    def begin(self, store: Store, spending: Callable[[], Spending]) -> None:
+        """Take where the values are, and who knows what the runs have spent so far."""
+        self._store = store
+        self._spending = spending
+
+    def saw(self, event: Event) -> None:
+        """Note a value; raises what went wrong with those before it."""
+        if type(event) is Done and event.column in self._kept:
+            values = self._store.groups[event.group].values[event.column]
+            value = [event.rows, values] if event.row == WHOLE else values[event.row]
+            self._entries.append((event.group, event.column, event.row, value))
+            self._schedule()
+
+    def recorded(self, record: Record, group: RowGroup) -> None:
+        """Learn nothing: `keep` is told of failures with what the table says of them."""
+
+    def keep(self, record: Record, lines: list[FailedCell], final: bool) -> None:  # noqa: FBT001 - nothing else is told
+        """Note a failure; no later run tries it again by itself if it is `final`."""
+        rows = None if record.rows is None else list(record.rows)
+        self._failures.append(KeptFailure(record.group, record.column, record.row, rows, final, lines))
+        self._schedule()
+
+    async def flush(self) -> None:
+        """Have everything noted so far written; raises DatasetGenerationError where it cannot be."""
+        self._write()
+        await self._call(lambda: None)
+
+    async def restore(self, group: RowGroup) -> Restored:
+        """Put what the journal has of a row group into it."""
+        known = await self._call(functools.partial(self._journal.recall, group.id))
+        try:
+            return _restored(group, known)
+        except (LookupError, TypeError, ValueError) as error:
+            problem = f"'{self._journal.file}' does not fit the recipe in row group {group.id}: {error!r}"
+            raise ResumeError(problem) from error
+
+    async def mark_cut(self, group: int) -> None:
+        """Note that the part to be written is to be replaced by a later run."""
+        await self._call(functools.partial(self._journal.mark_cut, group))
+
+    async def mark_over(self, group: int, tally: Tally, written: int) -> None:
+        """Note that nothing of a row group is left to be done."""
+        await self._call(functools.partial(self._journal.mark_over, group, Over(tally, written)))
+
+    def over(self, group: int, tally: Tally) -> None:
+        """Note the same of one without a part, without waiting for it."""
+        self._write()
+        self._post(functools.partial(self._journal.mark_over, group, Over(tally, 0)))
+
+    async def mark_rewriting(self, *, begun: bool) -> None:
+        """Note that the parts are about to be replaced."""
+        await self._call(functools.partial(self._journal.mark_rewriting, begun=begun))
+
+    def close(self) -> None:
+        """Let go of the thread and the journal."""
+        self._stop_timer()
+        self._thread.shutdown()
+        self._journal.close()
+
+    # How
+
+    def _schedule(self) -> None:
+        self._raise()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_DELAY, self._write)
+
+    def _write(self) -> None:
+        """Hand what was noted to the thread."""
+        self._stop_timer()
+        entries, failures = self._entries, self._failures
+        if entries or failures:
+            self._entries, self._failures = [], []
+            self._post(functools.partial(self._journal.write, entries, failures, self._spending()))
+
+    def _post(self, work: Callable[[], None]) -> None:
+        """Have the thread do something after all else; what goes wrong is raised at the next occasion."""
+        asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        if self._error is None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - `_raise` does
+                self._error = error
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        answer = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        self._raise()
+        return answer
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _restored(group: RowGroup, known: Known) -> Restored:
+    """Put values into a row group; raises LookupError, TypeError or ValueError for what does not fit it."""
+    cells, wholes = [], {}
+    for (column, row), value in known.values.items():
+        if row == WHOLE:
+            wholes[column], group.values[column] = value
+            if len(group.values[column]) != group.size:
+                raise ValueError(f"{len(group.values[column])} values for {group.size} rows")
+        else:
+            group.values[column][row] = value
+            cells.append((column, row))
+    return Restored(group.id, cells, wholes, [(failed.column, failed.row, failed.rows) for failed in known.failures])

@@ -1,0 +1,274 @@
+"""Resuming: whether a run may work in a directory, whether what is there fits it, and what of that is done."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .directory import JOURNAL, holds_dataset, make_directory, mend_swap, part_files
+from .errors import RecipeError, ResumeError
+from .events import WHOLE, Tally
+from .identity import differences
+from .journal import Facts, Journal, KeptFailure, Over
+from .parts import Part
+from .row_groups import Earlier, Plan
+from .usage import Spending
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from .compiling import Compiled
+    from .graph import Graph
+    from .journal import Task
+    from .settings import Settings
+
+_SHOWN = 5
+"""How many differences a message shows."""
+
+logger = logging.getLogger("rowloop")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The dataset that a run is to make; any `row_group_size` will do where it is None."""
+
+    compiled: Compiled
+    settings: Settings
+    row_group_size: int | None
+
+
+@dataclass(slots=True)
+class Place:
+    """A directory that one run has to itself, locked, and what earlier runs have left in it."""
+
+    path: Path
+    journal: Journal
+    facts: Facts
+    fresh: bool = True
+    rewritten: bool = False
+    """Whether the parts are what after_generation has made of the rows."""
+    earlier: Earlier = field(default_factory=Earlier)
+    parts: list[Part] = field(default_factory=list)
+    schema: pa.Schema | None = None
+    uneven: bool = False
+    """Whether parts differ in the types of their columns."""
+    spent: Spending = field(default_factory=Spending)
+    failures: list[KeptFailure] = field(default_factory=list)
+    retried: list[KeptFailure] = field(default_factory=list)
+    void: dict[int, list[Task]] = field(default_factory=dict)
+    lost: list[int] = field(default_factory=list)
+    """Row groups whose parts are gone."""
+    unmarked: dict[int, Over] = field(default_factory=dict)
+    """Row groups of which the journal does not say yet that they are over."""
+
+    def begin(self) -> None:
+        """Have the journal say that a run begins: what it does not go on with is forgotten."""
+        if self.fresh:
+            self.journal.begin(self.facts)
+            return
+        self.journal.forget(self.lost)
+        for group, over in self.unmarked.items():
+            self.journal.mark_over(group, over)
+        self.journal.go_on(self.facts, self.void, self.retried)
+
+
+def claim(path: Path, compiled: Compiled, settings: Settings, row_group_size: int | None = None) -> Place:
+    """Find a directory for a run and lock it; nothing in it is lost by that.
+
+    A dataset that is there may have any size of row groups unless one is asked for. Raises RecipeError where there is
+    something that the run may not touch, and ResumeError, with the difference, for a dataset that does not fit. With
+    resume="if_possible" the next directory is taken then: path-2, path-3, ...
+    """
+    wanted = _Wanted(compiled, settings, row_group_size)
+    for number in itertools.count(1):
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        make_directory(candidate)
+        try:
+            return _claimed(candidate, wanted)
+        except ResumeError as error:
+            if wanted.settings.resume != "if_possible":
+                raise
+            logger.warning("%s; trying the next directory", error)
+    raise AssertionError  # numbers do not end
+
+
+def _claimed(path: Path, wanted: _Wanted) -> Place:
+    there = holds_dataset(path)
+    if there and wanted.settings.resume == "never" and not wanted.settings.overwrite:
+        problem = f"'{path}' holds a dataset already; say resume=\"always\" to go on with it, or overwrite=True"
+        raise RecipeError("path", problem)
+    if there and wanted.settings.resume != "never" and not wanted.settings.overwrite and not (path / JOURNAL).exists():
+        raise ResumeError(f"'{path}' has no {JOURNAL}, which says what is done; begin in another directory")
+    journal = Journal(path)
+    try:
+        return _fitting(path, journal, wanted)
+    except BaseException:
+        journal.close()
+        raise
+
+
+def _fitting(path: Path, journal: Journal, wanted: _Wanted) -> Place:
+    facts = journal.facts
+    if wanted.settings.resume == "never" or facts is None:
+        return Place(path, journal, _facts(wanted, None))
+    found = _differences(facts, wanted)
+    if found and not wanted.settings.overwrite:
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise ResumeError(
+            f"'{path}' holds another dataset: {'; '.join(found[:_SHOWN])}{more};"
+            " choose another directory, or say overwrite=True"
+        )
+    if found:
+        return Place(path, journal, _facts(wanted, None))
+    return _found(Place(path, journal, _facts(wanted, facts), fresh=False), wanted)
+
+
+def _facts(wanted: _Wanted, there: Facts | None) -> Facts:
+    """Say what the dataset is from now on."""
+    compiled, settings = wanted.compiled, wanted.settings
+    if there is None:
+        return Facts(compiled.identity, settings.seed, settings.row_group_size, compiled.engine, [settings.rows])
+    targets = there.targets if settings.rows in there.targets else [*there.targets, settings.rows]
+    return Facts(there.identity, there.seed, there.row_group_size, there.engine, targets)
+
+
+def _differences(there: Facts, wanted: _Wanted) -> list[str]:
+    """Say in what the dataset that is there is another one."""
+    compiled = wanted.compiled
+    found = list(differences(there.identity, compiled.identity))
+    asked = {"row_group_size": (there.row_group_size, wanted.row_group_size), "engine": (there.engine, compiled.engine)}
+    found += [f"{name} is {now}, and was {was}" for name, (was, now) in asked.items() if now not in {None, was}]
+    if wanted.settings.rows < max(there.targets):
+        found.append(
+            f"rows is {wanted.settings.rows}, and was {max(there.targets)}: a dataset can grow, but not shrink"
+        )
+    return found
+
+
+# What is there
+
+
+def _found(place: Place, wanted: _Wanted) -> Place:
+    """Look at what earlier runs have left."""
+    journal, compiled, facts = place.journal, wanted.compiled, place.facts
+    begun = journal.rewriting
+    place.spent = journal.spending
+    place.rewritten = mend_swap(place.path, begun=begun)
+    if begun and not place.rewritten:
+        journal.mark_rewriting(begun=False)
+    plan = Plan(wanted.settings.rows, facts.row_group_size, earlier=Earlier(tuple(facts.targets)))
+    failures = journal.failures()
+    _look_at_parts(place, plan, compiled.written)
+    over = _over(place, plan, compiled.graph, failures)
+    failures = [failure for failure in failures if failure.row_group not in place.lost]
+    place.retried = [f for f in failures if wanted.settings.retry_failed or not f.final or _is_moot(f, over, compiled)]
+    again = {(f.row_group, f.column, f.row) for f in place.retried}
+    place.failures = [f for f in failures if (f.row_group, f.column, f.row) not in again]
+    place.void = _void(place.retried, compiled, plan)
+    tallies = {group: one.tally for group, one in over.items() if group not in place.void}
+    known = journal.begun() - tallies.keys() - set(place.lost) if compiled.restorable else ()
+    place.earlier = replace(plan.earlier, over=tallies, begun=known)
+    if place.rewritten and len(tallies) < plan.row_groups:
+        raise ResumeError(
+            f"the rows in '{place.path}' are what after_generation has made of them: none can be added, or worked"
+            " again; begin in another directory"
+        )
+    return place
+
+
+def _is_moot(failure: KeptFailure, over: Collection[int], compiled: Compiled) -> bool:
+    """Tell whether a failure is of a row group that begins anew, as nothing in it can be restored."""
+    return not compiled.restorable and failure.row_group not in over
+
+
+def _over(place: Place, plan: Plan, graph: Graph, failures: Sequence[KeptFailure]) -> dict[int, Over]:
+    """Give the row groups that are over. The parts are the truth where the journal is behind, or before."""
+    over, cut = place.journal.over(), place.journal.cut()
+    if place.rewritten:
+        return over
+    written = {part.row_group: part.rows for part in place.parts}
+    place.lost = [group for group, one in over.items() if one.written and group not in written]
+    for group in place.lost:
+        logger.warning("the part of row group %d is gone from '%s'; it is made anew", group, place.path / "data")
+        del over[group]
+    for group in written.keys() - over.keys() - cut:
+        of_group = [failure for failure in failures if failure.row_group == group]
+        place.unmarked[group] = Over(_tally(of_group, plan.size(group), graph), written[group])
+    without = (group for group, one in over.items() if one.tally.live and not one.written)  # processors left none
+    place.parts += [Part(group, plan.row(group, 0), 0) for group in without]
+    return over | place.unmarked
+
+
+def _tally(failures: Sequence[KeptFailure], size: int, graph: Graph) -> Tally:
+    """Count what came of a row group whose part was written just before a crash, from its failures."""
+    failed: list[set[int]] = [set() for _ in graph.columns]
+    for failure in failures:
+        failed[failure.column].update([failure.row] if failure.rows is None else failure.rows)
+    dropped = set[int]().union(*(failed[column.id] for column in graph.columns if column.on_error == "drop"))
+    columns = ((size - len(rows | dropped), len(rows), len(dropped - rows)) for rows in failed)
+    return Tally(size - len(dropped), len(dropped), tuple(columns))
+
+
+def _void(retried: Sequence[KeptFailure], compiled: Compiled, plan: Plan) -> dict[int, list[Task]]:
+    """Say which values no longer count in the row groups of cells that are worked again: those made from them.
+
+    Columns that are worked whole are made from all rows, of which there will be others.
+    """
+    columns = compiled.graph.columns
+    wholes = [column for column in columns if column.whole and column.id in compiled.kept]
+    everywhere = set[int]().union(*(_dependents(compiled.graph, column.id) for column in wholes))
+    void: dict[int, set[Task]] = {}
+    for failure in retried:
+        if failure.row_group not in void:
+            of_all = itertools.product(everywhere, range(plan.size(failure.row_group)))
+            void[failure.row_group] = {*((column.id, WHOLE) for column in wholes), *of_all}
+        rows = [failure.row] if failure.rows is None else failure.rows
+        void[failure.row_group].update(itertools.product(_dependents(compiled.graph, failure.column), rows))
+    return {group: sorted(tasks) for group, tasks in void.items()}
+
+
+def _dependents(graph: Graph, column: int) -> set[int]:
+    """Give the columns whose values are made from those of another, by whatever way."""
+    found = {column}
+    for id_ in graph.order:
+        if not found.isdisjoint(graph.columns[id_].needs):
+            found.add(id_)
+    return found - {column}
+
+
+def _look_at_parts(place: Place, plan: Plan, columns: list[str] | None) -> None:
+    """Read how many rows the parts have, and of what types; raises ResumeError naming a file that does not belong."""
+    start = 0
+    for number, file in part_files(place.path).items():
+        schema, rows = _read_footer(file)
+        if (columns is not None and schema.names != columns) or (place.schema and schema.names != place.schema.names):
+            raise ResumeError(f"'{file}' is of another dataset: its columns are {', '.join(schema.names)}")
+        if number >= plan.row_groups and not place.rewritten:
+            raise ResumeError(f"'{file}' is of another dataset: there are {plan.row_groups} row groups")
+        unified = _unified(place.schema, schema, file)
+        place.uneven |= not unified.equals(schema) or (place.schema is not None and not unified.equals(place.schema))
+        place.schema = unified
+        place.parts.append(Part(number, start if place.rewritten else plan.row(number, 0), rows, f"data/{file.name}"))
+        start += rows
+
+
+def _read_footer(file: Path) -> tuple[pa.Schema, int]:
+    try:
+        with pq.ParquetFile(file) as part:
+            return part.schema_arrow, part.metadata.num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise ResumeError(f"'{file}' cannot be read: {error}; remove it to have its rows made anew") from error
+
+
+def _unified(known: pa.Schema | None, schema: pa.Schema, file: Path) -> pa.Schema:
+    """Widen types: a crash may have come while parts were being rewritten with wider ones."""
+    try:
+        return schema if known is None else pa.unify_schemas([known, schema], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise ResumeError(f"'{file}' is of another dataset: {error}") from error
