@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     from .. import Recipe
     from ..engine.results import Result
+    from ..engine.settings import RunOptions
 
 _FAILED, _WRONG, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
+_ROWS = 24
 _SAMPLE = 8  # rows that are printed after a run
 # What the engine calls its arguments, as the user of the command line knows them
 _OPTIONS = {
@@ -70,11 +72,21 @@ def run(  # noqa: PLR0913 - each is an option of the command
     /,
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="The directory that the dataset is written to.")],
-    rows: Annotated[int, Parameter(name=["--rows", "-n"], help="How many rows to make.")] = 24,
+    rows: Annotated[
+        int | None, Parameter(name=["--rows", "-n"], help="How many rows to make (24, or those that there were to be).")
+    ] = None,
     model: Models = None,
     base_url: BaseUrl = None,
     seed: Seed = None,
-    row_group_size: Annotated[int, Parameter(help="Rows worked, written and kept in memory together.")] = 1000,
+    row_group_size: Annotated[
+        int | None, Parameter(help="Rows worked, written and kept in memory together (1000).")
+    ] = None,
+    resume: Annotated[
+        bool, Parameter(negative="", help="Go on with the dataset that is in the directory, if it is of this recipe.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, Parameter(negative="", help="Go on with it, and work the cells again that failed.")
+    ] = False,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace the dataset that is in the directory.")] = False,
     min_completion: Annotated[
         float | None, Parameter(help="Fail when less than this share of the rows, such as 0.95, was completed.")
@@ -85,15 +97,15 @@ def run(  # noqa: PLR0913 - each is an option of the command
     """Make a dataset from a recipe and print a sample of it."""
     _log(debug=debug, quiet=quiet)
     begun = datetime.now(UTC)
+    options: RunOptions = {"min_completion": min_completion, "overwrite": overwrite, "progress": not quiet}
+    if row_group_size is not None:
+        options["row_group_size"] = row_group_size
+    if resume or retry_failed:
+        options["resume"], options["retry_failed"] = "always", retry_failed
+    if rows is None:
+        rows = _rows_there(output) if resume or retry_failed else _ROWS
     try:
-        made = _recipe(recipe, model, base_url, seed).build(
-            output,
-            rows,
-            row_group_size=row_group_size,
-            min_completion=min_completion,
-            overwrite=overwrite,
-            progress=not quiet,
-        )
+        made = _recipe(recipe, model, base_url, seed).build(output, rows, **options)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(_kept(output, begun)) from error
     if not quiet:
@@ -171,7 +183,7 @@ def _tell(error: Exception, *, quiet: bool) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    message = message.replace("overwrite=True", "--overwrite")
+    message = message.replace("overwrite=True", "--overwrite").replace('resume="always"', "--resume")
     print("rowloop:", " ".join(message.split()), file=sys.stderr)  # noqa: T201 - one line, whatever the message holds
     return status
 
@@ -221,7 +233,15 @@ def _kept(output: Path, begun: datetime) -> str:
         return "nothing was written"  # it had not begun: what is there is another run's
     rows, wanted = told["actual_num_records"], told["target_num_records"]
     where = f"{rows:,} of {wanted:,} rows were finished and are in {output / 'data'}" if rows else "no row was finished"
-    return f"{where}; the same command with --overwrite begins anew"
+    return f"{where}; the same command with --resume goes on"
+
+
+def _rows_there(output: Path) -> int:
+    """Say how many rows the dataset in a directory is to have, or how many one is made of where there is none."""
+    from ..engine.datasets import read_metadata  # noqa: PLC0415 - not for --help
+
+    metadata = read_metadata(output)
+    return _ROWS if metadata is None else metadata.target_num_records
 
 
 def _log(*, debug: bool, quiet: bool) -> None:

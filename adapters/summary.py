@@ -33,20 +33,26 @@ def print_report(result: Result, console: Console, rows: int) -> None:
         if len(sample) < result.actual:
             console.print(f"the first {len(sample)} of {result.actual:,} rows", style="dim")
         console.print()
-    rate = per_second(result.actual / result.elapsed) if result.elapsed else ""
+    report = result.report
+    rate = per_second(report.rate) if result.elapsed else ""
+    earlier = f" ({report.earlier:,} of them from earlier runs)" if report.earlier else ""
     colour = "green" if result.status == "complete" else "bold yellow"
     lines: list[tuple[str, str, str]] = [
-        (result.status, f"{result.actual:,} of {result.target:,} rows in {duration(result.elapsed)}, {rate}", colour)
+        (
+            result.status,
+            f"{result.actual:,} of {result.target:,} rows{earlier} in {duration(result.elapsed)}, {rate}",
+            colour,
+        )
     ]
-    if result.usage.requests:
-        spent, pace = result.usage, result.usage.completion_tokens / (result.elapsed or 1.0)
-        words = f"{spent.prompt_tokens:,} read, {spent.completion_tokens:,} written ({pace:,.0f}/s)"
-        lines.append(("tokens", f"{words} in {spent.requests:,} requests", ""))
-        if result.report.cost_text:
-            lines.append(("cost", result.report.cost_text, ""))
+    if report.requests:
+        pace = report.completion_tokens / (result.elapsed or 1.0)
+        words = f"{report.prompt_tokens:,} read, {report.completion_tokens:,} written ({pace:,.0f}/s)"
+        lines.append(("tokens", f"{words} in {report.requests:,} requests", ""))
+        if report.cost_text:
+            lines.append(("cost", report.cost_text, ""))
     if len(result.failures):
         lines.append(("failures", _failures(result), "bold yellow"))
-    lines += [(label, words, "dim") for label, words in result.report.lines() if label in _TOLD]
+    lines += [(label, words, "dim") for label, words in report.lines() if label in _TOLD]
     if result.path is not None:
         lines.append(("output", str(result.path), ""))
     for label, words, style in lines:

@@ -48,6 +48,7 @@ class Account:
         prices = {i: price_of(compiled.models[alias], url) for i, alias in compiled.model_of.items()}
         self._usage, self._failures = UsageObserver(prices), FailureObserver(compiled.graph)
         self._retries, self._seconds = 0, 0.0  # of earlier runs
+        self._earlier_rows = self._actual()
         if sink.journaling is not None:
             earlier = sink.journaling.spent
             self._usage, self._retries, self._seconds = UsageObserver(prices, earlier), earlier.retries, earlier.seconds
@@ -140,7 +141,8 @@ class Account:
 
     def metadata(self, status: Status, error: BaseException | None) -> Metadata:
         """Tell it so that it can be understood and repeated."""
-        totals, settings, compiled, spent = self._tracker.totals, self._settings, self._compiled, self._usage.columns()
+        totals, settings, compiled = self._tracker.totals, self._settings, self._compiled
+        spent = self._usage.columns_of_all_runs()
         parts = sorted(self._sink.parts, key=lambda part: part.row_group)
         return Metadata(
             schema_version=SCHEMA_VERSION,
@@ -204,11 +206,12 @@ class Account:
             error=_told(error),
             cost=spent.cost,
             known_cost=known_cost(columns.values()),
+            earlier=self._earlier_rows,
         )
 
     def result(self, status: Status, metadata: Metadata, failures: pd.DataFrame, report: Report) -> Result:
         """Give what the user gets."""
-        columns = self._usage.columns()
+        columns = self._usage.columns_of_all_runs()
         return Result(
             status=status,
             target=self._settings.rows,

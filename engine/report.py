@@ -64,7 +64,9 @@ class Load(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a run came to. `retries` counts by error what was tried again, `failures` what failed for good.
 
-    `cost` is in US dollars, and None where some model has no price; `known_cost` is that of the others.
+    `actual`, `dropped` and `failures` are the dataset's, of which earlier runs had made `earlier` rows; what was asked
+    for, what it cost and how long it took are this run's own. `cost` is in US dollars, and None where some model has no
+    price; `known_cost` is that of the others.
     """
 
     status: str
@@ -84,11 +86,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     cost: float | None = None
     known_cost: float | None = None
+    earlier: int = 0
 
     @property
     def rate(self) -> float:
         """Rows per second."""
-        return self.actual / self.elapsed if self.elapsed else 0.0
+        return (self.actual - self.earlier) / self.elapsed if self.elapsed else 0.0
 
     @property
     def cost_text(self) -> str:
@@ -101,6 +104,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def headline(self) -> str:
         """Tell it in one line."""
         parts = [f"{self.status}: {self.actual:,} of {self.target:,} rows"]
+        if self.earlier:
+            parts.append(f"{self.earlier:,} of them from earlier runs")
         if self.dropped:
             parts.append(f"{self.dropped:,} dropped")
         parts.append(f"{self.elapsed:.1f} s ({self.rate:,.1f} rows/s)")

@@ -30,7 +30,8 @@ class Result:
     `status` is "complete", "partial" (fewer rows than asked for) or "cancelled". `target`, `actual` and `dropped` count
     rows: dropped ones had a cell that failed, and `failures` (a DataFrame) says for each cell which, why, after how
     many attempts and on what inputs. `usage` adds up requests, tokens and their cost, also `usage_by_column` and
-    `usage_by_model`, for columns that ask a model; a cost that is not known is None. `report` tells more: latencies,
+    `usage_by_model`, for columns that ask a model; a cost that is not known is None. Where the run went on with a
+    dataset, all of that is of all its runs. `report` is of this run alone, as is `elapsed`, and tells more: latencies,
     retries, the slowest requests and where the time went; `print(result.report)`.
     """
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .datasets import read_metadata
 from .directory import JOURNAL, holds_dataset, make_directory, mend_swap, part_files
 from .errors import RecipeError, ResumeError
 from .events import WHOLE, Tally
@@ -51,6 +52,8 @@ class Place:
     journal: Journal
     facts: Facts
     fresh: bool = True
+    finished: bool = False
+    """Whether an earlier run has made all there is to be made, and said so."""
     rewritten: bool = False
     """Whether the parts are what after_generation has made of the rows."""
     earlier: Earlier = field(default_factory=Earlier)
@@ -103,8 +106,10 @@ def _claimed(path: Path, wanted: _Wanted) -> Place:
     if there and wanted.settings.resume == "never" and not wanted.settings.overwrite:
         problem = f"'{path}' holds a dataset already; say resume=\"always\" to go on with it, or overwrite=True"
         raise RecipeError("path", problem)
-    if there and wanted.settings.resume != "never" and not wanted.settings.overwrite and not (path / JOURNAL).exists():
-        raise ResumeError(f"'{path}' has no {JOURNAL}, which says what is done; begin in another directory")
+    if there and not (path / JOURNAL).exists():
+        read_metadata(path)  # raises ResumeError for what no run of ours has written
+        if not wanted.settings.overwrite:
+            raise ResumeError(f"'{path}' has no {JOURNAL}, which says what is done; begin in another directory")
     journal = Journal(path)
     try:
         return _fitting(path, journal, wanted)
@@ -118,7 +123,7 @@ def _fitting(path: Path, journal: Journal, wanted: _Wanted) -> Place:
     if wanted.settings.resume == "never" or facts is None:
         return Place(path, journal, _facts(wanted, None))
     found = _differences(facts, wanted)
-    if found and not wanted.settings.overwrite:
+    if found and not wanted.settings.overwrite and not _is_bare(path, journal):
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise ResumeError(
             f"'{path}' holds another dataset: {'; '.join(found[:_SHOWN])}{more};"
@@ -151,6 +156,11 @@ def _differences(there: Facts, wanted: _Wanted) -> list[str]:
     return found
 
 
+def _is_bare(path: Path, journal: Journal) -> bool:
+    """Tell whether a dataset has nothing that could be lost: no row, and no value."""
+    return not (part_files(path) or any(journal.recall(group).values for group in journal.begun()))
+
+
 # What is there
 
 
@@ -179,7 +189,20 @@ def _found(place: Place, wanted: _Wanted) -> Place:
             f"the rows in '{place.path}' are what after_generation has made of them: none can be added, or worked"
             " again; begin in another directory"
         )
+    place.finished = len(tallies) == plan.row_groups and _is_described(place, wanted.settings.rows)
     return place
+
+
+def _is_described(place: Place, rows: int) -> bool:
+    """Tell whether metadata.json says of the whole dataset how it has ended."""
+    try:
+        metadata = read_metadata(place.path)
+    except ResumeError as error:
+        logger.warning("%s; it is written anew", error)
+        return False
+    if metadata is None or metadata.target_num_records != rows or metadata.early_shutdown:
+        return False
+    return metadata.status in {"complete", "partial"}
 
 
 def _is_moot(failure: KeptFailure, over: Collection[int], compiled: Compiled) -> bool:

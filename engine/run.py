@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .account import Account
 from .binding import Binding
+from .datasets import read_result
 from .errors import DatasetGenerationError, PartialDatasetError, RowloopError
 from .executor import Executor
 from .models import providers
@@ -68,6 +69,8 @@ class Execution:
         """
         self._loop = asyncio.get_running_loop()
         try:
+            if self._sink.finished and self._sink.path is not None:
+                return self._conclude(read_result(self._sink.path))
             connected = await self._connect(runtime)
             await self._sink.begin(tables)
             try:
@@ -166,8 +169,18 @@ class Execution:
 
     def _log(self, report: Report) -> None:
         """Tell how the run ended: the last thing it logs, whichever way out it takes."""
-        where = f"\n  written to {self._sink.path}" if self._sink.path else ""
+        where = "" if self._sink.path is None else f"\n  written to {self._sink.path}{self._how_to_go_on()}"
         logger.log(logging.INFO if report.status == "complete" else logging.WARNING, "%s%s", report, where)
+
+    def _how_to_go_on(self) -> str:
+        """Say what to call for the rows that are missing."""
+        totals, plan = self._tracker.totals, self._tracker.plan
+        call = f'build("{self._sink.path}", {plan.rows}, resume="always"'
+        if self._sink.rewritten:  # after_generation has changed the rows, so there is no way back
+            return ""
+        if totals.cut_short or totals.groups_over < plan.row_groups:
+            return f"\n  go on with it: {call})"
+        return f"\n  work again what failed: {call}, retry_failed=True)" if totals.dropped else ""
 
     async def _describe_failure(self, status: Status, error: BaseException) -> None:
         """Keep how things stand; where that fails as well, it is a note on the error that came first."""

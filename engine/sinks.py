@@ -55,6 +55,11 @@ class Sink(Protocol):
         ...
 
     @property
+    def finished(self) -> bool:
+        """Whether an earlier run has made all there is to be made."""
+        ...
+
+    @property
     def rewritten(self) -> bool:
         """Whether the rows are what after_generation has made of them already."""
         ...
@@ -102,6 +107,7 @@ class MemorySink:
 
     kind: Literal["build", "preview"] = "preview"
     path: Path | None = None
+    finished: bool = False
     rewritten: bool = False
     journaling: Journaling | None = None
 
@@ -167,6 +173,7 @@ class ParquetSink:
         """Take a directory that is claimed; `on_part` is called with each part, `kept` columns are journaled."""
         self.path = place.path
         self.parts = list(place.parts)
+        self.finished = place.finished
         self.rewritten = place.rewritten
         self.journaling = Journaling(place, kept)
         self._place = place

@@ -11,7 +11,7 @@ import msgspec
 from .events import Done, Failed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from .events import Event, Record
     from .prices import Price
@@ -47,10 +47,10 @@ class UsageObserver:
 
     def __init__(self, prices: Mapping[int, Price | None], earlier: Spending | None = None) -> None:
         """Take the price of each column to count, and what earlier runs of the dataset have spent."""
-        earlier = earlier or Spending()
         self._prices = prices
-        self._columns = {column: Spent(*earlier.columns.get(column, ())) for column in prices}
-        self._untold = set(earlier.untold)
+        self._earlier = earlier or Spending()
+        self._columns = {column: Spent() for column in prices}
+        self._untold: set[int] = set()
 
     def saw(self, event: Event) -> None:
         """Count an attempt."""
@@ -67,18 +67,31 @@ class UsageObserver:
         """Learn nothing: failed attempts were seen."""
 
     def columns(self) -> dict[int, Spent]:
-        """Give what each column has spent so far."""
-        return {column: replace(spent, cost=self._cost(column, spent)) for column, spent in self._columns.items()}
+        """Give what each column has spent in this run."""
+        return {i: replace(spent, cost=self._cost(i, spent, self._untold)) for i, spent in self._columns.items()}
+
+    def columns_of_all_runs(self) -> dict[int, Spent]:
+        """Give what each column has spent in all the runs of the dataset."""
+        spending = self.spending(0, 0.0)
+        totals = {column: Spent(*counts) for column, counts in spending.columns.items()}
+        return {i: replace(spent, cost=self._cost(i, spent, spending.untold)) for i, spent in totals.items()}
 
     def spending(self, retries: int, seconds: float) -> Spending:
-        """Tell it so that a later run can go on with it."""
-        columns = {i: (s.requests, s.prompt_tokens, s.completion_tokens) for i, s in self._columns.items()}
-        return Spending(columns, sorted(self._untold), retries, seconds)
+        """Tell what all runs have spent, so that a later one can go on with it."""
+        columns = {}
+        for column, spent in self._columns.items():
+            requests, prompt_tokens, completion_tokens = self._earlier.columns.get(column, (0, 0, 0))
+            columns[column] = (
+                requests + spent.requests,
+                prompt_tokens + spent.prompt_tokens,
+                completion_tokens + spent.completion_tokens,
+            )
+        return Spending(columns, sorted(self._untold.union(self._earlier.untold)), retries, seconds)
 
-    def _cost(self, column: int, spent: Spent) -> float | None:
+    def _cost(self, column: int, spent: Spent, untold: Collection[int]) -> float | None:
         """Tell the cost; answers that came without their number of tokens have none that is known."""
         price = self._prices[column]
-        if price is None or column in self._untold:
+        if price is None or column in untold:
             return None
         return price.of(spent.prompt_tokens, spent.completion_tokens)
 

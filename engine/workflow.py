@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import Field, field_validator
 
-from .datasets import read_metadata, read_result
-from .errors import DatasetGenerationError, RecipeError, ResumeError, RowloopError, nearest
+from .errors import DatasetGenerationError, RecipeError, RowloopError, nearest
 from .recipe import Recipe
 from .spec import spec
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Unpack
 
     import pandas as pd
@@ -120,36 +119,29 @@ class Workflow:
     def build(self, path: str | Path, **options: Unpack[RunOptions]) -> list[Result]:
         """Make each stage's dataset in a directory of its own under `path`; one Result per stage, in order.
 
-        A stage that has been worked to its end by an earlier build, with the same recipe on the same rows, is read back
-        and not worked again. One that was not is begun anew. Raises ResumeError where a directory holds a dataset of
-        another recipe, unless `overwrite` is true.
+        A stage that an earlier build has worked to its end, with the same recipe on the same rows, is not worked again,
+        and one that was cut short is gone on with, unless `resume` says otherwise. Raises ResumeError where a directory
+        holds a dataset of another recipe, unless `overwrite` is true.
         """
         results: list[Result] = []
-        for stage, recipe, rows, directory in self._build(Path(path), options, results):
+        for stage, recipe, rows in self._seeded(results):
             with _noted(stage):
-                results.append(recipe.build(directory, rows, **_overwriting(options)))
+                results.append(recipe.build(Path(path) / stage.name, rows, **_going_on(options)))
         return results
 
     async def abuild(self, path: str | Path, **options: Unpack[RunOptions]) -> list[Result]:
         """Do the same from a coroutine in any event loop."""
         results: list[Result] = []
-        for stage, recipe, rows, directory in self._build(Path(path), options, results):
+        for stage, recipe, rows in self._seeded(results):
             with _noted(stage):
-                results.append(await recipe.abuild(directory, rows, **_overwriting(options)))
+                results.append(await recipe.abuild(Path(path) / stage.name, rows, **_going_on(options)))
         return results
 
-    def _build(
-        self, path: Path, options: RunOptions, results: list[Result]
-    ) -> Generator[tuple[Stage, Recipe, int, Path]]:
-        """Give one stage after the other that has to be worked; the caller adds what comes of it to `results`."""
+    def _seeded(self, results: Sequence[Result]) -> Iterator[tuple[Stage, Recipe, int]]:
+        """Give one stage after the other, on what the one before passes on; the caller adds what comes of each."""
         given: pd.DataFrame | None = None
         for stage in self._stages:
-            recipe, rows = _seeded(stage, given)
-            directory = path / stage.name
-            if _is_done(directory, stage, recipe, rows, options):
-                results.append(read_result(directory))
-            else:
-                yield stage, recipe, rows, directory
+            yield stage, *_seeded(stage, given)
             given = stage.passed_on(results[-1].to_pandas())
 
 
@@ -184,11 +176,9 @@ def _check(stage: Stage, before: Stage | None) -> None:
             raise RecipeError(f"{path}.recipe.columns.seed", problem)
 
 
-def _overwriting(options: RunOptions) -> RunOptions:
-    """Let a stage begin anew where one that was not worked to its end is in the way."""
-    changed = options.copy()
-    changed["overwrite"] = True
-    return changed
+def _going_on(options: RunOptions) -> RunOptions:
+    """Let stages go on with what is there, if nothing else is said."""
+    return {"resume": "always", **options}
 
 
 def _seeded(stage: Stage, given: pd.DataFrame | None) -> tuple[Recipe, int]:
@@ -198,26 +188,3 @@ def _seeded(stage: Stage, given: pd.DataFrame | None) -> tuple[Recipe, int]:
     if given.empty:
         raise DatasetGenerationError("the stage before it passed no rows on", stage=f"stage '{stage.name}'")
     return stage.recipe.replace_seed(given), stage.rows or len(given)
-
-
-def _is_done(directory: Path, stage: Stage, recipe: Recipe, rows: int, options: RunOptions) -> bool:
-    """Tell whether the stage need not be worked again; raises ResumeError where that would cost another dataset."""
-    metadata = read_metadata(directory)
-    if metadata is None:
-        return False
-    seed = metadata.seed if recipe.seed is None else recipe.seed
-    same = {
-        "recipe": (metadata.recipe_fingerprint, recipe.fingerprint),
-        "rows": (metadata.target_num_records, rows),
-        "seed": (metadata.seed, seed),
-        "row_group_size": (metadata.row_group_size, options.get("row_group_size", metadata.row_group_size)),
-    }
-    differing = [name for name, (there, wanted) in same.items() if there != wanted]
-    if not differing:
-        return metadata.status in {"complete", "partial"} and not metadata.early_shutdown
-    if not options.get("overwrite"):
-        raise ResumeError(
-            f"'{directory}' holds a dataset of stage '{stage.name}' with another {' and '.join(differing)};"
-            " choose another directory, or say overwrite=True"
-        )
-    return False

@@ -312,7 +312,7 @@ def test_ctrl_c_on_a_terminal_leaves_one_line(folder):
             window.child.kill(signal.SIGINT)
             assert window.wait_until_end() == 130
             assert window.visible.splitlines() == [
-                "rowloop: interrupted; no row was finished; the same command with --overwrite begins anew"
+                "rowloop: interrupted; no row was finished; the same command with --resume goes on"
             ]
         assert server.wait_for(client_disconnects=1).in_flight == 0
 

@@ -264,7 +264,9 @@ def test_c23_after_ctrl_c_the_report_is_the_last_line_and_the_display_is_gone(tm
         lines = [line for line in window.everything if line and line != "^C"]
     assert lines[0].startswith("cancelled: ")
     assert lines[-1] == "was interrupted"
-    assert all(line.startswith("  ") for line in lines[1:-1])
+    told = "".join(lines)  # the terminal breaks a line that holds a path wherever it ends
+    assert told.count("  written to") == told.count("  go on with it: build(") == 1
+    assert not any(line.startswith(("cancelled", "Traceback")) for line in lines[1:])
     assert sum("written to" in line for line in lines) == 1
 
 

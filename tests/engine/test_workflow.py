@@ -109,9 +109,7 @@ def test_d25_a_stage_that_is_done_is_not_worked_again(tmp_path: Path) -> None:
     assert len(made) == 6
     calls: list[str] = []
     workflow = rl.Workflow([rl.Stage("one", first, rows=6), rl.Stage("two", lines(calls))])
-    with pytest.raises(rl.ResumeError, match="'two' with another recipe"):
-        workflow.build(tmp_path, **QUIET)
-    one, two = workflow.build(tmp_path, overwrite=True, **QUIET)
+    one, two = workflow.build(tmp_path, **QUIET)  # there is nothing in the second that could be lost
     assert (len(made), len(calls)) == (6, 6)
     assert one.status == two.status == "complete"
     assert one.to_pandas()["ideas"].tolist() == two.to_pandas()["ideas"].tolist()
@@ -126,19 +124,45 @@ def test_d25_other_rows_from_the_stage_before_are_noticed(tmp_path: Path) -> Non
     stages = [rl.Stage("topics", topics(), rows=4, explode="ideas", sample=2), rl.Stage("lines", lines())]
     rl.Workflow(stages).build(tmp_path, **QUIET)
     stages[0] = rl.Stage("topics", topics(), rows=4, explode="ideas", sample=3)
-    with pytest.raises(rl.ResumeError, match="'lines' with another recipe and rows"):
+    with pytest.raises(rl.ResumeError, match=r"lines' holds another dataset: columns\.seed of ideas\.data has changed"):
         rl.Workflow(stages).build(tmp_path, **QUIET)
 
 
-def test_d25_a_stage_that_was_cut_short_is_worked_again(tmp_path: Path) -> None:
-    """Where metadata.json says that the run did not come to its end, the stage begins anew."""
+def test_d25_a_stage_that_was_cut_short_goes_on_where_it_was(tmp_path: Path) -> None:
+    """The stage before is not worked again, nor is any cell of this one that was done."""
+    calls: list[str] = []
+    broken = True
+    recipe = rl.Recipe(columns=[rl.Seed(columns=["ideas"])])
+
+    @recipe.column(max_parallel=1, on_error="raise")
+    def line(ideas: str) -> str:
+        if broken and len(calls) == 4:
+            raise ConnectionRefusedError("the power is off")
+        calls.append(ideas)
+        return f"About {ideas}."
+
+    workflow = rl.Workflow([rl.Stage("topics", topics(), rows=2, explode="ideas"), rl.Stage("lines", recipe)])
+    retry = rl.RetryPolicy(attempts=1)
+    with pytest.raises(rl.DatasetGenerationError, match="the power is off"):
+        workflow.build(tmp_path, row_group_size=3, retry=retry, **QUIET)
+    made = (tmp_path / "topics" / "metadata.json").stat().st_mtime_ns
+    broken = False
+    _, last = workflow.build(tmp_path, row_group_size=3, retry=retry, **QUIET)
+    assert (last.status, len(calls), len(set(calls))) == ("complete", 6, 6)
+    assert last.dataset["line"].tolist() == [f"About {idea}." for idea in last.dataset["ideas"]]
+    assert (tmp_path / "topics" / "metadata.json").stat().st_mtime_ns == made
+
+
+def test_d25_what_metadata_lags_behind_in_is_repaired(tmp_path: Path) -> None:
+    """A build that was killed before it could say so, with every row made, is only described."""
     calls: list[str] = []
     workflow = rl.Workflow([rl.Stage("topics", topics(), rows=2, explode="ideas"), rl.Stage("lines", lines(calls))])
-    workflow.build(tmp_path, **QUIET)
+    _, first = workflow.build(tmp_path, **QUIET)
     file = tmp_path / "lines" / "metadata.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"status": "running"}))
-    workflow.build(tmp_path, **QUIET)
-    assert len(calls) == 12
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"status": "running", "parts": []}))
+    _, last = workflow.build(tmp_path, **QUIET)
+    assert len(calls) == 6
+    assert (last.status, last.metadata["parts"]) == ("complete", first.metadata["parts"])
 
 
 def test_d25_a_workflow_runs_in_any_event_loop(tmp_path: Path) -> None:
