@@ -127,7 +127,8 @@ class GroupState:
         self.dropped = 0
         self.restoring = False
         self.committing = False
-        self.cut = False
+        self.cut: set[int] = set()
+        """Rows lost because the run was halted: a later one can still work them."""
         self.open = len(graph.columns)
         self.left = [size] * self.open
         self.missing_whole = [column.whole_needs for column in graph.columns]
@@ -164,7 +165,7 @@ class GroupState:
 
     def tally(self, columns: Sequence[Column]) -> Tally:
         """Count what came of the group, when all of it is over."""
-        return Tally(self.live, self.dropped, tuple(self._counted(column) for column in columns), self.cut)
+        return Tally(self.live, self.dropped, tuple(self._counted(column) for column in columns), bool(self.cut))
 
     def _counted(self, column: Column) -> tuple[int, int, int]:
         state = self.state[column.id]
@@ -179,3 +180,7 @@ class GroupState:
         if self.live == self.size:
             return range(self.size)
         return [row for row in range(self.size) if self.alive[row]]
+
+    def undropped(self) -> range | list[int]:
+        """Give the offsets of the rows that no failure has taken out: the live ones, and those that a halt cut off."""
+        return sorted(self.cut.union(self.live_rows())) if self.cut else self.live_rows()

@@ -209,10 +209,19 @@ class Tracker:
             self._begin(group)
 
     def _check_restored(self, group: GroupState, event: Restored) -> None:
+        """Refuse tasks that there are not, or that come twice, and rows that the group does not have."""
         tasks = [*event.cells, *((column, WHOLE) for column in event.wholes), *(task[:2] for task in event.failed)]
         for column, row in tasks:
-            if not self._is(WAITING, group, column, row):
+            if column < 0 or not self._is(WAITING, group, column, row):
                 raise IllegalEventError(f"row group {group.id} has no column {column}, row {row} to be restored")
+        if len(set(tasks)) < len(tasks):
+            raise IllegalEventError(f"row group {group.id}: a task is to be restored twice")
+        for column, worked in event.wholes.items():
+            if not 0 <= worked <= group.size:
+                raise IllegalEventError(f"row group {group.id}: column {column} was worked for {worked} rows")
+        for column, row, rows in event.failed:
+            if (row == WHOLE) != (rows is not None) or not all(0 <= of < group.size for of in rows or ()):
+                raise IllegalEventError(f"row group {group.id}: column {column}, row {row} failed for rows {rows}")
 
     def _on_done(self, event: Done) -> None:
         group = self._release(event)
@@ -388,23 +397,26 @@ class Tracker:
     def _fail(self, group: GroupState, event: Failed, attempts: int) -> None:
         """End a task that failed for good: drop the row, null the cell or halt the run."""
         column = self._columns[event.column]
-        rows = group.live_rows() if event.row == WHOLE else None
+        rows = group.undropped() if event.row == WHOLE else None
         self._out.append(Record(group.id, column.id, event.row, event.failure, attempts, rows))
-        self._do_without(group, column, event.row, rows)
-        if event.failure.fatal or column.on_error == "raise":
-            self._halt("failed")  # before the task has ended, for that might commit its row group
+        halts = event.failure.fatal or column.on_error == "raise"
+        if halts:  # before a row goes or the task has ended: that might start what waited for them, or commit the group
+            self._halt("failed")
+        self._do_without(group, column, event.row, rows, cut=halts)
         self._settle(group, column, event.row, FAILED)
         self._ended[column.id] += 1
         if not event.failure.retryable:
             self._failed_at[column.id].append(self._ended[column.id])
         self._judge(column.id)
 
-    def _do_without(self, group: GroupState, column: Column, row: int, rows: Iterable[int] | None) -> None:
+    def _do_without(
+        self, group: GroupState, column: Column, row: int, rows: Iterable[int] | None, *, cut: bool = False
+    ) -> None:
         """Null a task that failed, or drop its row; a whole column's `rows`."""
         if column.on_error == "null":
             self._out.append(Null(group.id, column.id, row))
         else:
-            self._drop(group, (row,) if rows is None else rows)
+            self._drop(group, (row,) if rows is None else rows, cut=cut)
 
     def _give_up(self, group: GroupState, event: Failed | Cancelled) -> None:
         """End a task that would need another attempt for which there is no use, or no time: its rows are cut off."""
@@ -426,7 +438,7 @@ class Tracker:
             group.alive[row] = 0
         group.live -= len(rows)
         if cut:
-            group.cut |= bool(rows)
+            group.cut.update(rows)
         else:
             self.totals.dropped += len(rows)
             group.dropped += len(rows)
@@ -539,7 +551,7 @@ class Tracker:
 
     def _lose(self, group: GroupState) -> None:
         """End a row group of which nothing is written; if it has live rows, the run's end costs it those."""
-        group.cut |= group.live > 0
+        group.cut.update(group.live_rows())
         self._close(group)
 
     def _close(self, group: GroupState) -> None:

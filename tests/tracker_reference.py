@@ -1,14 +1,15 @@
 """What a tracker must do, said a second time: a reference that watches a run and objects.
 
 `Reference` knows the rules as sets and scans, slow and plain, and shares nothing with the tracker but events and
-commands. `Shell` plays the scheduler: it remembers what is in flight and hands every event to both.
+commands. `Shell` plays the scheduler: it remembers what is in flight and hands every event to both. `Journal` is what
+outlives a run that is killed, for the next one to begin with.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -28,20 +29,22 @@ from rowloop.engine.events import (
     Halted,
     Null,
     Record,
+    Restored,
     Run,
     RunAfter,
     Started,
     Stop,
+    Tally,
 )
+from rowloop.engine.row_groups import Earlier, Plan
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from rowloop.engine.events import Command, Event, Reason
     from rowloop.engine.graph import Lane, Node
     from rowloop.engine.policy import ErrorBudget, RetryPolicy
-    from rowloop.engine.row_groups import Plan
     from rowloop.engine.tracker import Tracker
 
 RUNNING, DUE, DONE, NULL, FAILED, CUT = "running", "due", "done", "null", "failed", "cut"
@@ -49,6 +52,8 @@ VALUE: Final = {DONE, NULL}
 
 Task = tuple[int, int, int]
 """Row group, column, row."""
+
+Fate: TypeAlias = "Callable[[Task], Failure | None]"
 
 BROKEN = Failure("ValueError", "broken for good")
 FATAL = Failure("AuthError", "broken for all", fatal=True)
@@ -70,7 +75,9 @@ class Part:
     counted: Counter[tuple[int, int]] = field(default_factory=Counter)
     worked: dict[int, int] = field(default_factory=dict)
     ready: set[tuple[int, int]] = field(default_factory=set)
-    cut: int = 0
+    dropped: int = 0
+    cut: set[int] = field(default_factory=set)
+    restoring: bool = False
     committing: bool = False
     over: bool = False
 
@@ -83,6 +90,57 @@ class Setup:
     plan: Plan
     retry: RetryPolicy
     budget: ErrorBudget
+    kept: frozenset[int] = frozenset(range(99))
+    """The columns whose values the journal keeps; the others are worked anew."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A line of the log: a task was done, a whole column for these rows."""
+
+    group: int
+    column: int
+    row: int
+    rows: set[int]
+
+
+@dataclass(frozen=True)
+class Over:
+    """A line of the log: nothing is left to be done in a row group."""
+
+    group: int
+    tally: Tally
+
+
+class Journal:
+    """What outlives a run: a log of what ended in it, and the parts."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.log: list[Value | Record | Over] = []
+        self.parts: dict[int, list[int]] = {}
+        """The rows of each row group that were committed last."""
+
+    def earlier(self, plan: Plan) -> Earlier:
+        """Give what the next run is told, when one with this plan has ended somehow."""
+        over = {line.group: line.tally for line in self.log if isinstance(line, Over)}
+        return Earlier((*plan.earlier.targets, plan.rows), over, {line.group for line in self.log} - set(over))
+
+    def values(self, group: int) -> list[Value]:
+        """Give what was done of a row group."""
+        return [line for line in self.log if isinstance(line, Value) and line.group == group]
+
+    def restored(self, group: int, nodes: list[Node]) -> Restored:
+        """Give what is known of a row group, but for failures that ended a run: they are to be mended."""
+        values = self.values(group)
+        failed = [
+            (line.column, line.row, None if line.rows is None else list(line.rows))
+            for line in self.log
+            if isinstance(line, Record) and line.group == group
+            if not (line.failure.fatal or nodes[line.column].on_error == "raise")
+        ]
+        cells = [(value.column, value.row) for value in values if value.row != WHOLE]
+        return Restored(group, cells, {value.column: len(value.rows) for value in values if value.row == WHOLE}, failed)
 
 
 class Reference:
@@ -94,7 +152,10 @@ class Reference:
         ids = {node.name: i for i, node in enumerate(setup.nodes)}
         self.nodes = setup.nodes
         self.needs = [[ids[need] for need in node.needs + node.after] for node in setup.nodes]
-        self.parts: list[Part] = []
+        self.parts: dict[int, Part] = {}
+        self.over = setup.plan.earlier.over
+        self.bounds = _bounds(setup.plan)
+        self.to_come = [group for group in range(len(self.bounds)) if group not in self.over]
         self.halted: Reason | None = None
         self.stopped = False
         self.cancelled = False
@@ -108,16 +169,28 @@ class Reference:
         self.stale: Counter[Lane] = Counter()
         self.waiting: Counter[int] = Counter()
         self.lead: Counter[tuple[int, int]] = Counter()
-        self.dropped = self.committed = self.cut = self.retries = 0
+        self.dropped = sum(tally.dropped for tally in self.over.values())
+        self.committed = sum(tally.live for tally in self.over.values())
+        self.cut = self.retries = 0
         self.cut_short: list[int] = []
-        self.counts: dict[int, list[tuple[int, int, int, int]]] = {}
+        self.counts = {group: [(*count, 0) for count in tally.columns] for group, tally in self.over.items()}
 
     # What happened
 
     def before(self, event: Event) -> None:
         """Work out what the event means: what ends, which rows go, and what must be answered."""
         self.expected, self.halting, self.touched = [], None, set()
+        self._take_in(event)
+        self._touch_next()
+        for id_ in self.touched:
+            self._refresh(self.parts[id_])
+        if self.halted is not None and self.halting == "failed":
+            self.halted = "failed"
+
+    def _take_in(self, event: Event) -> None:
         match event:
+            case Restored(group) if self.parts[group].restoring:
+                self._restored(self.parts[group], event)
             case Done(group, column, row):
                 self._end(group, column, row, DONE)
                 self._outcome(column, failed=False)
@@ -136,17 +209,25 @@ class Reference:
                 self._close(part)
             case CommitFailed(group):
                 part = self.parts[group]
-                part.cut += len(part.live)
-                self.cut += len(part.live)
+                self._drop(part, part.live, cut=True)
                 self._close(part)
                 self.halting = "failed"
             case Halted(reason) if not self.stopped:
                 self.halting = reason
-        self._touch_next()
-        for id_ in self.touched:
-            self._refresh(self.parts[id_])
-        if self.halted is not None and self.halting == "failed":
-            self.halted = "failed"
+
+    def _restored(self, part: Part, event: Restored) -> None:
+        part.restoring = False
+        part.state = dict.fromkeys([*event.cells, *((column, WHOLE) for column in event.wholes)], DONE)
+        part.worked = dict(event.wholes)
+        for column, row, rows in event.failed:
+            null = self.nodes[column].on_error == "null"
+            part.state[column, row] = NULL if null else FAILED
+            part.worked[column] = len(rows or ())
+            if null:
+                self.expected.append(Null(part.id, column, row))
+            else:
+                self._drop(part, {row} if rows is None else rows, cut=False)
+        self.touched.add(part.id)
 
     def _end(self, group: int, column: int, row: int, state: str) -> Part:
         part = self.parts[group]
@@ -174,17 +255,17 @@ class Reference:
             self.retries += 1
             self.expected = [RunAfter(self._delay(failure, part.attempts[task]), part.id, *task)]
         else:
-            of = sorted(part.live) if row == WHOLE else None
+            of = sorted(part.live | part.cut) if row == WHOLE else None
             self.expected = [Record(part.id, *task, failure, part.attempts[task], of)]
             on_error = self.nodes[column].on_error
+            if failure.fatal or on_error == "raise":
+                self.halting = "failed"
             self._end(part.id, *task, NULL if on_error == "null" else FAILED)
             if on_error == "null":
                 self.expected.append(Null(part.id, *task))
             else:
-                self._drop(part, rows, cut=False)
+                self._drop(part, rows, cut=self.halting is not None)  # what ends a run is tried again in the next one
             self._outcome(column, failed=not failure.retryable)
-            if failure.fatal or on_error == "raise":
-                self.halting = "failed"
 
     def _delay(self, failure: Failure, attempts: int) -> float:
         if failure.retry_after is not None:
@@ -207,9 +288,10 @@ class Reference:
         gone = part.live & set(rows)
         part.live -= gone
         if cut:
-            part.cut += len(gone)
+            part.cut |= gone
             self.cut += len(gone)
         else:
+            part.dropped += len(gone)
             self.dropped += len(gone)
         for (column, row), state in part.state.items():
             if state == DUE and (row in gone or not part.live):
@@ -222,7 +304,7 @@ class Reference:
     def _close(self, part: Part) -> None:
         part.over = True
         self.touched.add(part.id)
-        part.committing = False
+        part.restoring = part.committing = False
         if part.cut:
             self.cut_short.append(part.id)
 
@@ -231,7 +313,8 @@ class Reference:
     def _refresh(self, part: Part) -> None:
         """Say anew which tasks of a row group could start now."""
         self.waiting.subtract(column for column, _ in part.ready)
-        part.ready = set() if self.cancelled or part.over or part.committing else set(self._ready(part))
+        idle = self.cancelled or part.over or part.committing or part.restoring
+        part.ready = set() if idle else set(self._ready(part))
         self.waiting.update(column for column, _ in part.ready)
         for a, b in list(self.lead):
             if not (self.waiting[a] and self.waiting[b]):
@@ -285,7 +368,7 @@ class Reference:
         halts = self.halted is None and self.halting is not None
         assert sum(isinstance(c, Cancel) for c in commands) == halts, "Cancel comes once, when the run is halted"
         if self.halting == "failed":
-            assert not any(isinstance(c, Commit) for c in commands), "a run that fails commits nothing more"
+            assert not any(isinstance(c, Commit | Run) for c in commands), "a run that fails starts and commits nothing"
         for command in commands:
             assert not self.stopped, "a command after Stop"
             match command:
@@ -295,14 +378,14 @@ class Reference:
                     self._run(self.parts[group], column, row)
                     live = sorted(self.parts[group].live) if row == WHOLE else None
                     assert live == (None if rows is None else list(rows)), "not the live rows"
-                case Commit(group, rows):
-                    self._commit(self.parts[group], list(rows))
-                case Discard(group):
+                case Commit(group, rows, tally):
+                    self._commit(self.parts[group], list(rows), tally)
+                case Discard(group, tally):
                     part = self.parts[group]
                     assert self._finished(part), "a row group was freed before it was over"
                     assert not part.live or self.halted == "failed", "live rows were thrown away"
-                    part.cut += len(part.live)
-                    self.cut += len(part.live)
+                    self._drop(part, part.live, cut=True)
+                    assert tally == (None if part.cut or self.halted == "failed" else self._tally(part)), "miscounted"
                     self._close(part)
                 case Cancel():
                     self._cancel()
@@ -323,15 +406,15 @@ class Reference:
                 assert got == want
 
     def _admit(self, command: Admit) -> None:
-        plan = self.setup.plan
-        start = len(self.parts) * plan.row_group_size
-        assert command == Admit(len(self.parts), start, min(plan.row_group_size, plan.rows - start))
+        group, plan = self.to_come.pop(0), self.setup.plan
+        known = group in plan.earlier.begun
+        assert command == Admit(group, *self.bounds[group], known)
         assert command.rows > 0
         assert not self.cancelled, "a row group was admitted after Cancel"
         assert not self.on_the_spot, "a row group was admitted while one was being prepared"
+        assert not self._restoring(), "a row group was admitted while one was being restored"
         assert not any(self._backlog(lane) >= lane.limit for lane in self._lanes()), "admitted into a full lane"
-        part = Part(command.group, command.rows, set(range(command.rows)))
-        self.parts.append(part)
+        part = self.parts[group] = Part(group, command.rows, set(range(command.rows)), restoring=known)
         assert len(self._open()) <= plan.open_groups, "too many row groups open"
         self._refresh(part)
         self.touched.add(part.id)
@@ -374,13 +457,20 @@ class Reference:
                 if self.waiting[column] == 1:
                     self.lead[column, other] = self.lead[other, column] = 0
 
-    def _commit(self, part: Part, rows: list[int]) -> None:
+    def _commit(self, part: Part, rows: list[int], tally: Tally) -> None:
         assert self._finished(part), "a row group was committed before it was over"
         assert not part.committing, "committed twice"
         assert self.halted != "failed", "a failed run commits nothing more"
         assert rows == sorted(part.live), "not the live rows"
         assert rows, "an empty commit"
+        assert tally == self._tally(part), "miscounted"
         part.committing = True
+
+    def _tally(self, part: Part) -> Tally:
+        counts = [self._count(part, column, over=True) for column in range(len(self.nodes))]
+        columns = tuple((completed, failed, skipped) for completed, failed, skipped, _ in counts)
+        assert all(sum(count) == part.size for count in columns), "a row is not counted just once"
+        return Tally(len(part.live), part.dropped, columns, bool(part.cut))
 
     def _cancel(self) -> None:
         """Cut off every row that is not whole but for what is in flight."""
@@ -413,10 +503,12 @@ class Reference:
         for column, node in enumerate(self.nodes):
             assert node.lane is not None or not self.waiting[column], "a task without a lane waits"
         plan = self.setup.plan
-        more = len(self.parts) < plan.row_groups
+        more = bool(self.to_come)
+        assert plan.row_groups == len(self.bounds)
         if more and not self.cancelled:
             full = any(self._backlog(lane) + self.stale[lane] >= lane.limit for lane in self._lanes())
-            assert full or self.on_the_spot or len(self._open()) == plan.open_groups, "rows wait to be admitted"
+            busy = self.on_the_spot or self._restoring()
+            assert full or busy or len(self._open()) == plan.open_groups, "rows wait to be admitted"
         assert self.stopped == (not self._open() and (self.cancelled or not more)), "Stop is missing, or too early"
 
     def _lanes(self) -> set[Lane]:
@@ -426,20 +518,23 @@ class Reference:
         return sum(self.waiting[column] for column, node in enumerate(self.nodes) if node.lane == lane)
 
     def _open(self) -> list[Part]:
-        return [part for part in self.parts if not part.over]
+        return [part for part in self.parts.values() if not part.over]
+
+    def _restoring(self) -> bool:
+        return any(part.restoring for part in self._open())
 
     def assert_totals(self, tracker: Tracker) -> None:
         """Recount the tracker's totals from the states."""
         for id_ in self.touched:
             part = self.parts[id_]
-            self.counts[id_] = [self._count(part, column) for column in range(len(self.nodes))]
+            self.counts[id_] = [self._count(part, column, over=part.over) for column in range(len(self.nodes))]
             if part.over:
                 assert all(sum(count[:3]) == part.size for count in self.counts[id_]), "a row is not counted just once"
         totals = tracker.totals
         assert totals.running == self.on_the_spot + self.in_lane.total()
         assert totals.waiting_to_retry == sum(state == DUE for part in self._open() for state in part.state.values())
         assert (totals.committed, totals.dropped, totals.retries) == (self.committed, self.dropped, self.retries)
-        assert totals.groups_over == len(self.parts) - len(self._open())
+        assert totals.groups_over == len(self.over) + len(self.parts) - len(self._open())
         assert totals.cut_short == self.cut_short
         assert tracker.halted == self.halted
         for column, count in enumerate(totals.columns):
@@ -451,12 +546,12 @@ class Reference:
             self._assert_every_row_counted_once(tracker)
 
     def _assert_every_row_counted_once(self, tracker: Tracker) -> None:
-        rows = sum(part.size for part in self.parts)
+        rows = sum(self.bounds[group][1] for group in {*self.parts, *self.over})
         for count in tracker.totals.columns:
             assert count.completed + count.failed + count.skipped == rows, "a row is counted twice, or not at all"
         assert tracker.totals.committed + tracker.totals.dropped + self.cut == rows, "a row is lost"
 
-    def _count(self, part: Part, column: int) -> tuple[int, int, int, int]:
+    def _count(self, part: Part, column: int, *, over: bool) -> tuple[int, int, int, int]:
         """Count the cells of a column: completed, failed, skipped, and those that may be called skipped already."""
         if self.nodes[column].strategy == "cell":
             states = [part.state.get((column, row)) for row in range(part.size)]
@@ -466,27 +561,44 @@ class Reference:
         worked = part.worked.get(column, 0)
         if state in {DONE, NULL, FAILED}:
             return worked * (state == DONE), worked * (state != DONE), part.size - worked, 0
-        over = state == CUT or part.over
+        over = over or state == CUT
         return 0, 0, part.size * over, part.size * (not over and state is None and not part.live)
+
+
+def _bounds(plan: Plan) -> list[tuple[int, int]]:
+    """Cut the rows into row groups, one after the other: (first row, rows)."""
+    bounds = []
+    start = 0
+    while start < plan.rows:
+        end = min([start + plan.row_group_size, plan.rows, *(t for t in plan.earlier.targets if t > start)])
+        bounds.append((start, end - start))
+        start = end
+    return bounds
 
 
 class Shell:
     """What is in flight, as a scheduler has it; sends each event to the tracker under the reference's eyes."""
 
-    def __init__(self, tracker: Tracker, setup: Setup) -> None:
+    def __init__(self, tracker: Tracker, setup: Setup, journal: Journal) -> None:
         """Begin with nothing in flight."""
         self.tracker = tracker
+        self.setup = setup
+        self.journal = journal
         self.reference = Reference(setup)
+        self.values: dict[Task, set[int]] = {}
+        """What the store has: the values of tasks; whole columns have them for some rows."""
+        self.started = False
+        self.restoring: list[int] = []
         self.running: list[Task] = []
         self.timers: list[Task] = []
-        self.commits: list[int] = []
+        self.commits: dict[int, Commit] = {}
         self.broken = False
         """Whether a rule was broken: what comes after that says nothing."""
 
     @property
     def pending(self) -> bool:
         """Tell whether anything can still happen by itself."""
-        return bool(self.running or self.timers or self.commits)
+        return bool(self.running or self.timers or self.commits or self.restoring)
 
     @property
     def stopped(self) -> bool:
@@ -496,25 +608,48 @@ class Shell:
     def send(self, event: Event) -> None:
         """Hand over what happened, and do what is said."""
         self.broken = True
+        if isinstance(event, Done) and event.column in self.setup.kept:
+            task = event.group, event.column, event.row
+            self.journal.log.append(Value(*task, self.values[task]))
         self.reference.before(event)
         commands = self.tracker.handle(event)
         self.reference.after(commands)
         self.reference.assert_totals(self.tracker)
         for command in commands:
-            match command:
-                case Run(group, column, row):
-                    self.running.append((group, column, row))
-                case RunAfter(_, group, column, row):
-                    self.timers.append((group, column, row))
-                case Commit(group):
-                    self.commits.append(group)
+            self._follow(command)
         if not self.pending:
             assert self.stopped, "nothing is in flight, no timer waits, and there is no Stop"
         self.broken = False
 
+    def _follow(self, command: Command) -> None:
+        match command:
+            case Admit(group, known=True):
+                self.restoring.append(group)
+            case Run(group, column, row, rows):
+                self.running.append((group, column, row))
+                self.values[group, column, row] = set(rows or ())
+            case RunAfter(_, group, column, row):
+                self.timers.append((group, column, row))
+            case Null(group, column, row):
+                self.values[group, column, row] = set(range(self.reference.parts[group].size))
+            case Record():
+                self.journal.log.append(command)
+            case Commit(group, rows):
+                assert all(self._has(group, column, row) for column in range(len(self.setup.nodes)) for row in rows)
+                self.commits[group] = command
+            case Discard(group, tally) if tally is not None:
+                self.journal.log.append(Over(group, tally))
+
+    def _has(self, group: int, column: int, row: int) -> bool:
+        """Tell whether a row has a value for a column."""
+        if self.setup.nodes[column].strategy == "cell":
+            return (group, column, row) in self.values
+        return row in self.values.get((group, column, WHOLE), ())
+
     def start(self) -> None:
         """Begin."""
         self.send(Started())
+        self.started = True
 
     def answer(self, at: int, failure: Failure | None = None) -> None:
         """End the attempt that is `at` in the list of those in flight."""
@@ -531,28 +666,53 @@ class Shell:
 
     def commit(self, at: int, *, ok: bool = True) -> None:
         """End a commit."""
-        group = self.commits.pop(at % len(self.commits))
-        self.send(Committed(group) if ok else CommitFailed(group))
+        command = self.commits.pop(list(self.commits)[at % len(self.commits)])
+        if ok:
+            self.journal.parts[command.group] = list(command.rows)
+            if not command.tally.cut:
+                self.journal.log.append(Over(command.group, command.tally))
+        self.send(Committed(command.group) if ok else CommitFailed(command.group))
 
-    def go_on(self, rng: random.Random, health: float = 1.0) -> None:
-        """Let one thing happen, whichever; an attempt succeeds with the probability `health`."""
-        kinds = [kind for kind in ("running", "timers", "commits") if getattr(self, kind)]
+    def restore(self) -> None:
+        """Put what is known of a row group into the store."""
+        group = self.restoring.pop()
+        self.values |= {(group, value.column, value.row): value.rows for value in self.journal.values(group)}
+        self.send(self.journal.restored(group, self.setup.nodes))
+
+    def killed(self, lost: int, more: int) -> Setup:
+        """Lose all but the journal, and of that what was last written; give the run that takes up from there."""
+        log, plan = self.journal.log, self.setup.plan
+        del log[max(0, len(log) - lost) :]
+        plan = Plan(plan.rows + more, plan.row_group_size, plan.open_rows, self.journal.earlier(plan))
+        return replace(self.setup, plan=plan)
+
+    def go_on(self, rng: random.Random, fate: Fate) -> None:
+        """Let one thing happen, whichever; `fate` says how an attempt ends."""
+        kinds = [kind for kind in ("running", "timers", "commits", "restoring") if getattr(self, kind)]
         kind = rng.choice([*kinds, "running"] if self.running else kinds)
         at = rng.randrange(1 << 16)
-        if rng.random() > 0.95 + health / 20:
-            self.send(Halted(rng.choice(("cancelled", "early_shutdown", "failed"))))
-        elif kind == "timers":
+        if kind == "timers":
             self.due(at)
         elif kind == "commits":
             self.commit(at)
+        elif kind == "restoring":
+            self.restore()
         elif self.reference.cancelled and rng.random() < 0.5:
             self.cancel(at)
         else:
-            luck = rng.random() < health
-            self.answer(at, None if luck else rng.choices(FAILURES, (8, 8, 4, 4, 1 + 4 * self.reference.cancelled))[0])
+            at %= len(self.running)
+            self.answer(at, fate(self.running[at]))
+
+    def go_on_by_luck(self, rng: random.Random, health: float = 1.0) -> None:
+        """Let one thing happen, whichever; an attempt succeeds with the probability `health`."""
+        if rng.random() > 0.95 + health / 20:
+            self.send(Halted(rng.choice(("cancelled", "early_shutdown", "failed"))))
+        else:
+            weights = 8, 8, 4, 4, 1 + 4 * self.reference.cancelled
+            self.go_on(rng, lambda _: None if rng.random() < health else rng.choices(FAILURES, weights)[0])
 
     def finish(self, rng: random.Random, health: float = 1.0) -> None:
         """Go on until nothing is left to happen."""
         while self.pending:
-            self.go_on(rng, health)
+            self.go_on_by_luck(rng, health)
         assert self.stopped

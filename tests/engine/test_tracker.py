@@ -25,14 +25,16 @@ from rowloop.engine.events import (
     Halted,
     Null,
     Record,
+    Restored,
     Run,
     RunAfter,
     Started,
     Stop,
+    Tally,
 )
 from rowloop.engine.graph import Lane, Node, compile_graph
 from rowloop.engine.policy import ErrorBudget, RetryPolicy
-from rowloop.engine.row_groups import Plan
+from rowloop.engine.row_groups import Earlier, Plan
 from rowloop.engine.tracker import Count, IllegalEventError, Tracker
 from tracker_reference import BROKEN, FATAL, FLAKY, LATER, LIMITED
 
@@ -40,14 +42,20 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from rowloop.engine.events import Command, Event
+    from rowloop.engine.graph import OnError
 
 OFF = ErrorBudget(rate=None)
+NOTHING = Earlier()
+BEGUN = Earlier(begun=(0,))
 LANE = Lane("writer", 2)
 
 
-def tracker(*nodes: Node, rows: int = 2, size: int = 100, budget: ErrorBudget = OFF) -> Tracker:
+def tracker(
+    *nodes: Node, rows: int = 2, size: int = 100, budget: ErrorBudget = OFF, earlier: Earlier = NOTHING
+) -> Tracker:
     """Make a tracker with waits of 1, 2, ... seconds and three attempts."""
-    return Tracker(compile_graph(nodes), Plan(rows, size), RetryPolicy(3, float, longest_wait=60), budget)
+    plan = Plan(rows, size, earlier=earlier)
+    return Tracker(compile_graph(nodes), plan, RetryPolicy(3, float, longest_wait=60), budget)
 
 
 def told(run: Tracker, *events: Event) -> list[Command]:
@@ -486,6 +494,272 @@ def test_what_cannot_be_is_refused(event: Event) -> None:
     with pytest.raises(IllegalEventError):
         run.handle(event)
     assert told(run, Done(0, 0, 1), Done(0, 1, WHOLE), Done(0, 2, 0), Done(0, 2, 1)) == [Commit(0, range(2))]
+
+
+# Going on from an earlier run
+
+
+def test_what_an_earlier_run_has_done_is_not_done_again() -> None:
+    """Cells and whole columns that are restored are counted as completed, and only the others are run."""
+    nodes = Node("topic", strategy="whole"), Node("q", ("topic",), lane=LANE), Node("a", ("q",), lane=LANE)
+    run = tracker(*nodes, rows=3, earlier=BEGUN)
+    assert told(run, Started()) == [Admit(0, 0, 3, known=True)]
+    assert told(run, Restored(0, [(1, 0), (1, 1), (2, 0)], {0: 3}, [])) == [Run(0, 2, 1), Run(0, 1, 2)]
+    assert run.totals.columns == [Count(completed=3), Count(completed=2, running=1), Count(completed=1, running=1)]
+    assert told(run, Done(0, 1, 2), Done(0, 2, 1), Done(0, 2, 2)) == [Commit(0, range(3))]
+    assert told(run, Committed(0)) == [Stop(None)]
+    assert run.totals.columns == [Count(completed=3)] * 3
+
+
+def test_what_is_restored_releases_only_what_lacks_nothing_else() -> None:
+    """A cell waits for its other parent as ever, and a whole column for the cells that were not done."""
+    nodes = Node("a", lane=LANE), Node("b", lane=LANE), Node("c", ("a", "b")), Node("all", ("a",), "whole")
+    run = tracker(*nodes, earlier=BEGUN)
+    assert told(run, Started(), Restored(0, [(0, 0)], {}, [])) == [Run(0, 0, 1), Run(0, 1, 0)]
+    assert told(run, Done(0, 1, 0)) == [Run(0, 2, 0), Run(0, 1, 1)]
+    assert told(run, Done(0, 0, 1)) == [Run(0, 3, WHOLE, range(2))]
+
+
+def test_a_cell_whose_parent_is_not_restored_is_not_run_again() -> None:
+    """The values of some columns are made anew; what was made from them stays."""
+    nodes = Node("seed", strategy="whole"), Node("a", ("seed",)), Node("b", ("a",)), Node("all", ("b",), "whole")
+    run = tracker(*nodes, earlier=BEGUN)
+    assert told(run, Started(), Restored(0, [(2, 0), (2, 1)], {3: 2}, [])) == [Run(0, 0, WHOLE, range(2))]
+    assert told(run, Done(0, 0, WHOLE)) == [Run(0, 1, 0), Run(0, 1, 1)]
+    assert told(run, Done(0, 1, 0)) == []
+    assert told(run, Done(0, 1, 1)) == [Commit(0, range(2))]
+    assert run.totals.columns == [Count(completed=2)] * 4
+
+
+def test_a_row_group_of_which_nothing_could_be_restored_begins() -> None:
+    """It has begun, but nothing of it is left: all of it is run."""
+    run = tracker(Node("a"), earlier=BEGUN)
+    assert told(run, Started(), Restored(0, [], {}, [])) == [Run(0, 0, 0), Run(0, 0, 1)]
+
+
+def test_a_restored_row_group_with_nothing_left_is_committed_at_once() -> None:
+    """A run that was killed before its part was written has it written by the next."""
+    run = tracker(Node("seed", strategy="whole"), Node("a", ("seed",)), earlier=BEGUN)
+    assert told(run, Started(), Restored(0, [(1, 0), (1, 1)], {0: 2}, [])) == [Commit(0, range(2))]
+    assert told(run, Committed(0)) == [Stop(None)]
+
+
+def test_a_restored_failure_drops_its_row() -> None:
+    """Nothing of the row is run, also not for a whole column that is free to start, and it is not recorded again."""
+    nodes = Node("a"), Node("b"), Node("c", ("b",)), Node("all", ("b",), "whole")
+    run = tracker(*nodes, rows=3, earlier=BEGUN)
+    answer = told(run, Started(), Restored(0, [(1, 0), (1, 1), (1, 2), (0, 0)], {}, [(0, 1, None)]))
+    assert answer == [Run(0, 2, 0), Run(0, 2, 2), Run(0, 3, WHOLE, [0, 2]), Run(0, 0, 2)]
+    assert told(run, Done(0, 0, 2), Done(0, 2, 0), Done(0, 2, 2), Done(0, 3, WHOLE)) == [Commit(0, [0, 2])]
+    done, gone = Count(completed=2, failed=1), Count(completed=2, skipped=1)
+    assert run.totals.columns == [done, Count(completed=3), gone, gone]
+    assert run.totals.dropped == 1
+
+
+def test_a_restored_failure_nulls_its_cell() -> None:
+    """The store is told of it again before anything that may look for the value."""
+    run = tracker(Node("a", on_error="null"), Node("b", ("a",)), rows=1, earlier=BEGUN)
+    assert told(run, Started(), Restored(0, [], {}, [(0, 0, None)])) == [Null(0, 0, 0), Run(0, 1, 0)]
+    assert told(run, Done(0, 1, 0)) == [Commit(0, range(1))]
+    assert run.totals.columns == [Count(failed=1), Count(completed=1)]
+
+
+def test_a_restored_whole_column_was_worked_for_the_rows_of_then() -> None:
+    """Rows that were dropped before it was are skipped, in the totals and in the tally."""
+    nodes = Node("a"), Node("all", ("a",), "whole")
+    run = tracker(*nodes, rows=3, earlier=BEGUN)
+    run.handle(Started())
+    (commit,) = run.handle(Restored(0, [(0, 0), (0, 2)], {1: 2}, [(0, 1, None)]))
+    assert commit == Commit(0, [0, 2], Tally(2, 1, ((2, 1, 0), (2, 0, 1))))
+    assert run.totals.columns == [Count(completed=2, failed=1), Count(completed=2, skipped=1)]
+
+
+@pytest.mark.parametrize("on_error", ["drop", "null"])
+def test_a_restored_failure_of_a_whole_column(on_error: OnError) -> None:
+    """It is for all the rows it names: they are gone, or go on without its values."""
+    nodes = Node("a"), Node("all", ("a",), "whole", on_error=on_error)
+    run = tracker(*nodes, rows=3, earlier=BEGUN)
+    run.handle(Started())
+    answer = run.handle(Restored(0, [(0, 0), (0, 2)], {}, [(0, 1, None), (1, WHOLE, [0, 2])]))
+    columns = (2, 1, 0), (0, 2, 1)
+    if on_error == "drop":
+        assert answer == [Discard(0, Tally(0, 3, columns)), Stop(None)]
+    else:
+        assert answer == [Null(0, 1, WHOLE), Commit(0, [0, 2], Tally(2, 1, columns))]
+    assert run.totals.columns == [Count(completed=2, failed=1), Count(failed=2, skipped=1)]
+
+
+def test_no_row_group_is_admitted_while_one_is_restored() -> None:
+    """What is known of it may fill the lanes; others wait until that is clear."""
+    run = tracker(Node("a", lane=Lane("writer", 9)), rows=4, size=2, earlier=BEGUN)
+    assert told(run, Started()) == [Admit(0, 0, 2, known=True)]
+    assert told(run, Restored(0, [(0, 1)], {}, [])) == [Run(0, 0, 0), Admit(1, 2, 2), Run(1, 0, 0), Run(1, 0, 1)]
+
+
+def test_a_row_group_that_is_over_is_not_admitted() -> None:
+    """Totals begin with its tally, and the others are as they would be without it."""
+    over = {0: Tally(1, 1, ((1, 1, 0),)), 2: Tally(0, 2, ((0, 2, 0),)), 3: Tally(2, 0, ((2, 0, 0),))}
+    run = tracker(Node("a", lane=Lane("writer", 9)), rows=9, size=2, earlier=Earlier(over=over, begun=(0, 4)))
+    assert (run.totals.committed, run.totals.dropped, run.totals.groups_over) == (3, 3, 3)
+    assert run.totals.columns == [Count(completed=3, failed=3)]
+    assert told(run, Started()) == [Admit(1, 2, 2), Run(1, 0, 0), Run(1, 0, 1), Admit(4, 8, 1, known=True)]
+    assert told(run, Restored(4, [(0, 0)], {}, []), Done(1, 0, 0), Done(1, 0, 1)) == [Commit(1, range(2))]
+    assert told(run, Committed(4), Committed(1)) == [Stop(None)]
+    assert (run.totals.committed, run.totals.groups_over) == (6, 5)
+    assert run.totals.columns == [Count(completed=6, failed=3)]
+
+
+def test_a_run_in_which_all_is_over_stops_at_once() -> None:
+    """There is nothing to do, and what earlier runs have done is counted."""
+    over = {group: Tally(2, 0, ((2, 0, 0),)) for group in range(3)}
+    run = tracker(Node("a"), rows=6, size=2, earlier=Earlier(over=over))
+    assert told(run, Started()) == [Stop(None)]
+    assert (run.totals.committed, run.totals.groups_over) == (6, 3)
+
+
+def test_a_dataset_that_is_extended_goes_on_after_its_last_row() -> None:
+    """The last row group of the earlier run is not filled up, as its part has been written."""
+    over = {0: Tally(2, 0, ((2, 0, 0),)), 1: Tally(1, 0, ((1, 0, 0),))}
+    run = tracker(Node("a", lane=Lane("writer", 9)), rows=6, size=2, earlier=Earlier((3,), over))
+    answer = told(run, Started())
+    assert answer == [Admit(2, 3, 2), Run(2, 0, 0), Run(2, 0, 1), Admit(3, 5, 1), Run(3, 0, 0)]
+
+
+def test_stateful_columns_take_turns_beside_row_groups_that_are_over() -> None:
+    """Those are through with them, wherever they are in the order."""
+    cell, whole = Node("a", lane=Lane("writer", 9)), Node("all", ("a",), "whole", Lane("f", 9), stateful=True)
+    over = {group: Tally(1, 0, ((1, 0, 0), (1, 0, 0))) for group in (0, 2, 3)}
+    run = tracker(cell, whole, rows=6, size=1, earlier=Earlier(over=over))
+    assert [command.group for command in told(run, Started()) if isinstance(command, Admit)] == [1, 4, 5]
+    assert told(run, Done(4, 0, 0), Done(5, 0, 0)) == []
+    assert told(run, Done(1, 0, 0)) == [Run(1, 1, WHOLE, range(1))]
+    assert told(run, Done(1, 1, WHOLE)) == [Commit(1, range(1)), Run(4, 1, WHOLE, range(1))]
+    assert told(run, Done(4, 1, WHOLE)) == [Commit(4, range(1)), Run(5, 1, WHOLE, range(1))]
+
+
+def test_a_turn_that_comes_while_a_row_group_is_restored_waits_for_it() -> None:
+    """What an earlier run had may show that the column has been worked there, or needs more."""
+    cell, whole = Node("a", lane=Lane("writer", 9)), Node("all", strategy="whole", lane=Lane("f", 9), stateful=True)
+    run = tracker(cell, whole, rows=3, size=1, earlier=Earlier(begun=(1, 2)))
+    assert told(run, Started())[-1] == Admit(1, 1, 1, known=True)
+    assert told(run, Done(0, 1, WHOLE)) == []
+    assert told(run, Restored(1, [], {1: 1}, [])) == [Run(1, 0, 0), Admit(2, 2, 1, known=True)]
+    assert told(run, Restored(2, [], {}, [])) == [Run(2, 0, 0), Run(2, 1, WHOLE, range(1))]
+
+
+def test_a_row_group_that_is_restored_passes_a_turn_on() -> None:
+    """A stateful column that was worked in one row group is free for the next, though other things are left in it."""
+    cell, whole = Node("a", lane=Lane("writer", 9)), Node("all", strategy="whole", lane=Lane("f", 9), stateful=True)
+    run = tracker(cell, whole, rows=2, size=1, earlier=BEGUN)
+    told(run, Started())
+    answer = told(run, Restored(0, [], {1: 1}, []))
+    assert answer == [Run(0, 0, 0), Admit(1, 1, 1), Run(1, 0, 0), Run(1, 1, WHOLE, range(1))]
+
+
+def test_a_run_that_is_halted_while_a_row_group_is_restored() -> None:
+    """It is cut off, whatever the store is about to have; that it has it then is no news."""
+    run = tracker(Node("a"), rows=2, earlier=BEGUN)
+    told(run, Started())
+    assert run.handle(Halted("cancelled")) == [Cancel(), Discard(0, None), Stop("cancelled")]
+    assert told(run, Restored(0, [(0, 0), (0, 1)], {}, [])) == []
+    assert (run.totals.columns, run.totals.cut_short) == ([Count(skipped=2)], [0])
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Restored(1, [], {}, []),
+        Restored(2, [], {}, []),
+        Restored(0, [(0, 2)], {}, []),
+        Restored(0, [(0, 0), (0, -2)], {}, []),
+        Restored(0, [(0, 0), (1, 0)], {}, []),
+        Restored(0, [(0, WHOLE)], {}, []),
+        Restored(0, [(9, 0)], {}, []),
+        Restored(0, [(-2, 0)], {}, []),
+        Restored(0, [(0, 0), (0, 0)], {}, []),
+        Restored(0, [(0, 0)], {}, [(0, 0, None)]),
+        Restored(0, [(0, 0)], {0: 2}, []),
+        Restored(0, [], {1: 2}, [(1, WHOLE, [0, 1])]),
+        Restored(0, [], {1: 3}, []),
+        Restored(0, [], {1: -1}, []),
+        Restored(0, [], {9: 2}, []),
+        Restored(0, [], {}, [(0, 2, None)]),
+        Restored(0, [], {}, [(0, 0, [0])]),
+        Restored(0, [], {}, [(1, WHOLE, None)]),
+        Restored(0, [], {}, [(1, WHOLE, [0, 2])]),
+        Restored(0, [], {}, [(1, WHOLE, [-1])]),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_restored_is_refused(event: Restored) -> None:
+    """Tasks and rows that there are not, or twice, and row groups that nobody has begun: nothing has changed."""
+    run = tracker(Node("a"), Node("all", ("a",), "whole"), rows=4, size=2, earlier=BEGUN)
+    told(run, Started())
+    with pytest.raises(IllegalEventError):
+        run.handle(event)
+    answer = told(run, Restored(0, [(0, 0)], {}, []))
+    assert answer == [Run(0, 0, 1)]
+    with pytest.raises(IllegalEventError):
+        run.handle(Restored(0, [], {}, []))
+    assert run.totals.columns == [Count(completed=1, running=1), Count()]
+
+
+# What a run leaves to the next one
+
+
+def tallies(run: Tracker, *events: Event) -> list[Tally | None]:
+    """Hand over events, and give the tallies of the last answer."""
+    answer = [run.handle(event) for event in events][-1]
+    return [command.tally for command in answer if isinstance(command, Commit | Discard)]
+
+
+def test_a_tally_says_what_came_of_a_row_group() -> None:
+    """Each column's cells are completed, failed or skipped, and there is one for each row."""
+    nodes = Node("a", lane=Lane("writer", 9)), Node("b", ("a",), on_error="null"), Node("all", ("b",), "whole")
+    run = tracker(*nodes, rows=3)
+    told(run, Started(), Done(0, 0, 0), Failed(0, 0, 1, BROKEN), Done(0, 0, 2), Failed(0, 1, 0, BROKEN), Done(0, 1, 2))
+    assert tallies(run, Done(0, 2, WHOLE)) == [Tally(2, 1, ((2, 1, 0), (1, 1, 1), (2, 0, 1)))]
+
+
+def test_a_tally_of_a_row_group_without_rows() -> None:
+    """It is over; a whole column that was to be tried again when the last row went was not worked."""
+    run = tracker(Node("a"), Node("all", strategy="whole"))
+    told(run, Started(), Failed(0, 1, WHOLE, FLAKY), Failed(0, 0, 0, BROKEN))
+    assert tallies(run, Failed(0, 0, 1, BROKEN)) == [Tally(0, 2, ((0, 2, 0), (0, 0, 2)))]
+
+
+def test_a_tally_says_that_rows_were_cut_off() -> None:
+    """What is whole is committed, and the rest can still be worked; where nothing is whole there is no tally."""
+    run = tracker(Node("a", lane=Lane("writer", 3)), rows=4, size=2)
+    told(run, Started(), Done(0, 0, 0))
+    assert tallies(run, Halted("cancelled")) == []
+    assert tallies(run, Cancelled(0, 0, 1)) == [Tally(1, 0, ((1, 0, 1),), cut=True)]
+    assert tallies(run, Cancelled(1, 0, 0), Cancelled(1, 0, 1)) == [None]
+
+
+def test_a_row_group_of_a_run_that_failed_has_no_tally() -> None:
+    """Its rows can still be worked, or have been and are to be written."""
+    run = tracker(Node("a", on_error="raise"))
+    told(run, Started(), Done(0, 0, 0))
+    assert tallies(run, Failed(0, 0, 1, BROKEN)) == [None]
+
+
+def test_the_row_of_what_ends_a_run_is_cut_off() -> None:
+    """The next run tries it again, so nothing may start here for which it was missing."""
+    nodes = Node("a", lane=Lane("one", 9)), Node("b", lane=Lane("two", 1)), Node("all", ("b",), "whole")
+    run = tracker(*nodes)
+    told(run, Started(), Done(0, 1, 0), Failed(0, 1, 1, FLAKY))
+    answer = told(run, Failed(0, 0, 1, FATAL))
+    assert answer == [Record(0, 0, 1, FATAL, 1), Cancel()]
+    assert told(run, Cancelled(0, 0, 0)) == [Discard(0), Stop("failed")]
+    assert (run.totals.dropped, run.totals.cut_short) == (0, [0])
+
+
+def test_a_whole_column_fails_also_for_rows_that_were_cut_off() -> None:
+    """It was worked for them, and the next run has them: its record names all that no failure has taken out."""
+    run = tracker(Node("all", strategy="whole"), Node("a", lane=LANE), rows=4)
+    told(run, Started(), Failed(0, 1, 0, BROKEN), Done(0, 1, 1), Halted("cancelled"))
+    assert told(run, Failed(0, 0, WHOLE, BROKEN)) == [Record(0, 0, WHOLE, BROKEN, 1, [1, 2, 3])]
 
 
 # What it costs
