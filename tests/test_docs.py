@@ -65,6 +65,15 @@ def test_workflow_in_the_documents_runs(endpoint, tmp_path):
     assert (tmp_path / "out/essays/topics/metadata.json").exists()
 
 
+def test_resuming_in_the_documents_runs(endpoint):
+    """The second build asks for the thirty rows that are new."""
+    (source,) = blocks("docs/resuming.md", "python")
+    names: dict[str, object] = {}
+    exec(compile(source, "resuming.md", "exec"), names)  # noqa: S102 - it is our own
+    assert isinstance(names["result"], Result)
+    assert names["result"].actual == endpoint.counters().requests == 50
+
+
 def test_recipes_in_the_documents_are_recipes():
     """Every YAML block is a whole recipe, and comes back from its own YAML the same."""
     for document in ("README.md", "docs/recipes.md"):
