@@ -10,7 +10,7 @@ over rounds are given; a ratio is the median of the ratios to bare aiohttp in th
     ask         rowloop's openai provider alone: what the engine awaits for each cell
     ask_sdk     the same through a client of the user's own, AsyncOpenAI on its aiohttp transport
     sdk         AsyncOpenAI on its aiohttp transport, as its documentation shows it
-    build       the whole of rowloop: a recipe with one text column, built into Parquet
+    build       the whole of rowloop: a recipe with one text column, built into Parquet, journal off
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Bench:
                 seed=self.round,
             )
             with tempfile.TemporaryDirectory() as folder:
-                recipe.build(Path(folder) / "out", rows=self.calls, progress=False, runtime=self.runtime)
+                recipe.build(Path(folder) / "out", rows=self.calls, progress=False, journal=False, runtime=self.runtime)
 
         return run
 
