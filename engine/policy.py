@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ class RetryPolicy:
     A retryable failure gets up to `attempts` attempts in all, `wait` apart; full jitter by default, as in "Exponential
     Backoff And Jitter" (AWS architecture blog). What an endpoint asks for with Retry-After is kept to, up to
     `longest_wait` seconds, plus up to a tenth so that the waiting do not all come at once; one that asks for no wait
-    gets the ordinary one. A rate limit delays and does not drop: its attempts are not counted.
+    gets the ordinary one. A rate limit delays and does not drop: its attempts are not counted, but once a task has
+    waited `give_up_after` seconds since it was first refused, it fails after one last attempt (None: it waits on).
 
     `wait` is one of tenacity's wait strategies, or a function from the number of the attempt that failed (1, 2, ...) to
     seconds.
@@ -50,22 +52,37 @@ class RetryPolicy:
     attempts: int = Field(default=6, ge=1, strict=True)
     wait: Wait = Field(default_factory=lambda: tenacity_wait(_BACKOFF))
     longest_wait: float = Field(default=120.0, ge=0)
+    give_up_after: float | None = Field(default=None, ge=0)
 
     @field_validator("wait", mode="before")
     @classmethod
     def _waited(cls, wait: object) -> object:
         return tenacity_wait(wait) if isinstance(wait, tenacity.wait.wait_base) else wait
 
-    def delay(self, failure: Failure, attempts: int, counted: int) -> float | None:
+    def delay(self, failure: Failure, attempts: int, counted: int, waited: float = 0.0) -> float | None:
         """Give the seconds until the next attempt, None for no further one.
 
-        `attempts` have failed so far, `counted` of them for other reasons than a rate limit.
+        `attempts` have failed so far, `counted` of them for other reasons than a rate limit, `waited` seconds ago the
+        first of those that were for one.
         """
-        if not failure.retryable or (counted >= self.attempts and not failure.rate_limited):
+        if not failure.retryable:
             return None
-        if failure.retry_after is not None and failure.retry_after > 0:
-            return min(failure.retry_after, self.longest_wait) * (1 + random.random() / 10)  # noqa: S311 - jitter
-        return self.wait(attempts)
+        if not failure.rate_limited:
+            return None if counted >= self.attempts else self._next(failure, attempts)
+        left = math.inf if self.give_up_after is None else self.give_up_after - waited
+        return min(self._next(failure, attempts), left) if left > 0 else None
+
+    def asked(self, failure: Failure) -> float | None:
+        """Give the seconds that the endpoint asks to wait, at most `longest_wait`; None where it asks for no wait."""
+        if failure.retry_after is None or not failure.retry_after > 0:
+            return None
+        return min(failure.retry_after, self.longest_wait)
+
+    def _next(self, failure: Failure, attempts: int) -> float:
+        asked = self.asked(failure)
+        if asked is None:
+            return self.wait(attempts)
+        return asked * (1 + random.random() / 10)  # noqa: S311 - jitter
 
 
 @spec

@@ -1,0 +1,157 @@
+"""A server that is not there and a client with retries, in virtual time: what a limit comes to, in little CPU."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from rowloop.engine.adaptive import AdaptiveLimit, LimitState, Ticket
+from rowloop.engine.events import Failure
+from rowloop.engine.policy import RetryPolicy
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+Outcome: TypeAlias = Literal["ok", "429", "500", "cut"]
+
+
+@dataclass
+class Server:
+    """Takes `limit(now)` requests at once and `per_minute` in each minute; some fail whatever the load.
+
+    `spread` is the sigma of a lognormal that latencies are multiplied by. `refusal`: seconds until a 429 is there;
+    None: as many as an answer takes. `retry_after` is told with a 429, or the rest of the minute where that is used up.
+    """
+
+    rng: random.Random
+    latency: float = 0.25
+    spread: float = 0.0
+    limit: Callable[[float], float] = lambda _: math.inf
+    per_minute: float = math.inf
+    refusal: float | None = None
+    retry_after: float | None = 1.0
+    faults: dict[Outcome, float] = field(default_factory=dict)
+    in_service: int = 0
+    minute: int = -1
+    used: int = 0
+
+    def take(self, now: float) -> tuple[Outcome, float]:
+        """Give what becomes of a request, and in how many seconds."""
+        latency = self.latency * math.exp(self.rng.gauss(0, self.spread) if self.spread else 0)
+        if int(now // 60) != self.minute:
+            self.minute, self.used = int(now // 60), 0
+        if self.in_service >= self.limit(now) or self.used >= self.per_minute:
+            return "429", latency if self.refusal is None else self.refusal
+        luck = self.rng.random()
+        for outcome, share in self.faults.items():
+            luck -= share
+            if luck < 0:
+                return outcome, latency
+        self.used += 1
+        self.in_service += 1
+        return "ok", latency
+
+    def failure(self, outcome: Outcome, now: float) -> Failure:
+        """Tell why a request failed."""
+        if outcome != "429":
+            return Failure("ModelError", outcome, retryable=True)
+        wait = 60 - now % 60 if self.used >= self.per_minute and self.retry_after else self.retry_after
+        return Failure("ModelError", outcome, retryable=True, retry_after=wait, rate_limited=True)
+
+
+class Fixed(LimitState):
+    """A limit that nothing changes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(AdaptiveLimit(most=limit, start=limit), 0.0)
+
+    def refused(self, ticket: Ticket, now: float, retry_after: float | None = None) -> None:  # noqa: ARG002 - see above
+        """Make nothing of it."""
+        self.withdrawn(ticket)
+
+
+@dataclass
+class Ran:
+    """What a run came to. `answers` has the time, the outcome and the limit at each answer."""
+
+    seconds: float = 0.0
+    done: int = 0
+    dropped: int = 0
+    answers: list[tuple[float, Outcome, int]] = field(default_factory=list)
+
+    def share(self, outcome: Outcome, since: float = 0.0, until: float = math.inf) -> float:
+        """Give the share of an outcome among the answers in some time."""
+        then = [found for time, found, _ in self.answers if since <= time < until]
+        return then.count(outcome) / max(1, len(then))
+
+    def limits(self, since: float = 0.0, until: float = math.inf) -> list[int]:
+        """Give the limits at the answers in some time, sorted."""
+        return sorted(limit for time, _, limit in self.answers if since <= time < until)
+
+
+class Client:
+    """Works rows as the tracker does: a permit for a request, none while waiting, retries before other rows."""
+
+    def __init__(self, limit: LimitState, server: Server, rows: int) -> None:
+        self.limit = limit
+        self.server = server
+        self.retry = RetryPolicy(wait=lambda n: server.rng.uniform(0, min(30, 0.5 * 2 ** (n - 1))))
+        self.ran = Ran()
+        self.rows = rows
+        self.ready = deque(range(rows))
+        self.attempts = [(0, 0)] * rows
+        self.events: list[tuple[float, int, int, Outcome | None, Ticket | None]] = []
+        self.serial = 0
+        self.opening = -math.inf
+
+    def run(self, until: float = math.inf) -> Ran:
+        """Work to the end, or until then."""
+        ran, now = self.ran, 0.0
+        while ran.done + ran.dropped < self.rows and now < until:
+            self.send(now)
+            now, _, row, outcome, ticket = heapq.heappop(self.events)
+            if outcome is not None and ticket is not None:
+                self.end(now, row, outcome, ticket)
+                ran.answers.append((now, outcome, self.limit.limit))
+            elif row >= 0:
+                self.ready.appendleft(row)
+        ran.seconds = now
+        return ran
+
+    def send(self, now: float) -> None:
+        """Send as much as may be sent, or look again when the lane opens."""
+        while self.ready and self.limit.room(now):
+            outcome, seconds = self.server.take(now)
+            self.later(now + seconds, self.ready.popleft(), outcome, self.limit.sent())
+        if self.limit.opens_at > max(now, self.opening):
+            self.opening = self.limit.opens_at
+            self.later(self.opening, -1)
+
+    def end(self, now: float, row: int, outcome: Outcome, ticket: Ticket) -> None:
+        """End an attempt."""
+        if outcome == "ok":
+            self.server.in_service -= 1
+            self.limit.answered(ticket, now)
+            self.ran.done += 1
+            return
+        failure = self.server.failure(outcome, now)
+        if failure.rate_limited:
+            self.limit.refused(ticket, now, self.retry.asked(failure))
+        else:
+            self.limit.troubled(ticket)
+        tried, counted = self.attempts[row]
+        self.attempts[row] = tried, counted = tried + 1, counted + (not failure.rate_limited)
+        delay = self.retry.delay(failure, tried, counted)
+        if delay is None:
+            self.ran.dropped += 1
+        else:
+            self.later(now + delay, row)
+
+    def later(self, time: float, row: int, outcome: Outcome | None = None, ticket: Ticket | None = None) -> None:
+        """Have something happen."""
+        self.serial += 1
+        heapq.heappush(self.events, (time, self.serial, row, outcome, ticket))
