@@ -27,7 +27,9 @@ Theory of operation
     are never opened.
 
     Halting (cancelled, failed, too many failures): everything not in flight is skipped, the shell cancels what is, and
-    `Stop` follows when the last task has ended. Rows that were whole by then are committed, unless the run failed.
+    `Stop` follows when the last task has ended. Rows that were whole by then are committed, unless the run failed. What
+    is lost to the halt is cut off, not dropped, also the row whose failure was the reason: a later run can still work
+    it. So nothing may start for what is left without it, and a whole column that fails does so for rows cut off, too.
 
     An event that cannot be (a task done that was not running) raises IllegalEventError, and nothing has changed.
 """

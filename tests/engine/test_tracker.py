@@ -742,6 +742,9 @@ def test_a_row_group_of_a_run_that_failed_has_no_tally() -> None:
     run = tracker(Node("a", on_error="raise"))
     told(run, Started(), Done(0, 0, 0))
     assert tallies(run, Failed(0, 0, 1, BROKEN)) == [None]
+    assert run.totals.dropped == 0
+    run = tracker(Node("a"))
+    assert tallies(run, Started(), Halted("failed"), Done(0, 0, 0), Done(0, 0, 1)) == [None]
 
 
 def test_the_row_of_what_ends_a_run_is_cut_off() -> None:
@@ -757,9 +760,9 @@ def test_the_row_of_what_ends_a_run_is_cut_off() -> None:
 
 def test_a_whole_column_fails_also_for_rows_that_were_cut_off() -> None:
     """It was worked for them, and the next run has them: its record names all that no failure has taken out."""
-    run = tracker(Node("all", strategy="whole"), Node("a", lane=LANE), rows=4)
+    run = tracker(Node("all", strategy="whole"), Node("a", lane=LANE), rows=5)
     told(run, Started(), Failed(0, 1, 0, BROKEN), Done(0, 1, 1), Halted("cancelled"))
-    assert told(run, Failed(0, 0, WHOLE, BROKEN)) == [Record(0, 0, WHOLE, BROKEN, 1, [1, 2, 3])]
+    assert told(run, Failed(0, 0, WHOLE, BROKEN)) == [Record(0, 0, WHOLE, BROKEN, 1, [1, 2, 3, 4])]
 
 
 # What it costs
