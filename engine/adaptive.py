@@ -60,8 +60,12 @@ _JUDGED: Final = 24
 """Answers that it takes, at least, to say that 429s are not our doing; two round trips where those are more."""
 _MOST_NOISE: Final = 0.35
 """The largest share of 429s that is believed to have nothing to do with our load."""
+_TOO_MUCH: Final = 0.45
+"""The share of 429s that is cut for whatever the noise."""
 _LITTLE: Final = 0.1
 """The largest share of 429s after a cut that has helped for which there is no further one."""
+_AS_IF: Final = 20
+"""Answers without a 429 that are taken as seen before the first."""
 _HOLD: Final = 0.5, 30.0
 """Seconds for which nothing is sent where the server does not say: the first time, doubling, and at most."""
 
@@ -105,8 +109,11 @@ class _Shares:
         self.refused += refused
 
     def take(self, others: _Shares) -> None:
-        """Take others in, and forget half of what there was when that is much."""
-        if self.answers > 400:  # noqa: PLR2004 - several trials
+        """Take others in: forget what there was where it is plainly less now, and half of it when that is much."""
+        expected = self.share * others.answers
+        if others.refused < expected - 2.5 * math.sqrt(expected):
+            self.answers, self.refused = _AS_IF, 0
+        elif self.answers > 400:  # noqa: PLR2004 - several trials
             self.answers /= 2
             self.refused /= 2
         self.answers += others.answers
@@ -118,6 +125,8 @@ class _Shares:
 
     def exceed(self, noise: float) -> bool:
         """Tell whether there are more 429s than a share of `noise` explains."""
+        if self.answers >= _JUDGED and self.share > _TOO_MUCH:
+            return True
         expected = noise * self.answers
         return self.refused > expected + 2.5 * math.sqrt(expected) + (noise > 0.002)  # noqa: PLR2004 - less is none
 
@@ -154,7 +163,7 @@ class LimitState:
         self._proven = False  # the ceiling is what the server has taken
         self._trial: _Trial | None = None
         self._window = _Shares()
-        self._noise = _Shares(20)  # as if so many had been seen
+        self._noise = _Shares(_AS_IF)
         self._paused = 0
         self._waited = 0  # answers at the ceiling, since it was reached or raised
         self._step = 1
