@@ -236,6 +236,15 @@ def test_b13_a_quota_per_minute_is_used_up_without_a_storm(retry_after: float | 
     assert "refused throughout" in {change.why for change in limit.history}
 
 
+def test_b13_a_quota_is_spread_over_its_minute_in_time():
+    """Each time that it is used up too soon, less is in flight in the next minute, and less is refused at its end."""
+    ran = run(adaptive(), 2500, 0, per_minute=600, refusal=0.01)
+    refused = [
+        sum(60 * n <= time < 60 * n + 60 for time, outcome, _ in ran.answers if outcome == "429") for n in range(4)
+    ]
+    assert max(refused[1:]) < refused[0] / 2
+
+
 # What holds in any order of events
 
 
