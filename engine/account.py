@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from .usage import Spending
 
 
+_LOOK_SECONDS = 0.5
+"""How often a run looks whether its journal could be written."""
+
+
 class Account:
     """The account of one run, kept by observers of it. Reading it changes nothing."""
 
@@ -77,6 +81,7 @@ class Account:
         """Look at the run from time to time, in the loop's thread."""
         if self._sink.journaling is not None:
             self._sink.journaling.begin(store, self.spending)
+            scheduler.every(_LOOK_SECONDS, self._sink.journaling.look)
         self._diagnostics.begin(scheduler, self._settings.stall_after, self._settings.slow_request_after)
 
     def end(self) -> None:

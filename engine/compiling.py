@@ -61,6 +61,13 @@ class Compiled:
             return frozenset()
         return frozenset(i for i, column in enumerate(self.columns) if isinstance(column, Prompted | Function))
 
+    @property
+    def rewriting(self) -> dict[int, tuple[int, ...]]:
+        """The columns that before_batch processors change, by the node that does it: a journal is to keep them too."""
+        if self.before_batch is None or not self.restorable:
+            return {}
+        return {len(self.columns): self.before_batch.columns}
+
 
 def compile_recipe(
     models: Mapping[str, Model],

@@ -47,8 +47,8 @@ def remove_dataset(path: Path) -> None:
     """Remove what a run writes, and nothing else; metadata.json goes last, as it marks the directory as ours."""
     for name in ("data.new", "data.old"):
         shutil.rmtree(path / name, ignore_errors=True)
-    for part in (path / "data").glob("part-*.parquet"):
-        part.unlink()
+    for file in [*(path / "data").glob("part-*.parquet"), *(path / "data").glob(".part-*.parquet.tmp")]:
+        file.unlink()
     for name in ("failures.parquet", "traces.parquet", METADATA):
         (path / name).unlink(missing_ok=True)
 
@@ -74,29 +74,22 @@ def part_files(path: Path) -> dict[int, Path]:
 
 
 def swap_data(path: Path) -> None:
-    """Put data.new in the place of data: at every moment one of the directories has all rows."""
-    data, new, old = (path / name for name in ("data", "data.new", "data.old"))
-    data.rename(old)
-    new.rename(data)
-    flush(path)
-    shutil.rmtree(old)
+    """Put data.new in the place of data, or finish it where a crash has cut that short.
 
-
-def mend_swap(path: Path, *, begun: bool) -> bool:
-    """Finish what a crash has cut short of a swap, or undo it; tell whether data is the new one.
-
-    `begun`: data.new was whole, and was to be put in the place of data.
+    At every moment one of the directories has all rows.
     """
     data, new, old = (path / name for name in ("data", "data.new", "data.old"))
-    if begun and not data.exists() and new.exists():
+    if new.exists():
+        if data.exists():
+            data.rename(old)
         new.rename(data)
         flush(path)
-    swapped = begun and not new.exists()
-    if swapped:
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        shutil.rmtree(new, ignore_errors=True)
-    return swapped
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_new_data(path: Path) -> None:
+    """Remove what was written of data.new before it was whole."""
+    shutil.rmtree(path / "data.new", ignore_errors=True)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -84,7 +84,15 @@ class EarlyShutdownError(DatasetGenerationError):
 
 
 class ResumeError(RowloopError):
-    """The output directory does not fit the recipe."""
+    """The output directory does not fit the recipe, or cannot be gone on with.
+
+    `other` says that all is well with it: what it holds is another dataset.
+    """
+
+    def __init__(self, problem: str, *, other: bool = False) -> None:
+        """Take the sentence."""
+        self.other = other
+        super().__init__(problem)
 
 
 class ModelError(RowloopError):

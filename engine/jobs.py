@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import warnings
@@ -18,7 +19,7 @@ from .run import Execution
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
 
     from ..runtime import Call
     from .compiling import Compiled
@@ -30,43 +31,61 @@ class Job:
     """One run that is ready to start."""
 
     def __init__(self, compiled: Compiled, seed: int | None, path: Path | None, rows: int, options: RunOptions) -> None:
-        """Check options, models and directory, in that order; `path=None` keeps the rows in memory.
+        """Check options, models and directory; `path=None` keeps the rows in memory.
 
-        Raises RecipeError for what is wrong; nothing has been paid for then.
+        Raises RecipeError for what is wrong, ResumeError for a directory that does not fit; nothing has been paid for
+        then. Models are looked at once it is known that there is something to ask them.
         """
         if "seed" in options:
             raise RecipeError("seed", "belongs to the recipe: Recipe(..., seed=7)")
         settings = Settings(rows=rows, seed=secrets.randbits(32) if seed is None else seed, **options)
-        _check_models(compiled)
+        if settings.resume == "never":
+            _check_models(compiled)
         if compiled.resizing:
             _deprecate_resizing(compiled.resizing)
-        from . import frames, processing, resuming, sinks  # noqa: PLC0415 - they load pyarrow
+        from . import frames, journaling, processing, resuming, sinks  # noqa: PLC0415 - they load pyarrow and sqlite3
 
-        earlier = Earlier()
-        if path is None:
-            if settings.resume != "never":
-                raise RecipeError("resume", "a preview keeps nothing that another could go on with; use build")
-            sink: sinks.Sink = sinks.MemorySink(settings.on_part)
-        else:
-            place = resuming.claim(path, compiled, settings, row_group_size=options.get("row_group_size"))
-            there: RunOptions = {**options, "row_group_size": place.facts.row_group_size}
-            settings = Settings(rows=rows, seed=place.facts.seed, **there)
-            earlier = place.earlier
-            sink = sinks.ParquetSink(place, settings.on_part, compiled.kept if settings.journal else ())
         names = [column.name for column in compiled.columns]
         self._tables: processing.Tables = frames.Frames(names, [column.arrow_type() for column in compiled.columns])
         if overriding(compiled.processors, "after_batch"):
             self._tables = processing.ProcessedTables(self._tables, compiled.processors)
         self._runtime = settings.runtime or default()
-        self.execution = Execution(compiled, settings, sink, earlier)
+        if path is None:
+            if settings.resume != "never":
+                raise RecipeError("resume", "a preview keeps nothing that another could go on with; use build")
+            self.execution = Execution(compiled, settings, sinks.MemorySink(settings.on_part), Earlier())
+            return
+        place = resuming.claim(path, compiled, settings, row_group_size=options.get("row_group_size"))
+        try:
+            if settings.resume != "never" and place.left:
+                _check_models(compiled)
+            there: RunOptions = {**options, "row_group_size": place.facts.row_group_size}
+            settings = Settings(rows=rows, seed=place.facts.seed, **there)
+            kept = (compiled.kept, compiled.rewriting) if settings.journal else ()
+            sink = sinks.ParquetSink(place, settings.on_part, journaling.Journaling(place, *kept))
+            self.execution = Execution(compiled, settings, sink, place.earlier)
+        except BaseException:
+            place.journal.close()
+            raise
 
     def run(self) -> Result:
         """Work and block."""
-        return self._runtime.run(self._coroutine())
+        with self._claimed():
+            return self._runtime.run(self._coroutine())
 
     def submit(self) -> Call[Result]:
         """Work in the background."""
-        return self._runtime.submit(self._coroutine())
+        with self._claimed():
+            return self._runtime.submit(self._coroutine())
+
+    @contextlib.contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Let go of the directory when there is no run after all."""
+        try:
+            yield
+        except BaseException:
+            self.execution.close_unless_begun()
+            raise
 
     def _coroutine(self) -> Coroutine[Any, Any, Result]:
         return self.execution.run(self._runtime, self._tables)

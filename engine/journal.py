@@ -7,8 +7,12 @@ Theory of operation
     entries go, unless some of its cells failed: if these are worked again, the others have to be there. One that lost
     rows because a run was halted is cut: it may have a part, but its entries count.
 
+    Before a part is written, it is noted what will have become of its row group, and after, that it is there: so the
+    part alone decides whether the group is over.
+
     The connection holds the file's lock from beginning to end, so no other process can work in the directory. It may be
-    used from any thread, by one at a time.
+    used from any thread, by one at a time. Everything survives the end of this process at any moment, and all but
+    values also a power cut: what parts and journal say of each other must not fall apart.
 """
 
 from __future__ import annotations
@@ -71,10 +75,10 @@ class KeptFailure(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Over(msgspec.Struct, frozen=True, array_like=True):
-    """What became of a row group that is over, and how many rows its part has."""
+    """What became of a row group, and how many rows its part has; None while it is being written."""
 
     tally: Tally
-    written: int
+    written: int | None
 
 
 @dataclass(slots=True)
@@ -114,12 +118,16 @@ class Journal:
         return self._fact("spending", Spending) or Spending()
 
     @property
-    def rewriting(self) -> bool:
-        """Whether after_generation has begun to put other rows in the place of the parts."""
-        return self._fact("rewriting", bool) or False
+    def rewriting(self) -> list[int] | None:
+        """The rows of each part that after_generation has begun to put in the place of the others; None if it has not.
+
+        The new parts were whole then.
+        """
+        parts: list[int] | None = self._fact("rewriting", list[int])
+        return parts
 
     def over(self) -> dict[int, Over]:
-        """Give the row groups that are over."""
+        """Give the row groups that are over, if the parts are there that were being written."""
         rows = self._read("SELECT row_group, over FROM groups WHERE over IS NOT NULL")
         return {group: self._decoded(body, Over) for group, body in rows}
 
@@ -155,7 +163,7 @@ class Journal:
 
     def begin(self, facts: Facts) -> None:
         """Forget everything: a new dataset begins."""
-        with self._writing():
+        with self._writing(durable=True):
             for table in ("facts", "entries", "failures", "groups"):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
             self._set("run", facts)
@@ -168,7 +176,7 @@ class Journal:
         again = {(failure.row_group, failure.column, failure.row) for failure in retried}
         groups = {failure.row_group for failure in retried}
         there = [failure for failure in self.failures() if failure.row_group in groups]
-        with self._writing():
+        with self._writing(durable=True):
             self._set("run", facts)
             for group, tasks in void.items():
                 self._db.execute("UPDATE groups SET over = NULL WHERE row_group = ?", (group,))
@@ -178,20 +186,25 @@ class Journal:
 
     def write(self, entries: Sequence[Entry], failures: Sequence[KeptFailure], spending: Spending) -> None:
         """Add what has ended since the last time. Values that would not come back as they are are left out."""
-        with self._writing():
+        with self._writing(durable=bool(failures)):
             self._db.executemany("INSERT INTO entries VALUES (NULL, ?, 0, ?)", _packed(entries))
             self._put_failures(failures)
             self._set("spending", spending)
 
     def mark_cut(self, row_group: int) -> None:
-        """Note that the part about to be written lacks rows that can still be worked."""
-        with self._writing():
+        """Note that whatever part a row group has, or is about to have, is to be replaced by a later one."""
+        with self._writing(durable=True):
             self._db.execute("INSERT OR REPLACE INTO groups VALUES (?, NULL)", (row_group,))
+
+    def mark_writing(self, row_group: int, tally: Tally) -> None:
+        """Note that a row group which has no part yet will be over once it has."""
+        with self._writing(durable=True):
+            self._set_over(row_group, Over(tally, None))
 
     def mark_over(self, row_group: int, over: Over) -> None:
         """Note that nothing of a row group is left to be done; its entries go unless it has failures."""
         with self._writing():
-            self._db.execute("INSERT OR REPLACE INTO groups VALUES (?, ?)", (row_group, _encode(over)))
+            self._set_over(row_group, over)
             self._db.execute(
                 "DELETE FROM entries WHERE row_group = ?1 AND NOT EXISTS (SELECT 1 FROM failures WHERE row_group = ?1)",
                 (row_group,),
@@ -199,15 +212,15 @@ class Journal:
 
     def forget(self, row_groups: Iterable[int]) -> None:
         """Forget that row groups were over, and what failed in them: their parts are gone."""
-        with self._writing():
+        with self._writing(durable=True):
             for group in row_groups:
                 for table in ("groups", "entries", "failures"):
                     self._db.execute(f"DELETE FROM {table} WHERE row_group = ?", (group,))  # noqa: S608 - our own names
 
-    def mark_rewriting(self, *, begun: bool) -> None:
-        """Note that other rows are about to be put in the place of the parts, or that they are not after all."""
-        with self._writing():
-            self._set("rewriting", begun)
+    def mark_rewriting(self, parts: list[int]) -> None:
+        """Note that other parts, of so many rows each, are about to be put in the place of those there are."""
+        with self._writing(durable=True):
+            self._set("rewriting", parts)
 
     def close(self) -> None:
         """Let go of the lock, and of the file where no run has begun."""
@@ -229,6 +242,9 @@ class Journal:
     def _set(self, name: str, value: object) -> None:
         self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, _encode(value)))
 
+    def _set_over(self, row_group: int, over: Over) -> None:
+        self._db.execute("INSERT OR REPLACE INTO groups VALUES (?, ?)", (row_group, _encode(over)))
+
     def _put_failures(self, failures: Iterable[KeptFailure]) -> None:
         rows = ((failure.row_group, _encode(failure)) for failure in failures)
         self._db.executemany("INSERT INTO failures VALUES (NULL, ?, ?)", rows)
@@ -246,9 +262,10 @@ class Journal:
             raise ResumeError(f"'{self.file}' holds something that rowloop did not write: {error}") from error
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Make one transaction of what is written."""
+    def _writing(self, *, durable: bool = False) -> Iterator[None]:
+        """Make one transaction of what is written; a durable one, and those before it, survive a power cut."""
         try:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             with self._db:
                 self._db.execute("BEGIN")
                 yield
@@ -257,15 +274,14 @@ class Journal:
 
 
 def _opened(file: Path) -> sqlite3.Connection:
-    """Open the file as its only user; what a transaction has written survives this process, not a power cut."""
+    """Open the file as its only user. A database that is not ours is left as it is."""
     db = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # from here on, no lock is let go of
         db.execute("BEGIN EXCLUSIVE")
         _set_up(db)
         db.execute("COMMIT")
+        db.execute("PRAGMA journal_mode = WAL")
     except BaseException:
         db.close()
         raise
@@ -311,15 +327,19 @@ def _body(values: list[tuple[int, int, Any]]) -> bytes:
 
 
 def _comes_back(value: object) -> bool:
+    """Tell whether a value is the same, and of the same types, once it has been there and back."""
     try:
-        return bool(msgspec.msgpack.decode(_encode(value)) == value)
+        if type(value).__module__ == "numpy":
+            return _simple(value) == value
+        back = msgspec.msgpack.decode(_encode(value))
+        return back == value and repr(back) == repr(value)  # equal times may be of other zones
     except Exception:  # noqa: BLE001 - whatever a user's value raises; it is worked again then
         return False
 
 
 def _simple(value: Any) -> object:
-    """Take numpy's numbers for numbers."""
-    if getattr(value, "ndim", None) == 0:
+    """Take those of numpy's numbers for Python's that a table does not tell from them."""
+    if type(value).__name__ in {"float64", "int64", "bool"}:
         return value.item()
     raise TypeError(f"a {type(value).__name__} is no plain value")
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .datasets import read_metadata
-from .directory import JOURNAL, holds_dataset, make_directory, mend_swap, part_files
+from .directory import JOURNAL, holds_dataset, make_directory, part_files, part_name, remove_new_data, swap_data
 from .errors import RecipeError, ResumeError
-from .events import WHOLE, Tally
+from .events import WHOLE
 from .identity import differences
 from .journal import Facts, Journal, KeptFailure, Over
 from .parts import Part
@@ -52,6 +52,8 @@ class Place:
     journal: Journal
     facts: Facts
     fresh: bool = True
+    left: bool = True
+    """Whether there is anything left to be done."""
     finished: bool = False
     """Whether an earlier run has made all there is to be made, and said so."""
     rewritten: bool = False
@@ -95,8 +97,8 @@ def claim(path: Path, compiled: Compiled, settings: Settings, row_group_size: in
         try:
             return _claimed(candidate, wanted)
         except ResumeError as error:
-            if wanted.settings.resume != "if_possible":
-                raise
+            if not error.other or wanted.settings.resume != "if_possible":
+                raise  # in use, or broken: to pay for all of it once more is not what was asked for
             logger.warning("%s; trying the next directory", error)
     raise AssertionError  # numbers do not end
 
@@ -127,7 +129,8 @@ def _fitting(path: Path, journal: Journal, wanted: _Wanted) -> Place:
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise ResumeError(
             f"'{path}' holds another dataset: {'; '.join(found[:_SHOWN])}{more};"
-            " choose another directory, or say overwrite=True"
+            " choose another directory, or say overwrite=True",
+            other=True,
         )
     if found:
         return Place(path, journal, _facts(wanted, None))
@@ -158,6 +161,8 @@ def _differences(there: Facts, wanted: _Wanted) -> list[str]:
 
 def _is_bare(path: Path, journal: Journal) -> bool:
     """Tell whether a dataset has nothing that could be lost: no row, and no value."""
+    if journal.rewriting is not None:
+        return False
     return not (part_files(path) or any(journal.recall(group).values for group in journal.begun()))
 
 
@@ -167,15 +172,19 @@ def _is_bare(path: Path, journal: Journal) -> bool:
 def _found(place: Place, wanted: _Wanted) -> Place:
     """Look at what earlier runs have left."""
     journal, compiled, facts = place.journal, wanted.compiled, place.facts
-    begun = journal.rewriting
+    rewritten = journal.rewriting
     place.spent = journal.spending
-    place.rewritten = mend_swap(place.path, begun=begun)
-    if begun and not place.rewritten:
-        journal.mark_rewriting(begun=False)
+    place.rewritten = rewritten is not None
+    if rewritten is None:
+        remove_new_data(place.path)
+    else:
+        swap_data(place.path)
     plan = Plan(wanted.settings.rows, facts.row_group_size, earlier=Earlier(tuple(facts.targets)))
     failures = journal.failures()
     _look_at_parts(place, plan, compiled.written)
-    over = _over(place, plan, compiled.graph, failures)
+    if rewritten is not None:
+        _check_rewritten(place, rewritten)
+    over = _over(place, plan)
     failures = [failure for failure in failures if failure.row_group not in place.lost]
     place.retried = [f for f in failures if wanted.settings.retry_failed or not f.final or _is_moot(f, over, compiled)]
     again = {(f.row_group, f.column, f.row) for f in place.retried}
@@ -187,9 +196,11 @@ def _found(place: Place, wanted: _Wanted) -> Place:
     if place.rewritten and len(tallies) < plan.row_groups:
         raise ResumeError(
             f"the rows in '{place.path}' are what after_generation has made of them: none can be added, or worked"
-            " again; begin in another directory"
+            " again; begin in another directory",
+            other=True,
         )
-    place.finished = len(tallies) == plan.row_groups and _is_described(place, wanted.settings.rows)
+    place.left = len(tallies) < plan.row_groups
+    place.finished = not place.left and _is_described(place, wanted.settings.rows)
     return place
 
 
@@ -210,32 +221,50 @@ def _is_moot(failure: KeptFailure, over: Collection[int], compiled: Compiled) ->
     return not compiled.restorable and failure.row_group not in over
 
 
-def _over(place: Place, plan: Plan, graph: Graph, failures: Sequence[KeptFailure]) -> dict[int, Over]:
-    """Give the row groups that are over. The parts are the truth where the journal is behind, or before."""
-    over, cut = place.journal.over(), place.journal.cut()
+def _over(place: Place, plan: Plan) -> dict[int, Over]:
+    """Give the row groups that are over: those of which the journal says so, if their parts are there.
+
+    Raises ResumeError naming a part that the journal does not know.
+    """
+    known, cut = place.journal.over(), place.journal.cut()
     if place.rewritten:
-        return over
-    written = {part.row_group: part.rows for part in place.parts}
-    place.lost = [group for group, one in over.items() if one.written and group not in written]
-    for group in place.lost:
-        logger.warning("the part of row group %d is gone from '%s'; it is made anew", group, place.path / "data")
-        del over[group]
-    for group in written.keys() - over.keys() - cut:
-        of_group = [failure for failure in failures if failure.row_group == group]
-        place.unmarked[group] = Over(_tally(of_group, plan.size(group), graph), written[group])
+        return known
+    over: dict[int, Over] = {}
+    parts = {part.row_group: part for part in place.parts}
+    for group, one in known.items():
+        part = parts.get(group)
+        if part is not None and one.written is None:  # written, and then came a crash
+            over[group] = place.unmarked[group] = Over(one.tally, part.rows)
+        elif one.written == (0 if part is None else part.rows):
+            over[group] = one
+        elif part is not None:
+            raise _foreign(place, part, f"it has {part.rows} rows, and {one.written} were written")
+        elif one.written is not None:
+            logger.warning("the part of row group %d is gone from '%s'; it is made anew", group, place.path / "data")
+            place.lost.append(group)
+    for group in sorted(parts.keys() - over.keys() - cut):
+        raise _foreign(place, parts[group], "nothing is known of it")
     without = (group for group, one in over.items() if one.tally.live and not one.written)  # processors left none
     place.parts += [Part(group, plan.row(group, 0), 0) for group in without]
-    return over | place.unmarked
+    return over
 
 
-def _tally(failures: Sequence[KeptFailure], size: int, graph: Graph) -> Tally:
-    """Count what came of a row group whose part was written just before a crash, from its failures."""
-    failed: list[set[int]] = [set() for _ in graph.columns]
-    for failure in failures:
-        failed[failure.column].update([failure.row] if failure.rows is None else failure.rows)
-    dropped = set[int]().union(*(failed[column.id] for column in graph.columns if column.on_error == "drop"))
-    columns = ((size - len(rows | dropped), len(rows), len(dropped - rows)) for rows in failed)
-    return Tally(size - len(dropped), len(dropped), tuple(columns))
+def _check_rewritten(place: Place, rows: Sequence[int]) -> None:
+    """See that all parts are there that after_generation has made: no other run could make them anew."""
+    parts = {part.row_group: part for part in place.parts}
+    for number, expected in enumerate(rows):
+        part = parts.pop(number, None)
+        if part is None:
+            file = place.path / "data" / part_name(number)
+            raise ResumeError(f"'{file}' is gone, and cannot be made anew; say overwrite=True to begin anew")
+        if part.rows != expected:
+            raise _foreign(place, part, f"it has {part.rows} rows, and {expected} were written")
+    for part in parts.values():
+        raise _foreign(place, part, "nothing is known of it")
+
+
+def _foreign(place: Place, part: Part, why: str) -> ResumeError:
+    return ResumeError(f"'{place.path}/{part.file}' is of another dataset: {why}; move it elsewhere to go on")
 
 
 def _void(retried: Sequence[KeptFailure], compiled: Compiled, plan: Plan) -> dict[int, list[Task]]:

@@ -105,6 +105,11 @@ class Execution:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._halt_scheduler)
 
+    def close_unless_begun(self) -> None:
+        """Let go of what the run would have had to itself, if it was never begun."""
+        if self._loop is None:
+            self._sink.close()
+
     def snapshot(self) -> ProgressSnapshot:
         """Look at the run. Numbers are read while they change: each is right, their sum may be one off."""
         return self._account.snapshot()
@@ -187,7 +192,8 @@ class Execution:
         try:
             await self._describe(status, error)
         except DatasetGenerationError as second:
-            error.add_note(str(second))
+            if second is not error:
+                error.add_note(str(second))
 
     async def _describe(self, status: Status, error: BaseException | None) -> tuple[Metadata, pd.DataFrame]:
         """Have the sink keep how things stand."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from ..runtime import Runtime
 from .directory import Resume
@@ -76,11 +76,12 @@ class Settings:
     engine: Literal["async", "sequential"] = "async"
     runtime: Runtime | None = None
 
-    @model_validator(mode="after")
-    def _goes_on_with_something(self) -> Settings:
-        if self.retry_failed and self.resume == "never":
-            raise ValueError('retry_failed works cells of a dataset that is there again; say resume="always" as well')
-        return self
+    @field_validator("retry_failed")
+    @classmethod
+    def _goes_on_with_something(cls, retry_failed: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic calls it
+        if retry_failed and info.data.get("resume") == "never":
+            raise ValueError('takes a dataset that is there already; say resume="always" as well')
+        return retry_failed
 
     @field_validator("progress")
     @classmethod

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .directory import METADATA, part_name, remove_dataset, swap_data, write_atomically
+from .directory import METADATA, flush, part_name, remove_dataset, swap_data, write_atomically
 from .errors import DatasetGenerationError
 from .events import Restored
 from .journaling import Journaling
 from .parts import Part, read_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -169,13 +169,13 @@ class ParquetSink:
 
     kind: Literal["build", "preview"] = "build"
 
-    def __init__(self, place: Place, on_part: OnPart | None = None, kept: Collection[int] = ()) -> None:
-        """Take a directory that is claimed; `on_part` is called with each part, `kept` columns are journaled."""
+    def __init__(self, place: Place, on_part: OnPart | None = None, journaling: Journaling | None = None) -> None:
+        """Take a directory that is claimed; `on_part` is called with each part."""
         self.path = place.path
         self.parts = list(place.parts)
         self.finished = place.finished
         self.rewritten = place.rewritten
-        self.journaling = Journaling(place, kept)
+        self.journaling = journaling or Journaling(place)
         self._place = place
         self._on_part = on_part
         self._version = 0
@@ -191,14 +191,18 @@ class ParquetSink:
         return await self.journaling.restore(group)
 
     async def commit(self, group: RowGroup, rows: Sequence[int], tally: Tally) -> None:
-        """Write a part. The journal knows before what the part lacks, and keeps what it has until then."""
+        """Write a part. The journal knows before what it will be, and keeps what it has until then.
+
+        One that lacks rows takes the place of no part that has more of them.
+        """
         await self.journaling.flush()
-        if tally.cut:
-            await self.journaling.mark_cut(group.id)
+        there = [part.rows for part in self.parts if part.row_group == group.id]
+        if tally.cut and there and there[0] >= len(rows):
+            return
+        await self.journaling.mark_writing(group.id, tally, again=bool(there))
         part = await _in(self._writer, lambda: self._write_part(group, rows))
         if not tally.cut:
             await self.journaling.mark_over(group.id, tally, part.rows)
-        self.parts = [*(there for there in self.parts if there.row_group != group.id), part]
         await _announce(self._writer, self._on_part, part)
 
     def discard(self, group: int, tally: Tally | None) -> None:
@@ -213,7 +217,7 @@ class ParquetSink:
         data.old, data.new to data, and data.old is removed: at every moment one of the directories has all rows.
         """
         parts = await _in(self._writer, lambda: self._write_beside(change, row_group_size))
-        await self.journaling.mark_rewriting(begun=True)
+        await self.journaling.mark_rewriting([part.rows for part in parts])
         await _in(self._writer, lambda: swap_data(self.path))
         self.parts = parts
 
@@ -234,9 +238,12 @@ class ParquetSink:
 
     def _make_room(self) -> None:
         place = self._place
-        if place.fresh:
-            remove_dataset(self.path)
-        (self.path / "data").mkdir(parents=True, exist_ok=True)
+        try:
+            if place.fresh:
+                remove_dataset(self.path)
+            (self.path / "data").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatasetGenerationError(f"there is no making room in '{self.path}': {error}", stage="write") from error
         place.begin()  # after the removal: a crash leaves an old journal without parts, not old parts in a new dataset
         if place.schema is not None:
             self._tables.go_on(place.schema)
@@ -247,6 +254,8 @@ class ParquetSink:
     def _describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None) -> None:
         if len(failures):
             self._write(pa.Table.from_pandas(failures, preserve_index=False), "failures.parquet", None)
+        else:
+            (self.path / "failures.parquet").unlink(missing_ok=True)
         if traces is not None:
             self._write(traces.table(), "traces.parquet", None)
         text = metadata.to_json()
@@ -261,24 +270,34 @@ class ParquetSink:
         for i, (start, piece) in enumerate(_pieces(table, row_group_size)):
             self._write(piece, f"data.new/{part_name(i)}", i)
             parts.append(Part(i, start, piece.num_rows, f"data/{part_name(i)}"))
+        flush(self.path)
         return parts
 
     def _write_part(self, group: RowGroup, rows: Sequence[int]) -> Part:
         table = self._tables.table(group, rows)
         if self._version != self._tables.version:
             self._widen_parts()
-        if not table.num_rows:  # processors left none
-            return Part(group.id, group.start, 0)
         file = f"data/{part_name(group.id)}"
-        self._write(table, file, group.id)
-        return Part(group.id, group.start, table.num_rows, file)
+        part = Part(group.id, group.start, table.num_rows, file if table.num_rows else None)
+        if part.file is None:  # processors left none
+            (self.path / file).unlink(missing_ok=True)
+        else:
+            self._write(table, file, group.id)
+        # Here and not on the loop: the next part that is written may have this one widened.
+        self.parts = [*(there for there in self.parts if there.row_group != group.id), part]
+        return part
 
     def _widen_parts(self) -> None:
         for part in self.parts:
             if part.file is not None:
-                table = pq.read_table(self.path / part.file, partitioning=None)
-                self._write(table.cast(self._tables.schema), part.file, part.row_group)
+                self._write(self._read(part.file).cast(self._tables.schema), part.file, part.row_group)
         self._version = self._tables.version
+
+    def _read(self, file: str) -> pa.Table:
+        try:
+            return pq.read_table(self.path / file, partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetGenerationError(f"{file} cannot be read: {error}", stage="write") from error
 
     def _write(self, table: pa.Table, file: str, row_group: int | None) -> None:
         self._write_file(file, row_group, lambda path: pq.write_table(table, path))

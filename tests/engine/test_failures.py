@@ -285,7 +285,7 @@ def test_a3_metadata_that_cannot_be_written_at_the_start_ends_the_run_before_any
     tmp_path: Path, server: FakeOpenAI
 ):
     """What could not be described is not paid for."""
-    (tmp_path / "metadata.json").write_text("{}")
+    (tmp_path / "journal.sqlite").touch()
     (tmp_path / ".metadata.json.tmp").symlink_to("/dev/full")
     recipe = rl.Recipe(
         models={"m": rl.Model("openai:m", base_url=server.url)},
