@@ -189,7 +189,7 @@ def _found(place: Place, wanted: _Wanted) -> Place:
     place.retried = [f for f in failures if wanted.settings.retry_failed or not f.final or _is_moot(f, over, compiled)]
     again = {(f.row_group, f.column, f.row) for f in place.retried}
     place.failures = [f for f in failures if (f.row_group, f.column, f.row) not in again]
-    place.void = _void(place.retried, compiled, plan)
+    place.void = _void([failure for failure in place.retried if failure.final], compiled, plan)
     tallies = {group: one.tally for group, one in over.items() if group not in place.void}
     known = journal.begun() - tallies.keys() - set(place.lost) if compiled.restorable else ()
     place.earlier = replace(plan.earlier, over=tallies, begun=known)
@@ -270,7 +270,8 @@ def _foreign(place: Place, part: Part, why: str) -> ResumeError:
 def _void(retried: Sequence[KeptFailure], compiled: Compiled, plan: Plan) -> dict[int, list[Task]]:
     """Say which values no longer count in the row groups of cells that are worked again: those made from them.
 
-    Columns that are worked whole are made from all rows, of which there will be others.
+    Columns that are worked whole are made from all rows, of which there will be others. Nothing was made without a cell
+    whose failure ended its run.
     """
     columns = compiled.graph.columns
     wholes = [column for column in columns if column.whole and column.id in compiled.kept]
