@@ -1,4 +1,4 @@
-"""Endpoint: where an OpenAI-compatible API is, and the key that opens it."""
+"""Endpoint: where an API of a known kind is, and the key that opens it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,18 @@ from ..engine.errors import RecipeError
 if TYPE_CHECKING:
     from ..engine.models import Model
 
-OPENAI_URL = "https://api.openai.com/v1"
-KEY_VARIABLE = "OPENAI_API_KEY"
-URL_VARIABLE = "OPENAI_BASE_URL"
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A kind of API: its maker's own address, the variables for another one and for the key, and its main path."""
+
+    url: str
+    url_variable: str
+    key_variable: str
+    path: str
+
+
+OPENAI = Api("https://api.openai.com/v1", "OPENAI_BASE_URL", "OPENAI_API_KEY", "/chat/completions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +33,13 @@ class Endpoint:
 
     url: str
     key: str | None = field(default=None, repr=False)
+    api: Api = field(default=OPENAI, repr=False)
 
     @classmethod
-    def of(cls, model: Model) -> Endpoint:
+    def of(cls, model: Model, api: Api = OPENAI) -> Endpoint:
         """Read address and key from the model and the environment; raises RecipeError that says what to set."""
-        url, named = _address(model)
-        return cls(url, _key(model, url, named))
+        url, named = _address(model, api)
+        return cls(url, _key(model, url, named, api), api)
 
     @property
     def host(self) -> str:
@@ -62,22 +72,22 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _address(model: Model) -> tuple[str, str]:
+def _address(model: Model, api: Api) -> tuple[str, str]:
     """Return the address and what names it in a message."""
     if model.base_url is not None:
         url, named = model.base_url, f"Model({model.spec!r}).base_url"
-    elif os.environ.get(URL_VARIABLE):
-        url, named = os.environ[URL_VARIABLE], URL_VARIABLE
+    elif os.environ.get(api.url_variable):
+        url, named = os.environ[api.url_variable], api.url_variable
     else:
-        return OPENAI_URL, f"Model({model.spec!r})"
+        return api.url, f"Model({model.spec!r})"
     url = url.strip()
     parts = _parts(url)
     if parts is None:
         raise RecipeError(named, "this is no http address; it looks like http://localhost:8000/v1")
     if parts.username is not None or parts.password is not None:
         raise RecipeError(named, "an address holds no user name or password; give the key through api_key_env")
-    if parts.path.rstrip("/").endswith("/chat/completions"):
-        raise RecipeError(named, "the address ends where /chat/completions would begin; leave that out")
+    if parts.path.rstrip("/").endswith(api.path):
+        raise RecipeError(named, f"the address ends where {api.path} would begin; leave that out")
     return url, named
 
 
@@ -91,12 +101,12 @@ def _parts(url: str) -> SplitResult | None:
     return parts if usable else None
 
 
-def _key(model: Model, url: str, named: str) -> str | None:
+def _key(model: Model, url: str, named: str, api: Api) -> str | None:
     """Return the key, or None where the address is on this machine and no key was named."""
     if model.api_key is not None:
         key, source = model.api_key.get_secret_value(), f"Model({model.spec!r}).api_key"
     else:
-        source = model.api_key_env or KEY_VARIABLE
+        source = model.api_key_env or api.key_variable
         key = os.environ.get(source, "")
     key = key.strip()
     if key:

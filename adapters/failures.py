@@ -25,13 +25,14 @@ import msgspec
 from ..engine.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _SHOWN = 300
 _MASKED = re.compile(r"\S*\*{3,}\S*")
 _STATUS = re.compile(r"[45]\d\d")
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _SPACE = re.compile(r"\s+")
+_BUDGETS = ("requests", "tokens", "input-tokens", "output-tokens")
 
 
 class _Verdict(NamedTuple):
@@ -65,15 +66,23 @@ _BY_CODE = {  # endpoints say these with several statuses; the code is more prec
     "insufficient_quota": _QUOTA,
     "invalid_api_key": _AUTH,
     "model_not_found": _ADDRESS,
+    "authentication_error": _AUTH,
+    "billing_error": _QUOTA,
+    "rate_limit_error": _RATE,
+    "overloaded_error": _SERVER,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Makes the errors of one connected model. `label` names it in messages; `secret` appears in none."""
+    """Makes the errors of one connected model. `label` names it in messages; `secret` appears in none.
+
+    `expected` is what an answer should have been.
+    """
 
     label: str
     secret: str | None = field(default=None, repr=False)
+    expected: str = "chat completion"
 
     def status(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
         """Tell what an answer with this status means."""
@@ -88,7 +97,7 @@ class Failures:
             verdict,
             status=status,
             retry_after=retry_after(headers),
-            request_id=headers.get("x-request-id"),
+            request_id=request_id(headers),
         )
 
     def transport(self, error: BaseException) -> ModelError:
@@ -98,7 +107,7 @@ class Failures:
         return self._error(f"{self.label} {what}", _detail(root), verdict)
 
     def unreadable(self, body: bytes, *, truncated: bool) -> ModelError:
-        """Tell that a body with status 200 is no chat completion."""
+        """Tell that a body with status 200 is not what was asked for."""
         said = _json(body)
         if isinstance(said, dict) and said.get("error"):
             # Gateways pass errors of the endpoints behind them on with status 200.
@@ -108,9 +117,8 @@ class Failures:
             return self._error(f"{self.label} answered with an error", told, verdict, status=status)
         if truncated:
             return self._error(f"{self.label} broke off its answer after {len(body)} bytes", "", _TRUNCATED)
-        return self._error(
-            f"{self.label} answered with something that is no chat completion", _plain(body), _UNREADABLE
-        )
+        problem = f"{self.label} answered with something that is no {self.expected}"
+        return self._error(problem, _plain(body), _UNREADABLE)
 
     def refused(self, why: str, request_id: str | None) -> ModelError:
         """Tell that the model, or a filter behind it, would not answer."""
@@ -138,20 +146,40 @@ class Failures:
         return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Return the id that the endpoint's support will ask for, under either of the usual names."""
+    return headers.get("x-request-id") or headers.get("request-id")
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds an endpoint asks to wait, from either form of Retry-After or from retry-after-ms."""
+    """Return the seconds an endpoint asks to wait.
+
+    They are those of retry-after-ms or of either form of Retry-After, else until all of Anthropic's budgets that are
+    used up are filled again.
+    """
     milliseconds = _seconds(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
+    if value is None:
+        return max(filter(None, (_refilled(headers, budget) for budget in _BUDGETS)), default=None)
     seconds = _seconds(value)
-    if seconds is not None or value is None:
-        return seconds
+    return _until(headers, parsedate_to_datetime, value) if seconds is None else seconds
+
+
+def _refilled(headers: Mapping[str, str], budget: str) -> float | None:
+    """Return the seconds until a budget that is used up is filled again; None for one that is not."""
+    if headers.get(f"anthropic-ratelimit-{budget}-remaining") != "0":
+        return None
+    return _until(headers, datetime.fromisoformat, headers.get(f"anthropic-ratelimit-{budget}-reset", ""))
+
+
+def _until(headers: Mapping[str, str], read: Callable[[str], datetime], text: str) -> float | None:
+    """Return the seconds until a date of the endpoint's."""
     try:
-        date = parsedate_to_datetime(value)
         # Both dates are the endpoint's where it says what time it is there: our clock may be off.
         here = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
-        return max(0.0, (date - here).total_seconds())
+        return max(0.0, (read(text) - here).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return None
 
@@ -257,7 +285,8 @@ def _told(body: bytes) -> tuple[str, str]:
     if not isinstance(error, dict):
         return str(error), ""
     message = error.get("message") or error.get("detail") or ""
-    return message if isinstance(message, str) else _compact(message), str(error.get("code") or "")
+    code = error.get("code") or error.get("type") or ""
+    return message if isinstance(message, str) else _compact(message), str(code)
 
 
 def _json(body: bytes) -> Any:

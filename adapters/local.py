@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import ModelError, RecipeError
-from .chat_http import HttpChat, open_session
+from .chat_http import HttpChat
 from .chat_wire import check_extra
 from .endpoint import Endpoint
+from .exchange import open_session
 from .failures import Failures
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class LocalProvider:
         except (RuntimeError, OSError) as error:
             problem = f"{model.spec} could not be loaded: {error}"
             raise ModelError(problem, kind="connection", retryable=False, fatal=True) from error
-        session = await runtime.aenter(partial(open_session, endpoint, SLOTS), key=("local", endpoint))
+        session = await runtime.aenter(partial(open_session, endpoint, limit=SLOTS), key=("local", endpoint))
         return HttpChat(session, endpoint, model.name, Failures(f"local:{model.name}", endpoint.key))
 
 

@@ -9,23 +9,21 @@ Both ways encode, decode and classify with the same code; the client only carrie
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from ..engine.errors import ModelError, RecipeError
-from .chat_http import HttpChat, open_session
+from ..engine.errors import RecipeError
+from .chat_http import HttpChat, headers_for
 from .chat_wire import check_extra
-from .endpoint import Endpoint, is_loopback
+from .endpoint import Endpoint
+from .exchange import open_session
 from .failures import Failures
+from .probe import probe
 
 if TYPE_CHECKING:
     from ..engine.models import ChatModel, Model, Provider
     from ..runtime import Runtime
     from .openai_client import ClientChat
-
-_PROBE_SECONDS = 30.0
 
 
 class OpenAIProvider:
@@ -49,7 +47,8 @@ class OpenAIProvider:
         if model.client is None:
             endpoint = Endpoint.of(model)
             failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key)
-            session = await runtime.aenter(partial(open_session, endpoint), key=("openai", endpoint))
+            opened = partial(open_session, endpoint, headers_for(endpoint))
+            session = await runtime.aenter(opened, key=("openai", endpoint))
             chat = HttpChat(session, endpoint, model.name, failures)
         else:
             # openai is imported by those who bring a client: they have it anyway, and it takes a second.
@@ -59,26 +58,8 @@ class OpenAIProvider:
             endpoint = endpoint_of(client)
             failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key)
             chat = ClientChat(client, model.name, failures)
-        await _probe(chat, endpoint, failures)
+        await probe(chat, endpoint, failures)
         return chat
-
-
-async def _probe(chat: HttpChat | ClientChat, endpoint: Endpoint, failures: Failures) -> None:
-    """Raise what would make every call fail. An endpoint that has no list of models, or is slow to give it, is fine."""
-    try:
-        async with asyncio.timeout(_PROBE_SECONDS):
-            status, body = await chat.probe()
-    except TimeoutError:
-        return
-    except ModelError as error:
-        if error.kind != "connection":
-            return
-        advice = "start a server there" if is_loopback(endpoint.host) else "check the network"
-        problem = f"{error}; {advice}, or set another address (base_url, --base-url, OPENAI_BASE_URL)"
-        raise failures.fatal(problem, "connection") from None
-    # Restricted keys of OpenAI may chat, but not list models: 403, naming the scope that is missing.
-    if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and b"scope" not in body):
-        raise failures.status(status, {}, body)
 
 
 provider: Provider = OpenAIProvider()
