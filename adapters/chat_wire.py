@@ -17,6 +17,8 @@ from ..engine.models import ChatParameters, Message, Reply
 from .strict_schema import strict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..engine.models import Model
     from .failures import Failures
 
@@ -59,10 +61,13 @@ _OURS = {
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
-def check_extra(model: Model) -> None:
-    """Refuse an `extra` that cannot be sent, or that would change what is sent and read here; raises RecipeError."""
+def check_extra(model: Model, ours: Mapping[str, str] = _OURS) -> None:
+    """Refuse an `extra` that cannot be sent, or that would change what is sent and read here; raises RecipeError.
+
+    `ours` are the fields that are no business of the user's, with the reason why.
+    """
     where = f"Model({model.spec!r}).extra"
-    for field, why in _OURS.items():
+    for field, why in ours.items():
         if field in model.extra:
             raise RecipeError(f"{where}.{field}", why)
     try:
