@@ -14,7 +14,7 @@ import msgspec
 import pydantic
 
 from ..engine.errors import ModelError, RecipeError
-from ..engine.models import Reply
+from ..engine.models import MOST_IN_PROCESS, Reply
 from ..engine.threads import Threads
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class CallableProvider:
         function: Any = model.spec
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
             return CallableChat(model.name, function, None)
-        most = model.max_parallel
+        most = model.max_parallel or MOST_IN_PROCESS
         key = ("python", id(function), most)  # an id used again finds threads that serve any function
         threads: Threads = await runtime.aenter(partial(Threads, most, f"rowloop-{model.name}"), key=key)
         return CallableChat(model.name, function, threads)

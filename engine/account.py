@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from .budget import prices_of
 from .diagnostics import Diagnostics
 from .errors import DatasetGenerationError, EarlyShutdownError
 from .metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMetadata
 from .observe import Clock, FailureObserver
-from .prices import price_of
 from .progress import ColumnProgress, ProgressSnapshot
 from .report import Report
 from .results import Result
@@ -48,8 +47,7 @@ class Account:
         self._settings = settings
         self._tracker = tracker
         self._sink = sink
-        url = os.environ.get("OPENAI_BASE_URL")
-        prices = {i: price_of(compiled.models[alias], url) for i, alias in compiled.model_of.items()}
+        prices = prices_of(compiled)
         self._usage, self._failures = UsageObserver(prices), FailureObserver(compiled.graph)
         self._retries, self._seconds = 0, 0.0  # of earlier runs
         self._earlier_rows = self._actual()
@@ -123,7 +121,9 @@ class Account:
         """
         if reason == "cancelled":
             return "cancelled"
-        return "complete" if reason is None and not self._tracker.totals.dropped else "partial"
+        totals = self._tracker.totals
+        all_over = reason is None or (reason == "budget" and totals.groups_over == self._tracker.plan.row_groups)
+        return "complete" if all_over and not (totals.dropped or totals.cut_short) else "partial"
 
     def error(self, reason: Reason | None) -> DatasetGenerationError | None:
         """Say what a run failed of that the scheduler was through with; None if it did not."""
@@ -166,6 +166,7 @@ class Account:
             parts=[PartMetadata(part.row_group, part.start, part.rows, part.file) for part in parts],
             row_groups_cut_short=sorted(totals.cut_short),
             early_shutdown=self._tracker.halted == "early_shutdown",
+            budget_spent=self._tracker.halted == "budget",
             error=_told(error),
             retries=self._retries + totals.retries,
             failures=dict(self._failures.by_error),
@@ -212,6 +213,7 @@ class Account:
             cost=spent.cost,
             known_cost=known_cost(columns.values()),
             earlier=self._earlier_rows,
+            budget_spent=self._tracker.halted == "budget",
         )
 
     def result(self, status: Status, metadata: Metadata, failures: pd.DataFrame, report: Report) -> Result:
@@ -231,6 +233,7 @@ class Account:
             report=report,
             _metadata=metadata,
             _table=self._sink.table,
+            limits={lane: list(changes) for lane, changes in self._tracker.limits.items()},
             _traces=self.traces,
         )
 

@@ -9,6 +9,8 @@ from .errors import RecipeError
 from .functions import Function
 from .graph import Lane, compile_graph
 from .identity import fingerprint, identity_of
+from .models import MOST_IN_PROCESS
+from .pace import Pace
 from .processors import with_before_batch, written_columns
 from .prompted import Prompted
 from .seeds import Seed
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from .graph import Graph
     from .models import Model
     from .processors import BeforeBatch, Processor
+
+
+_MOST_REMOTE, _FIRST_REMOTE = 512, 16
+"""Requests in flight at an endpoint, where nothing is said: at most, and at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +115,20 @@ def compile_recipe(
 
 
 def _lanes(models: Mapping[str, Model]) -> dict[str, Lane]:
-    """Give each alias its lane: one for each model of a provider, with the least limit that an alias of it asks for."""
-    limits: dict[str, int] = {}
+    """Give each alias its lane: one for each model of a provider, with the least limits that any alias asks for."""
+    shared: dict[str, list[Model]] = {}
     for model in models.values():
-        limits[model.lane] = min(model.max_parallel, limits.get(model.lane, model.max_parallel))
-    return {alias: Lane(model.lane, limits[model.lane]) for alias, model in models.items()}
+        shared.setdefault(model.lane, []).append(model)
+    lanes = {name: _lane(name, aliases) for name, aliases in shared.items()}
+    return {alias: lanes[model.lane] for alias, model in models.items()}
+
+
+def _lane(name: str, models: Sequence[Model]) -> Lane:
+    asked, requests, tokens = (
+        min((value for model in models if (value := getattr(model, field)) is not None), default=None)
+        for field in ("max_parallel", "requests_per_minute", "tokens_per_minute")
+    )
+    pace = None if requests is None and tokens is None else Pace(requests, tokens)
+    if models[0].remote:
+        return Lane(name, asked or _MOST_REMOTE, start=asked or _FIRST_REMOTE, pace=pace)
+    return Lane(name, asked or MOST_IN_PROCESS, pace=pace)

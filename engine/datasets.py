@@ -55,6 +55,7 @@ def read_result(path: Path) -> Result:
         failures=_failures(path),
         elapsed=metadata.elapsed,
         path=path,
+        limits={},
         report=_report(metadata, list(columns.values())),
         _metadata=metadata,
         _table=lambda: _table(path, metadata),
@@ -102,6 +103,7 @@ def _report(metadata: Metadata, columns: Sequence[Spent]) -> Report:
         slowest=[],
         load=None,
         error=metadata.error,
+        budget_spent=metadata.budget_spent,
         cost=usage.cost,
         known_cost=known_cost(columns),
     )

@@ -35,7 +35,8 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     seconds: float = 0.0
 
 
-Reason: TypeAlias = Literal["cancelled", "early_shutdown", "failed"]
+Reason: TypeAlias = Literal["cancelled", "early_shutdown", "budget", "failed"]
+"""Why a run ended early; "budget": what it may cost was spent."""
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -134,7 +135,15 @@ class Halted(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-Event: TypeAlias = Started | Restored | Done | Resized | Failed | Cancelled | Due | Committed | CommitFailed | Halted
+class Woken(msgspec.Struct, frozen=True, gc=False):
+    """The wait after which a lane may send again is over."""
+
+    lane: int
+
+
+Event: TypeAlias = (
+    Started | Restored | Done | Resized | Failed | Cancelled | Due | Committed | CommitFailed | Woken | Halted
+)
 
 
 class Admit(msgspec.Struct, frozen=True, gc=False):
@@ -165,6 +174,13 @@ class RunAfter(msgspec.Struct, frozen=True, gc=False):
     group: int
     column: int
     row: int
+
+
+class Wake(msgspec.Struct, frozen=True, gc=False):
+    """Send `Woken` for this lane in `delay` seconds."""
+
+    delay: float
+    lane: int
 
 
 class Null(msgspec.Struct, frozen=True, gc=False):
@@ -214,4 +230,4 @@ class Stop(msgspec.Struct, frozen=True):
     reason: Reason | None
 
 
-Command: TypeAlias = Admit | Run | RunAfter | Null | Record | Commit | Discard | Cancel | Stop
+Command: TypeAlias = Admit | Run | RunAfter | Wake | Null | Record | Commit | Discard | Cancel | Stop

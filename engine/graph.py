@@ -14,16 +14,23 @@ from .errors import RecipeError, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from .pace import Pace
+
 Strategy: TypeAlias = Literal["cell", "whole"]
 OnError: TypeAlias = Literal["drop", "null", "raise"]
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Where the cells of one model or function queue: at most `limit` are in flight at once."""
+    """Where the cells of one model or function queue: at most `limit` are in flight at once.
+
+    With a `start` the number follows what the endpoint takes, beginning there; `pace` says how many per minute.
+    """
 
     name: str
     limit: int
+    start: int | None = None
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True, slots=True)

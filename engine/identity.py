@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from .models import Model
     from .processors import Processor
 
-_HOW_TO_CALL = frozenset({"base_url", "api_key_env", "max_parallel", "timeout", "price"})
+_HOW_TO_CALL = frozenset(
+    {"base_url", "api_key_env", "max_parallel", "requests_per_minute", "tokens_per_minute", "timeout", "price"}
+)
 """Fields of a model that say where and how fast it is asked, and for how much, not what."""
 
 _HASHES = frozenset({"code", "data"})

@@ -10,32 +10,42 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .row_groups import READY
+from .throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .graph import Column, Lane
+    from .policy import RetryPolicy
     from .row_groups import GroupState
 
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """A lane at one moment: how many tasks are in flight, of how many at most, and how many are ready to be."""
+    """A lane at one moment: how many tasks are in flight, of how many at most, and how many are ready to be.
+
+    `shut`: seconds until the next may be sent, where there is room.
+    """
 
     name: str
     limit: int
     in_flight: int
     ready: int
+    shut: float = 0.0
 
 
 class LaneQueue:
     """The ready tasks of one lane."""
 
-    __slots__ = ("in_flight", "limit", "queues", "touched", "turn", "waiting")
+    __slots__ = ("enough", "id", "in_flight", "limit", "queues", "throttle", "touched", "turn", "waiting")
 
-    def __init__(self, lane: Lane, columns: Iterable[Column]) -> None:
+    def __init__(self, id_: int, lane: Lane, columns: Iterable[Column], retry: RetryPolicy) -> None:
         """Take the columns that share the lane."""
-        self.limit = lane.limit
+        self.id = id_
+        self.throttle = None if lane.start is None and lane.pace is None else Throttle(lane, retry)
+        self.limit = lane.limit if self.throttle is None else self.throttle.limit
+        self.enough = lane.limit
+        """So many waiting tasks are enough, however many it can take at this moment."""
         self.in_flight = 0
         self.waiting = 0
         self.touched = False

@@ -126,10 +126,15 @@ class LoadSamples:
         return Load(
             running={column.name: total / count for column, total in zip(graph.columns, self._running, strict=False)},
             lanes=[
-                LaneReport(lane.name, in_flight / count, ready / count, full / count)
-                for lane, (in_flight, ready, full) in zip(graph.lanes, self._lanes, strict=True)
+                LaneReport(lane.name, in_flight / count, ready / count, full / count, now.limit, self._cuts(lane.name))
+                for lane, now, (in_flight, ready, full) in zip(
+                    graph.lanes, self._tracker.lanes, self._lanes, strict=True
+                )
             ],
             waiting_to_retry=self._waiting / count,
             writing=self._writing / count,
             loop=loop,
         )
+
+    def _cuts(self, lane: str) -> int:
+        return sum(change.why == "rate limited" for change in self._tracker.limits.get(lane, ()))

@@ -60,6 +60,8 @@ class Metadata(msgspec.Struct, frozen=True):
     parts: list[PartMetadata]
     row_groups_cut_short: list[Count]
     early_shutdown: bool
+    budget_spent: bool
+    """Whether the run ended because it had cost what it was allowed to."""
     error: str | None
     retries: Count
     failures: dict[str, Count]

@@ -7,6 +7,7 @@ cell carries nothing but its messages.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,12 @@ Message: TypeAlias = dict[str, Any]
 ModelFunction: TypeAlias = Callable[..., Any]
 
 
+_IN_PROCESS = frozenset({"python", "local"})
+
+MOST_IN_PROCESS = 32
+"""Requests in flight at a model in this process, where nothing is said."""
+
+
 def _checked_timeout(given: object) -> object:
     """Say in one line what neither of the two types would."""
     if given == "auto" or (isinstance(given, int | float) and given is not True and 0 < given < math.inf):
@@ -44,20 +51,25 @@ class Model:
 
     `spec` is "provider:name" (`openai:gpt-5-mini`, `local:gemma-3-270m`) or a Python callable that takes the prompt
     and returns text. `base_url` points at any OpenAI-compatible endpoint (default: OPENAI_BASE_URL, else OpenAI's).
-    The key is read from the environment variable `api_key_env` (default: the provider's, OPENAI_API_KEY) or given as
-    `api_key`, which is held as a secret and written nowhere. `max_parallel` is the most requests in flight at once
-    for this provider and model. `timeout` is the total time of one attempt in seconds; "auto" is 600 until 50 of a
-    column's answers are in, then ten times their 99th percentile, but not under 30. `extra` goes into the request
-    body as it is. `price` is what its tokens cost, and goes before what is known of OpenAI's models. `client` is for
-    what an address and a key cannot say: a function that makes a client of the provider's own kind
-    (`lambda: AsyncAzureOpenAI(...)`), called once on the loop that the client is then used on.
+    The key is read from the environment variable `api_key_env` (default: the provider's, OPENAI_API_KEY) or given
+    as `api_key`, which is held as a secret and written nowhere. `max_parallel` is the most requests in flight at
+    once for this provider and model (None: 512, or 32 for models in this process). How many really are follows what
+    the endpoint takes: it begins at `max_parallel`, or low where that is None, and falls when it answers 429.
+    `requests_per_minute` and `tokens_per_minute` (prompts and answers together) are never exceeded. `timeout` is
+    the total time of one attempt in seconds; "auto" is 600 until 50 of a column's answers are in, then ten times
+    their 99th percentile, but not under 30. `extra` goes into the request body as it is. `price` is what its tokens
+    cost, and goes before what is known of OpenAI's models. `client` is for what an address and a key cannot say: a
+    function that makes a client of the provider's own kind (`lambda: AsyncAzureOpenAI(...)`), called once on the
+    loop that the client is then used on.
     """
 
     spec: str | ModelFunction
     base_url: str | None = Field(default=None, kw_only=True)
     api_key: SecretStr | None = Field(default=None, kw_only=True, exclude=True, repr=False)
     api_key_env: str | None = Field(default=None, kw_only=True)
-    max_parallel: int = Field(default=32, ge=1, kw_only=True)
+    max_parallel: int | None = Field(default=None, ge=1, kw_only=True)
+    requests_per_minute: float | None = Field(default=None, gt=0, kw_only=True)
+    tokens_per_minute: float | None = Field(default=None, gt=0, kw_only=True)
     temperature: float | None = Field(default=None, ge=0, kw_only=True)
     max_tokens: int | None = Field(default=None, ge=1, kw_only=True)
     timeout: Timeout = Field(default="auto", kw_only=True)
@@ -78,6 +90,11 @@ class Model:
         return getattr(self.spec, "__name__", type(self.spec).__name__)
 
     @property
+    def remote(self) -> bool:
+        """Whether it is asked over a network, at an endpoint that may refuse."""
+        return self.provider not in _IN_PROCESS
+
+    @property
     def lane(self) -> str:
         """The name of the lane that it shares with all aliases of the same model at the same endpoint."""
         return f"{self.provider}:{self.name}" + (f" at {self.base_url}" if self.base_url else "")
@@ -96,7 +113,11 @@ class ChatParameters:
 
 @dataclass(slots=True)
 class Reply:
-    """What a model answered: the text, why it ended, and what it cost in tokens."""
+    """What a model answered: the text, why it ended, and what it cost in tokens.
+
+    `native`: the endpoint was given the schema as such, and not in words. `requests` were made for it, of which all but
+    the last were refused for their form.
+    """
 
     text: str
     finish_reason: str | None = None
@@ -104,6 +125,14 @@ class Reply:
     completion_tokens: int = 0
     reasoning: str | None = None
     request_id: str | None = None
+    native: bool = False
+    requests: int = 1
+
+
+def in_words(schema: dict[str, Any]) -> str:
+    """Ask in words for an answer that obeys the schema."""
+    told = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    return f"Answer with JSON that obeys this JSON Schema, and with nothing else:\n{told}"
 
 
 Ask: TypeAlias = Callable[[list[Message]], Awaitable[Reply]]

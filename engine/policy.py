@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import tenacity
@@ -14,7 +14,9 @@ from pydantic import Field, field_validator
 from .spec import spec
 
 if TYPE_CHECKING:
-    from .events import Failure
+    from collections.abc import Mapping
+
+    from .events import Failure, Usage
 
 Wait: TypeAlias = Callable[[int], float]
 """From the number of the attempt that failed (1, 2, ...) to seconds until the next."""
@@ -99,6 +101,33 @@ class ErrorBudget:
     def spent(self, outcomes: int, failures: int) -> bool:
         """Tell whether `failures` among the last `outcomes` (at most `window`) are too many."""
         return self.rate is not None and outcomes >= self.window and failures > 0 and failures / outcomes >= self.rate
+
+
+@dataclass(frozen=True, slots=True)
+class CostBudget:
+    """What all the attempts of a dataset may come to: US dollars and tokens, None for any amount.
+
+    `prices` are those of a prompt's and an answer's token, by column. `dollars` and `tokens` are what it has come to.
+    """
+
+    max_cost: float | None
+    max_tokens: int | None
+    prices: Mapping[int, tuple[float, float]]
+    dollars: float = 0.0
+    tokens: int = 0
+
+    @property
+    def spent(self) -> bool:
+        """Tell whether nothing more may be asked for."""
+        too_dear = self.max_cost is not None and self.dollars >= self.max_cost
+        return too_dear or (self.max_tokens is not None and self.tokens >= self.max_tokens)
+
+    def paid(self, column: int, usage: Usage) -> CostBudget:
+        """Give what it is after an attempt."""
+        prompt, completion = self.prices.get(column, (0.0, 0.0))
+        dollars = usage.prompt_tokens * prompt + usage.completion_tokens * completion
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        return replace(self, dollars=self.dollars + dollars, tokens=self.tokens + tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from .errors import ModelError, RecipeError, nearest
 from .events import Usage
 from .graph import Node, OnError
 from .models import ChatParameters
+from .pace import Pace
 from .spec import spec
 from .templates import Template
 from .work import Answer, Await
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from .binding import Binding
     from .graph import Lane
     from .models import Message, Model, Reply
+
+
+_LETTERS = 4
+"""Letters to a token, about."""
 
 
 @spec
@@ -59,9 +64,13 @@ class Prompted:
         messages = self._messages()
         read = self.reader(self._max_tokens(model))
         hold = Deadline(None if model.timeout == "auto" else model.timeout).hold
+        check = _size_check(model, self._max_tokens(model))
 
         async def call(*values: object) -> Answer:
-            reply, seconds = await hold(ask(messages(values)))
+            asked = messages(values)
+            if check is not None:
+                check(asked)
+            reply, seconds = await hold(ask(asked))
             usage = Usage(reply.prompt_tokens, reply.completion_tokens, seconds)
             try:
                 return Answer(read(reply), usage)
@@ -111,6 +120,21 @@ class Prompted:
             return [{"role": role, "content": render(*[values[i] for i in which])} for role, render, which in parts]
 
         return messages
+
+
+def _size_check(model: Model, max_tokens: int | None) -> Callable[[list[Message]], None] | None:
+    """Give the function that refuses a request which is larger than a minute's tokens: it would wait for ever."""
+    if model.tokens_per_minute is None:
+        return None
+    pace = Pace(tokens_per_minute=model.tokens_per_minute)
+
+    def check(messages: list[Message]) -> None:
+        letters = sum(len(message["content"]) for message in messages if isinstance(message["content"], str))
+        problem = pace.refusal(letters / _LETTERS + (max_tokens or 0))
+        if problem is not None:
+            raise ModelError(problem, kind="too_large", retryable=False)
+
+    return check
 
 
 def check_length(reply: Reply, max_tokens: int | None) -> None:

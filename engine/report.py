@@ -38,12 +38,17 @@ class SlowCell(msgspec.Struct, frozen=True):
 
 
 class LaneReport(msgspec.Struct, frozen=True):
-    """How a lane was used: the mean of what was in flight and of what was ready, and the share of time it was full."""
+    """How a lane was used: the mean of what was in flight and of what was ready, and the share of time it was full.
+
+    `limit` is how many there could be in flight in the end, `cuts` how often rate limits have lowered that.
+    """
 
     lane: str
     in_flight: float
     ready: float
     full: float
+    limit: int
+    cuts: int = 0
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -87,6 +92,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     cost: float | None = None
     known_cost: float | None = None
     earlier: int = 0
+    budget_spent: bool = False
 
     @property
     def rate(self) -> float:
@@ -123,17 +129,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """Give what there is to tell beside the headline: labels and texts."""
         if self.error:
             yield "error", self.error
+        if self.budget_spent:
+            yield "budget", "max_cost or max_tokens_total is spent; with more, the run can be gone on with"
         if self.failures:
             yield "failures", _counted(self.failures)
         if self.retries:
             yield "retries", _counted(self.retries)
         for model in self.models:
-            told = f"{model.model}: {model.answers:,} answers to {model.requests:,} requests"
-            if model.answers:
-                told += f", p50 {_seconds(model.latency_p50)}, p95 {_seconds(model.latency_p95)}"
-            if model.requests and model.cost is not None:
-                told += f", {dollars(model.cost)}"
-            yield "model", told
+            yield "model", _told_of_model(model)
         if self.slowest:
             yield (
                 "slowest",
@@ -142,8 +145,23 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         if self.load is not None:
             yield "in flight", ", ".join(_means(self.load)) or "nothing"
             for lane in self.load.lanes:
-                yield "lane", f"{lane.lane}: full {lane.full:.0%} of the time, {lane.ready:,.1f} ready on average"
+                yield "lane", _told_of_lane(lane)
             yield "time", f"event loop busy {self.load.loop:.0%}, writing {self.load.writing:.0%}"
+
+
+def _told_of_model(model: ModelReport) -> str:
+    told = f"{model.model}: {model.answers:,} answers to {model.requests:,} requests"
+    if model.answers:
+        told += f", p50 {_seconds(model.latency_p50)}, p95 {_seconds(model.latency_p95)}"
+    if model.requests and model.cost is not None:
+        told += f", {dollars(model.cost)}"
+    return told
+
+
+def _told_of_lane(lane: LaneReport) -> str:
+    used = f"{lane.lane}: full {lane.full:.0%} of the time, {lane.ready:,.1f} ready on average"
+    cuts = f", cut {lane.cuts} times by rate limits" if lane.cuts else ""
+    return f"{used}, {lane.limit} at once{cuts}"
 
 
 def _counted(counts: Mapping[str, int]) -> str:

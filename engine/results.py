@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..runtime import Call
+    from .adaptive import Change
     from .metadata import Metadata, Status
     from .progress import ProgressSnapshot
     from .report import Report
@@ -32,7 +33,8 @@ class Result:
     many attempts and on what inputs. `usage` adds up requests, tokens and their cost, also `usage_by_column` and
     `usage_by_model`, for columns that ask a model; a cost that is not known is None. Where the run went on with a
     dataset, all of that is of all its runs. `report` is of this run alone, as is `elapsed`, and tells more: latencies,
-    retries, the slowest requests and where the time went; `print(result.report)`.
+    retries, the slowest requests and where the time went; `print(result.report)`. `limits` tells for each model how
+    the number of requests in flight has followed what its endpoint takes: when, in seconds, how many, and why.
     """
 
     status: Status
@@ -46,6 +48,7 @@ class Result:
     usage_by_column: dict[str, Spent] = field(repr=False)
     usage_by_model: dict[str, Spent] = field(repr=False)
     failures: pd.DataFrame = field(repr=False)
+    limits: dict[str, list[Change]] = field(repr=False)
     _metadata: Metadata = field(repr=False)
     _table: Callable[[], pa.Table] = field(repr=False)
     _traces: Traces | None = field(repr=False, default=None)

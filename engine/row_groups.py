@@ -137,7 +137,8 @@ class GroupState:
         self.worked = [0] * self.open
         self.sizes = [size] * self.open
         """How many rows there were when a whole column ended: later ones may have changed it (sequential engine)."""
-        self.attempts: dict[tuple[int, int], tuple[int, int]] = {}
+        self.attempts: dict[tuple[int, int], tuple[int, int, float]] = {}
+        """By task: how many have failed, how many of them counted, and when a rate limit first refused one."""
 
     def resize(self, rows: int, columns: Sequence[Column]) -> None:
         """Take another number of rows, all of them live. What is over stays so, the rest has not begun."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .account import Account
 from .binding import Binding
+from .budget import cost_budget
 from .datasets import read_result
 from .errors import DatasetGenerationError, PartialDatasetError, RowloopError
 from .executor import Executor
@@ -19,6 +20,7 @@ from .scheduler import Scheduler
 from .store import Store
 from .threads import Threads
 from .tracker import Tracker
+from .usage import Spending
 from .work import Nothing
 
 if TYPE_CHECKING:
@@ -55,7 +57,9 @@ class Execution:
         self._compiled = compiled
         self._settings = settings
         self._sink = sink
-        self._tracker = Tracker(compiled.graph, plan, settings.retry, settings.error_budget)
+        spent = Spending() if sink.journaling is None else sink.journaling.spent
+        cost = cost_budget(compiled, settings, spent)
+        self._tracker = Tracker(compiled.graph, plan, settings.retry, settings.error_budget, cost)
         self._account = Account(compiled, settings, self._tracker, sink)
         self._scheduler: Scheduler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

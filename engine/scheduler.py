@@ -35,6 +35,8 @@ from .events import (
     RunAfter,
     Started,
     Stop,
+    Wake,
+    Woken,
 )
 from .executor import Place
 
@@ -104,6 +106,7 @@ class Scheduler:
         self._workers: dict[asyncio.Task[None], Run] = {}
         self._in_threads: dict[int, Run] = {}
         self._timers: dict[Due, asyncio.TimerHandle] = {}
+        self._wakes: dict[Woken, asyncio.TimerHandle] = {}
         self._periodic: dict[Callable[[], None], float] = {}
         self._ticks: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._cancelling = False
@@ -113,6 +116,7 @@ class Scheduler:
         self._carriers: dict[type, Callable[..., None]] = {
             Admit: self._admit,
             RunAfter: self._run_after,
+            Wake: self._wake,
             Null: self._null,
             Record: self._record,
             Commit: self._start_commit,
@@ -129,6 +133,7 @@ class Scheduler:
         everything in flight has been cancelled and awaited.
         """
         self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
         self._context = contextvars.copy_context()
         self._stopped: asyncio.Future[Reason | None] = self._loop.create_future()
         try:
@@ -198,11 +203,12 @@ class Scheduler:
         """Take in an event and carry out the commands, but for one Run that the caller can go on with."""
         kept: Run | None = None
         events = [event]
-        places, observers, told = self._executor.places, self._observers, self._told
+        places, observers, told, timed = self._executor.places, self._observers, self._told, self._tracker.timed
         for observer in observers:
             observer.saw(event)
         while events:
-            for command in self._tracker.handle(events.pop()):
+            now = self._loop.time() - self._began if timed else 0.0
+            for command in self._tracker.handle(events.pop(), now):
                 for tell in told:
                     tell(command)
                 if type(command) is not Run:
@@ -302,6 +308,16 @@ class Scheduler:
         del self._timers[due]
         self._guarded(lambda: self._feed(due))
 
+    def _wake(self, command: Wake) -> None:
+        woken = Woken(command.lane)
+        if woken in self._wakes:
+            self._wakes[woken].cancel()
+        self._wakes[woken] = self._loop.call_later(command.delay, self._on_wake, woken)
+
+    def _on_wake(self, woken: Woken) -> None:
+        del self._wakes[woken]
+        self._guarded(lambda: self._feed(woken))
+
     def _set_tick(self, call: Callable[[], None]) -> None:
         self._ticks[call] = self._loop.call_later(self._periodic[call], self._on_tick, call)
 
@@ -371,9 +387,10 @@ class Scheduler:
         self._in_threads.clear()
 
     def _cancel_timers(self) -> None:
-        for timer in self._timers.values():
+        for timer in (*self._timers.values(), *self._wakes.values()):
             timer.cancel()
         self._timers.clear()
+        self._wakes.clear()
 
     def _stop(self, command: Stop) -> None:
         if not self._stopped.done():

@@ -22,17 +22,19 @@ if TYPE_CHECKING:
 class RunOptions(TypedDict, total=False):
     """What a run can be told.
 
-    `row_group_size`: rows worked, written and kept in memory as one (1000). `resume`: "always" goes on with the dataset
-    that is in the directory, or raises ResumeError where it is another one; "if_possible" takes the next directory then
-    (path-2, path-3, ...). `retry_failed`: when it goes on, work the cells again that failed. `journal`: False keeps no
-    finished cells, only finished row groups. `min_completion`: the share of the rows,
-    in (0, 1], below which PartialDatasetError is raised. `retry`: a RetryPolicy, for which failures are tried again and
-    when. `error_budget`: an ErrorBudget, for when so much has failed that the run is ended early. `progress`: False for
-    no display, or one of your own. `overwrite`: replace the dataset that is in the directory. `trace`: keep a TaskTrace
-    of every attempt; by default where the environment has ROWLOOP_TRACE=1. `stall_after`, `slow_request_after`: seconds
-    without progress, or without an answer to a request, after which there is a warning (30; None for none). `on_part`:
-    a function that is called with each Part once it is committed, in the writer's thread; what it raises ends the run.
-    `engine`: "sequential" works column by column. `runtime`: another loop than the shared one.
+    `row_group_size`: rows worked, written and kept in memory as one (1000). `resume`: "always" goes on with the
+    dataset that is in the directory, or raises ResumeError where it is another one; "if_possible" takes the next
+    directory then (path-2, path-3, ...). `retry_failed`: when it goes on, work the cells again that failed.
+    `journal`: False keeps no finished cells, only finished row groups. `min_completion`: the share of the rows, in
+    (0, 1], below which PartialDatasetError is raised. `max_cost`, `max_tokens_total`: US dollars and tokens after
+    which nothing more is asked for, counting all runs of the dataset; what is in flight is awaited. `retry`: a
+    RetryPolicy, for which failures are tried again and when. `error_budget`: an ErrorBudget, for when so much has
+    failed that the run is ended early. `progress`: False for no display, or one of your own. `overwrite`: replace
+    the dataset that is in the directory. `trace`: keep a TaskTrace of every attempt; by default where the
+    environment has ROWLOOP_TRACE=1. `stall_after`, `slow_request_after`: seconds without progress, or without an
+    answer to a request, after which there is a warning (30; None for none). `on_part`: a function that is called
+    with each Part once it is committed, in the writer's thread; what it raises ends the run. `engine`: "sequential"
+    works column by column. `runtime`: another loop than the shared one.
     """
 
     row_group_size: int
@@ -40,6 +42,8 @@ class RunOptions(TypedDict, total=False):
     retry_failed: bool
     journal: bool
     min_completion: float | None
+    max_cost: float | None
+    max_tokens_total: int | None
     retry: RetryPolicy
     error_budget: ErrorBudget
     progress: bool | Display | None
@@ -64,6 +68,8 @@ class Settings:
     retry_failed: bool = False
     journal: bool = True
     min_completion: float | None = Field(default=None, gt=0, le=1)
+    max_cost: float | None = Field(default=None, gt=0)
+    max_tokens_total: int | None = Field(default=None, ge=1, strict=True)
     retry: RetryPolicy = Field(default_factory=RetryPolicy)
     error_budget: ErrorBudget = Field(default_factory=ErrorBudget)
     progress: Any = Field(default=None, validate_default=True)

@@ -36,6 +36,7 @@ Theory of operation
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -61,17 +62,22 @@ from .events import (
     RunAfter,
     Started,
     Stop,
+    Wake,
+    Woken,
 )
 from .lanes import LaneQueue, LaneState
 from .policy import ErrorBudget, RetryPolicy
 from .row_groups import DONE, DUE, FAILED, NOT_STARTED, READY, RUNNING, SKIPPED, WAITING, GroupState, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from .events import Command, Event, Reason
+    from .adaptive import Change
+    from .events import Command, Event, Reason, Usage
     from .graph import Column, Graph
+    from .policy import CostBudget
     from .row_groups import Plan
+    from .throttle import Throttle
 
 
 class IllegalEventError(Exception):
@@ -112,7 +118,12 @@ class Tracker:
     """The state of one run. `handle` is the only way to change it; everything else looks."""
 
     def __init__(
-        self, graph: Graph, plan: Plan, retry: RetryPolicy | None = None, budget: ErrorBudget | None = None
+        self,
+        graph: Graph,
+        plan: Plan,
+        retry: RetryPolicy | None = None,
+        budget: ErrorBudget | None = None,
+        cost: CostBudget | None = None,
     ) -> None:
         """Take what is to be done; nothing starts before the event Started."""
         self.graph = graph
@@ -121,11 +132,19 @@ class Tracker:
         self.halted: Reason | None = None
         self._retry = retry or RetryPolicy()
         self._budget = budget or ErrorBudget()
+        self._cost = cost
+        self._cancelled = False
         self._ended = [0] * len(graph.columns)  # outcomes of each column
         self._failed_at: list[deque[int]] = [deque() for _ in graph.columns]
         self._columns = graph.columns
         self._counts = self.totals.columns
-        self._lanes = [LaneQueue(lane, (c for c in graph.columns if c.lane == i)) for i, lane in enumerate(graph.lanes)]
+        self._lanes = [
+            LaneQueue(i, lane, (c for c in graph.columns if c.lane == i), self._retry)
+            for i, lane in enumerate(graph.lanes)
+        ]
+        self.timed = self._retry.give_up_after is not None or any(lane.throttle is not None for lane in self._lanes)
+        """Whether `handle` has to be told the time."""
+        self._now = 0.0
         self._lane_of = [None if column.lane is None else self._lanes[column.lane] for column in graph.columns]
         self._turns = {column.id: Turn() for column in graph.columns if column.stateful}
         self._groups: dict[int, GroupState] = {}
@@ -149,11 +168,16 @@ class Tracker:
             Due: self._on_due,
             Committed: self._on_committed,
             CommitFailed: self._on_commit_failed,
+            Woken: self._on_woken,
             Halted: self._on_halted,
         }
 
-    def handle(self, event: Event) -> list[Command]:
-        """Take in what happened and give back what is to be done, in order."""
+    def handle(self, event: Event, now: float = 0.0) -> list[Command]:
+        """Take in what happened and give back what is to be done, in order.
+
+        `now`: the seconds since the run began, where a lane has a limit or a pace that follows time.
+        """
+        self._now = now
         out = self._out = []
         self._handlers[type(event)](event)
         if self.halted is None:
@@ -169,9 +193,15 @@ class Tracker:
     def lanes(self) -> list[LaneState]:
         """The lanes as they are, in the order of the graph's."""
         return [
-            LaneState(lane.name, now.limit, now.in_flight, now.waiting)
+            LaneState(lane.name, now.limit, now.in_flight, now.waiting, self._shut(now))
             for lane, now in zip(self.graph.lanes, self._lanes, strict=True)
         ]
+
+    @property
+    def limits(self) -> dict[str, Sequence[Change]]:
+        """How the limits that follow what an endpoint takes have changed, by lane."""
+        throttles = {lane.name: now.throttle for lane, now in zip(self.graph.lanes, self._lanes, strict=True)}
+        return {name: throttle.history for name, throttle in throttles.items() if throttle and throttle.history}
 
     @property
     def committing(self) -> list[int]:
@@ -235,6 +265,8 @@ class Tracker:
             self._settle_cell(group, column, event.row, DONE)
         if self._failed_at[event.column]:
             self._judge(event.column)
+        if self._cost is not None and event.usage is not None:
+            self._pay(self._cost, event.column, event.usage)
 
     def _on_resized(self, event: Resized) -> None:
         """Go on with other rows; only in the sequential engine, where nothing else of the group is in flight."""
@@ -252,10 +284,11 @@ class Tracker:
     def _on_failed(self, event: Failed) -> None:
         group = self._release(event)
         key = (event.column, event.row)
-        attempts, counted = group.attempts.get(key, (0, 0))
-        attempts, counted = attempts + 1, counted + (not event.failure.rate_limited)
-        group.attempts[key] = attempts, counted
-        delay = self._retry.delay(event.failure, attempts, counted)
+        attempts, counted, since = group.attempts.get(key, (0, 0, math.inf))
+        limited = event.failure.rate_limited
+        attempts, counted, since = attempts + 1, counted + (not limited), min(since, self._now) if limited else since
+        group.attempts[key] = attempts, counted, since
+        delay = self._retry.delay(event.failure, attempts, counted, max(0.0, self._now - since))
         if delay is None:
             self._fail(group, event, attempts)
         elif self.halted or not (group.live if event.row == WHOLE else group.alive[event.row]):
@@ -265,6 +298,8 @@ class Tracker:
             self.totals.waiting_to_retry += 1
             group.state[event.column][event.row] = DUE
             self._out.append(RunAfter(delay, event.group, event.column, event.row))
+        if self._cost is not None and event.usage is not None:
+            self._pay(self._cost, event.column, event.usage)
 
     def _on_cancelled(self, event: Cancelled) -> None:
         if self.halted is None:
@@ -285,6 +320,14 @@ class Tracker:
     def _on_commit_failed(self, event: CommitFailed) -> None:
         self._lose(self._committing(event.group))
         self._halt("failed")
+
+    def _on_woken(self, event: Woken) -> None:
+        lane = self._lanes[event.lane]
+        if lane.throttle is None:
+            raise IllegalEventError(f"lane {event.lane} was not to be woken")
+        lane.throttle.woken_at = -math.inf
+        if not lane.touched:
+            self._touch(lane)
 
     def _on_halted(self, event: Halted) -> None:
         if not self._stopped:
@@ -315,6 +358,9 @@ class Tracker:
             self._on_the_spot -= 1
         else:
             lane.in_flight -= 1
+            if lane.throttle is not None:
+                lane.throttle.ended(event, self._now)
+                lane.limit = lane.throttle.limit
             if not lane.touched:
                 self._touch(lane)
         return group
@@ -425,6 +471,12 @@ class Tracker:
         self._drop(group, group.live_rows() if event.row == WHOLE else (event.row,), cut=True)
         self._settle(group, self._columns[event.column], event.row, SKIPPED)
 
+    def _pay(self, cost: CostBudget, column: int, usage: Usage) -> None:
+        """Count what an attempt has cost; once all is spent that may be, no other begins."""
+        self._cost = cost = cost.paid(column, usage)
+        if cost.spent and self.halted is None:
+            self._halt("budget")
+
     def _judge(self, column: int) -> None:
         """Hold the failures among a column's latest outcomes against the error budget."""
         ended, failed_at, window = self._ended[column], self._failed_at[column], self._budget.window
@@ -466,7 +518,7 @@ class Tracker:
             lane.put_first(group, column, row)
         else:
             lane.put(group, column, row)
-        if lane.waiting == lane.limit:
+        if lane.waiting == lane.enough:
             self._congested += 1
         if not lane.touched:
             self._touch(lane)
@@ -479,14 +531,30 @@ class Tracker:
         """Fill the lanes in which something has changed."""
         for lane in self._touched:
             lane.touched = False
+            throttle = lane.throttle
             while lane.waiting and lane.in_flight < lane.limit:
-                if lane.waiting == lane.limit:
+                if throttle is not None and not self._may_send(lane, throttle):
+                    break
+                if lane.waiting == lane.enough:
                     self._congested -= 1
                 task = lane.take()
                 if task is not None:
                     lane.in_flight += 1
+                    if throttle is not None:
+                        throttle.sent(task[0].id, task[1], task[2], self._now)
                     self._run(*task)
         self._touched.clear()
+
+    def _may_send(self, lane: LaneQueue, throttle: Throttle) -> bool:
+        """Tell whether a lane may send now; else have the shell look at it again when it may."""
+        at = throttle.earliest(self._now)
+        if at > self._now and not throttle.woken_at >= at:
+            throttle.woken_at = at
+            self._out.append(Wake(at - self._now, lane.id))
+        return at <= self._now
+
+    def _shut(self, lane: LaneQueue) -> float:
+        return 0.0 if lane.throttle is None else lane.throttle.earliest(self._now) - self._now
 
     def _run(self, group: GroupState, column: int, row: int) -> None:
         group.state[column][row] = RUNNING
@@ -563,12 +631,17 @@ class Tracker:
         del self._groups[group.id]
 
     def _halt(self, reason: Reason) -> None:
-        """End the run early: skip what has not started, have the rest cancelled. A failure outranks other reasons."""
+        """End the run early: skip what has not started, have the rest cancelled, unless it is paid for already.
+
+        A failure outranks other reasons, and each of them that the budget is spent.
+        """
+        if reason != "budget" and not self._cancelled:
+            self._cancelled = True
+            self._out.append(Cancel())
         if self.halted is not None:
-            self.halted = "failed" if reason == "failed" else self.halted
+            self.halted = reason if reason == "failed" or self.halted == "budget" else self.halted
             return
         self.halted = reason
-        self._out.append(Cancel())
         for group in list(self._groups.values()):
             if not group.committing:
                 self._cut(group)

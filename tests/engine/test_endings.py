@@ -181,8 +181,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Hold each tracker, after each of its events, to C17: what is over is counted once, by how it ended."""
     handle, events = Tracker.handle, [0]
 
-    def checked(tracker: Tracker, event: Any) -> Any:
-        commands = handle(tracker, event)
+    def checked(tracker: Tracker, event: Any, now: float = 0.0) -> Any:
+        commands = handle(tracker, event, now)
         events[0] += 1
         assert_counted_once(tracker)
         return commands

@@ -124,7 +124,7 @@ def test_c23_the_report_reads_well():
         failures={"ModelError(length)": 10},
         models=[ModelReport("m", 1200, 1000, 50_000, 70_000, 1.234, 5.678, 9.0, 0.1525)],
         slowest=[SlowCell("a", 7, 9.0), SlowCell("a", 9, 8.5)],
-        load=Load({"n": 0.0, "a": 31.5}, [LaneReport("openai:m", 31.5, 200.0, 0.97)], 2.5, 0.01, 0.12),
+        load=Load({"n": 0.0, "a": 31.5}, [LaneReport("openai:m", 31.5, 200.0, 0.97, 32, 2)], 2.5, 0.01, 0.12),
         cost=0.1525, known_cost=0.1525,
     )  # fmt: skip
     assert str(report).splitlines() == [
@@ -134,7 +134,7 @@ def test_c23_the_report_reads_well():
         "  model     m: 1,000 answers to 1,200 requests, p50 1.23 s, p95 5.68 s, $0.1525",
         "  slowest   a, row 7: 9 s; a, row 9: 8.5 s",
         "  in flight a 31.5, waiting to retry 2.5",
-        "  lane      openai:m: full 97% of the time, 200.0 ready on average",
+        "  lane      openai:m: full 97% of the time, 200.0 ready on average, 32 at once, cut 2 times by rate limits",
         "  time      event loop busy 12%, writing 1%",
     ]
     partly = msgspec.structs.replace(report, cost=None)

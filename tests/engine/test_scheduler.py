@@ -635,8 +635,8 @@ def test_the_store_holds_open_row_groups_only(virtually):
     run = Run(Await(cell), rows=15)
     handle = run.tracker.handle
 
-    def listening(event: Event) -> Any:
-        out = handle(event)
+    def listening(event: Event, now: float) -> Any:
+        out = handle(event, now)
         commands.extend(type(command) for command in out)
         return out
 
