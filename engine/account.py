@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .budget import prices_of
+from .columns import Structured
 from .diagnostics import Diagnostics
 from .errors import DatasetGenerationError, EarlyShutdownError
 from .metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMetadata
@@ -15,7 +16,7 @@ from .observe import Clock, FailureObserver
 from .progress import ColumnProgress, ProgressSnapshot
 from .report import Report
 from .results import Result
-from .usage import Spent, UsageObserver, added_up, by_model, known_cost
+from .usage import Spent, StructuredCounts, UsageObserver, added_up, by_model, known_cost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +135,8 @@ class Account:
         elif not self._tracker.totals.committed and reason != "cancelled":
             cause = "" if first is None else f"; the first failure was in column '{self._name(first.column)}': "
             message = "" if first is None else f"{first.failure.error}: {first.failure.message}"
-            error = EarlyShutdownError(f"no row was completed{cause}{message}")
+            spent = "; max_cost or max_tokens_total is spent" if reason == "budget" else ""
+            error = EarlyShutdownError(f"no row was completed{spent}{cause}{message}")
         else:
             return None
         error.__cause__ = None if first is None else first.failure.cause
@@ -189,7 +191,14 @@ class Account:
             prompt_tokens=spent.prompt_tokens,
             completion_tokens=spent.completion_tokens,
             cost=spent.cost,
+            structured=self._structured().get(self._name(i)),
         )
+
+    def _structured(self) -> dict[str, StructuredCounts]:
+        """Give the counts of all structured columns, also of those that were not asked for anything yet."""
+        counted = self._usage.structured_of_all_runs()
+        columns = enumerate(self._compiled.columns)
+        return {c.name: counted.get(i, StructuredCounts()) for i, c in columns if isinstance(c, Structured)}
 
     def report(self, status: Status, error: BaseException | None) -> Report:
         """Tell it in a few lines."""
@@ -214,6 +223,7 @@ class Account:
             known_cost=known_cost(columns.values()),
             earlier=self._earlier_rows,
             budget_spent=self._tracker.halted == "budget",
+            structured={self._name(i): counts for i, counts in self._usage.structured().items()},
         )
 
     def result(self, status: Status, metadata: Metadata, failures: pd.DataFrame, report: Report) -> Result:
@@ -227,6 +237,7 @@ class Account:
             usage=added_up(columns.values()),
             usage_by_column={self._name(i): spent for i, spent in columns.items()},
             usage_by_model=self._by_model(columns),
+            structured_by_column=self._structured(),
             failures=failures,
             elapsed=self._clock.elapsed,
             path=self._sink.path,

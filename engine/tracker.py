@@ -218,6 +218,8 @@ class Tracker:
             for turn in self._turns.values():
                 turn.end(id_)
         self._pass_over()
+        if self._cost is not None and self._cost.spent:
+            self._halt("budget")
 
     def _on_restored(self, event: Restored) -> None:
         group = self._groups.get(event.group)

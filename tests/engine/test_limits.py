@@ -1,0 +1,86 @@
+"""Limits and budgets end to end: against a server with a limit of its own, and counted there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import rowloop as rl
+from fake_openai import FakeOpenAI
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+QUIET: Any = {"progress": False}
+
+
+def recipe(url: str, **model: Any) -> rl.Recipe:
+    """Make a recipe of one model column."""
+    return rl.Recipe(
+        models={"m": rl.Model("openai:any", base_url=url, **model)},
+        columns=[rl.Uniform("n"), rl.Text("t", model="m", prompt="{{ n }}")],
+        seed=1,
+    )
+
+
+def test_b13_a_hidden_limit_is_found_and_told_on_the_result():
+    """A server that takes forty at once is asked for about forty at once, and few requests are in vain."""
+    with FakeOpenAI(latency=0.02, limit=40) as server:
+        result = recipe(server.url).preview(3000, **QUIET)
+        counted = server.counters().by_status
+    assert result.status == "complete"
+    assert counted[200] == 3000
+    assert counted[429] < 0.05 * 3000
+    (changes,) = result.limits.values()
+    assert changes[0].why == "started"
+    held = [change.limit for change in changes if change.time > changes[-1].time / 2]
+    assert all(32 <= limit <= 48 for limit in held)
+    assert result.report.load is not None
+    assert result.report.load.lanes[0].cuts > 0
+
+
+def test_b13_a_request_larger_than_the_budget_of_a_minute_fails_clearly():
+    """It would wait for ever."""
+    with FakeOpenAI() as server:
+        made = recipe(server.url, tokens_per_minute=100, max_tokens=90).replace_model("m", max_tokens=101)
+        with pytest.raises(rl.EarlyShutdownError, match=r"more than tokens_per_minute=100 allows in all; shorten"):
+            made.preview(1, **QUIET)
+        assert server.counters().requests == 0
+
+
+def test_e30_a_budget_ends_the_run_and_more_of_it_goes_on(tmp_path: Path):
+    """No request is made once it is spent; result, report and metadata say so; a resumed run counts what was spent."""
+    price = rl.Price(0.0, 1e6)  # a dollar for each token of an answer
+    with FakeOpenAI(latency=0.01) as server:
+        made = recipe(server.url, price=price, max_parallel=4)
+        result = made.build(tmp_path / "out", 200, max_cost=300, **QUIET)
+        asked = server.counters().requests
+        assert result.status == "partial"
+        assert result.usage.requests == asked < 200
+        assert result.metadata["budget_spent"] is True
+        assert "max_cost or max_tokens_total is spent" in str(result.report)
+        cost = result.usage.cost
+        assert cost is not None
+        assert 300 <= cost < 300 + 4 * cost / asked * 4  # at most what was in flight comes on top
+        again = made.build(tmp_path / "out", 200, max_cost=300, resume="always", **QUIET)
+        assert server.counters().requests == asked
+        assert (again.status, again.actual) == ("partial", result.actual)
+        last = made.build(tmp_path / "out", 200, resume="always", **QUIET)
+        assert (last.status, last.actual) == ("complete", 200)
+        assert server.counters().requests <= 200 + 4
+
+
+def test_e30_tokens_have_a_budget_too():
+    """Of all models together."""
+    with FakeOpenAI(latency=0.01) as server:
+        result = recipe(server.url, max_parallel=2).preview(100, max_tokens_total=200, **QUIET)
+    assert result.status == "partial"
+    assert result.usage.prompt_tokens + result.usage.completion_tokens >= 200
+    assert result.usage.requests < 50
+
+
+def test_e30_a_cost_that_cannot_be_told_is_refused_before_anything_is_paid_for():
+    """The model without a price is named."""
+    with FakeOpenAI() as server, pytest.raises(rl.RecipeError, match=r"max_cost: the price of model 'm' is not known"):
+        recipe(server.url).preview(1, max_cost=1, **QUIET)

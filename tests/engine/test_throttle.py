@@ -1,0 +1,237 @@
+"""Limits that follow the endpoint (B13), paces, giving up on rate limits (B14) and budgets (E30), in the tracker."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from typing import TYPE_CHECKING
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from rowloop.engine.events import (
+    Cancel,
+    Cancelled,
+    Commit,
+    Committed,
+    Done,
+    Due,
+    Failed,
+    Failure,
+    Halted,
+    Record,
+    Run,
+    RunAfter,
+    Started,
+    Stop,
+    Usage,
+    Wake,
+    Woken,
+)
+from rowloop.engine.graph import Lane, Node, compile_graph
+from rowloop.engine.pace import Pace
+from rowloop.engine.policy import CostBudget, ErrorBudget, RetryPolicy
+from rowloop.engine.row_groups import Plan
+from rowloop.engine.tracker import IllegalEventError, Tracker
+
+if TYPE_CHECKING:
+    from rowloop.engine.events import Command, Event
+
+OFF = ErrorBudget(rate=None)
+LIMITED = Failure("ModelError", "too many", retryable=True, rate_limited=True, retry_after=7.0)
+BROKEN = Failure("ModelError", "no")
+
+
+def tracker(
+    *lanes: Lane, rows: int = 20, retry: RetryPolicy | None = None, cost: CostBudget | None = None, needs: bool = False
+) -> Tracker:
+    """Make a tracker with a column in each lane, none of which needs another, or each the one before."""
+    names = [f"c{i}" for i in range(len(lanes))]
+    nodes = [
+        Node(name, (names[i - 1],) if needs and i else (), lane=lane)
+        for i, (name, lane) in enumerate(zip(names, lanes, strict=True))
+    ]
+    return Tracker(compile_graph(nodes), Plan(rows), retry or RetryPolicy(3, float, longest_wait=60), OFF, cost)
+
+
+def ran(commands: list[Command], column: int = 0) -> list[int]:
+    """Give the rows that are to be run."""
+    return [command.row for command in commands if isinstance(command, Run) and command.column == column]
+
+
+def test_b13_the_limit_follows_the_answers_and_its_history_is_told():
+    """It doubles while it is used, and a burst of 429s cuts it once; the lane's state has it."""
+    run = tracker(Lane("m", limit=64, start=2), rows=60)
+    flying = ran(run.handle(Started()))
+    assert len(flying) == 2
+    for now in (1.0, 2.0):
+        flying = [row for done in flying for row in ran(run.handle(Done(0, 0, done), now))]
+    assert (len(flying), run.lanes[0].limit, run.lanes[0].in_flight) == (8, 8, 8)
+    for row in flying:
+        run.handle(Failed(0, 0, row, LIMITED), 3.0)
+    (changes,) = run.limits.values()
+    assert [change.why for change in changes][-1] in {"rate limited", "refused throughout"}
+    assert run.lanes[0].limit < 8
+    assert changes[-1].time == 3.0
+
+
+def test_b13_a_lane_without_a_start_has_a_limit_that_stays():
+    """It needs no clock, and has no history."""
+    run = tracker(Lane("f", limit=3))
+    assert len(ran(run.handle(Started()))) == 3
+    assert (run.timed, run.limits) == (False, {})
+    with pytest.raises(IllegalEventError, match="lane 0 was not to be woken"):
+        run.handle(Woken(0))
+
+
+def test_b13_what_is_refused_throughout_waits_for_retry_after_and_no_other_lane_does():
+    """The shell is told once when to look at the lane again; meanwhile another lane is filled as ever."""
+    shut, other = Lane("shut", 16, start=16), Lane("other", 2)
+    run = tracker(shut, other, rows=40)
+    flying = ran(run.handle(Started()))
+    wakes: list[Wake] = []
+    while flying and not wakes:
+        commands = run.handle(Failed(0, 0, flying.pop(0), LIMITED), 1.0)
+        wakes = [command for command in commands if isinstance(command, Wake)]
+        flying += ran(commands)
+    assert wakes == [Wake(7.0, 0)]
+    assert run.lanes[0].shut == 7.0
+    assert ran(run.handle(Done(0, 1, 0), 2.0), column=1) == [2]
+    assert not any(isinstance(command, Wake) for command in run.handle(Done(0, 1, 1), 3.0))
+    assert ran(run.handle(Woken(0), 8.0)) != []
+
+
+def test_b13_requests_per_minute_are_spaced():
+    """Sixty a minute: one a second, however many permits there are."""
+    run = tracker(Lane("m", limit=8, pace=Pace(requests_per_minute=60)))
+    commands = run.handle(Started())
+    assert ran(commands) == [0]
+    assert commands[-1] == Wake(1.0, 0)
+    assert run.handle(Done(0, 0, 0), 0.25) == []  # the timer is set already
+    assert ran(run.handle(Woken(0), 1.0)) == [1]
+
+
+def test_b13_tokens_per_minute_are_estimated_first_and_corrected_by_the_answers():
+    """A minute of 6,000 tokens: after an answer of 3,000 the next request waits for half a minute."""
+    run = tracker(Lane("m", limit=1, pace=Pace(tokens_per_minute=6000)))
+    run.handle(Started())
+    (wake,) = run.handle(Done(0, 0, 0, Usage(2000, 1000)), 1.0)
+    assert wake == Wake(29.0, 0)
+
+
+def test_b14_a_rate_limit_delays_until_it_is_given_up():
+    """Off by default; else the task fails once it has been refused for so long, and another attempt was no use."""
+    patient = tracker(Lane("m", 1, start=1), rows=1)
+    patient.handle(Started())
+    for now in (0.0, 1e3, 1e6):
+        assert isinstance(patient.handle(Failed(0, 0, 0, LIMITED), now)[0], RunAfter)
+        patient.handle(Due(0, 0, 0), now + 200)
+        patient.handle(Woken(0), now + 300)
+    run = tracker(Lane("m", 1), rows=1, retry=RetryPolicy(give_up_after=10, wait=lambda _: 4.0))
+    assert run.timed
+    run.handle(Started())
+    delays = []
+    for now in (5.0, 12.5, 15.0):
+        answer = run.handle(Failed(0, 0, 0, LIMITED), now)[0]
+        delays.append(answer.delay if isinstance(answer, RunAfter) else answer)
+        run.handle(Due(0, 0, 0), now)
+    assert isinstance(delays[0], float)
+    assert delays[1] == 2.5
+    assert isinstance(delays[2], Record)
+
+
+def test_e30_once_the_budget_is_spent_nothing_more_is_asked_for():
+    """What is in flight is paid for: it is awaited, not cancelled, and rows that are whole are committed."""
+    run = tracker(Lane("m", 2), rows=5, cost=CostBudget(None, 100, {}))
+    assert ran(run.handle(Started())) == [0, 1]
+    assert run.handle(Done(0, 0, 0, Usage(60, 40))) == []
+    assert run.halted == "budget"
+    (commit,) = run.handle(Done(0, 0, 1, Usage(60, 40)))
+    assert isinstance(commit, Commit)
+    assert (list(commit.rows), commit.tally.cut) == ([0, 1], True)
+    assert run.handle(Committed(0)) == [Stop("budget")]
+
+
+def test_e30_a_price_per_token_is_counted_by_column_and_failures_cost_too():
+    """A refused answer has been paid for as well."""
+    cost = CostBudget(1.0, None, {0: (0.001, 0.01), 1: (0.0, 0.1)})
+    run = tracker(Lane("a", 1), Lane("b", 1), rows=5, cost=cost)
+    run.handle(Started())
+    run.handle(Done(0, 0, 0, Usage(100, 10)))  # 0.2
+    run.handle(Failed(0, 1, 0, BROKEN, Usage(999, 7)))  # 0.7
+    assert run.halted is None
+    run.handle(Done(0, 0, 1, Usage(0, 10)))  # 0.1
+    assert run.halted == "budget"
+
+
+def test_e30_who_cancels_while_the_rest_is_awaited_need_not_wait():
+    """Cancelling outranks the budget."""
+    run = tracker(Lane("m", 2), rows=5, cost=CostBudget(None, 1, {}))
+    run.handle(Started())
+    run.handle(Done(0, 0, 0, Usage(1, 1)))
+    assert run.handle(Halted("cancelled")) == [Cancel()]
+    run.handle(Cancelled(0, 0, 1))
+    assert run.handle(Committed(0)) == [Stop("cancelled")]
+
+
+def test_e30_a_budget_that_is_spent_before_the_run_begins_ends_it_at_once():
+    """Nothing is admitted."""
+    run = tracker(Lane("m", 1), rows=5, cost=CostBudget(None, 100, {}, tokens=100))
+    assert run.handle(Started()) == [Stop("budget")]
+
+
+def test_e30_what_earlier_runs_have_spent_counts():
+    """With nothing left of it, the first answer ends the run."""
+    run = tracker(Lane("m", 1), rows=5, cost=CostBudget(None, 100, {}, tokens=99))
+    run.handle(Started())
+    run.handle(Done(0, 0, 0, Usage(1, 0)))
+    assert run.halted == "budget"
+
+
+@st.composite
+def lanes(draw: st.DrawFn) -> list[Lane]:
+    """Draw lanes of every kind."""
+    paces = st.sampled_from([None, Pace(120), Pace(None, 6000), Pace(6000, 60_000)])
+    return [
+        Lane(f"m{i}", draw(st.integers(1, 40)), draw(st.none() | st.integers(1, 20)), draw(paces))
+        for i in range(draw(st.integers(1, 3)))
+    ]
+
+
+def outcome(command: Command, now: float, rng: random.Random, share: float) -> tuple[float, Event] | None:
+    """Say what a command leads to, and when; an endpoint that refuses a share of requests recovers after 300 s."""
+    match command:
+        case Run(group, column, row):
+            ends = now + rng.uniform(0.1, 1)
+            refused = rng.random() < share * (ends < 300)
+            return ends, Failed(group, column, row, LIMITED) if refused else Done(group, column, row, Usage(50, 50))
+        case RunAfter(delay, group, column, row):
+            return now + delay, Due(group, column, row)
+        case Wake(delay, lane):
+            return now + delay, Woken(lane)
+        case Commit(group):
+            return now, Committed(group)
+    return None
+
+
+@given(of=lanes(), rows=st.integers(1, 60), seed=st.integers(0, 2**16), needs=st.booleans(), share=st.floats(0, 0.9))
+@settings(max_examples=60)
+def test_b13_no_run_gets_stuck_whatever_the_limits_do(of: list[Lane], rows: int, seed: int, needs: bool, share: float):  # noqa: FBT001
+    """With 429s at any rate, every row comes out, never more than a lane's most are in flight, and counts add up."""
+    rng = random.Random(seed)  # noqa: S311 - no secret
+    run = tracker(*of, rows=rows, needs=needs, retry=RetryPolicy(3, lambda _: 0.1, longest_wait=5))
+    numbers = itertools.count()
+    due: list[tuple[float, int, Event]] = []
+    now, commands = 0.0, run.handle(Started(), 0.0)
+    while Stop(None) not in commands:
+        for found in (outcome(command, now, rng, share) for command in commands):
+            if found is not None:
+                heapq.heappush(due, (found[0], next(numbers), found[1]))
+        assert all(state.in_flight <= lane.limit for lane, state in zip(of, run.lanes, strict=True))
+        assert due, "nothing is in flight, no timer waits, and there is no Stop"
+        now, _, event = heapq.heappop(due)
+        commands = run.handle(event, now)
+    assert run.totals.committed == rows
+    assert all(count.completed == rows for count in run.totals.columns)
