@@ -48,6 +48,8 @@ class Recorded(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     """Names in lower case."""
     body: bytes
+    answered_at: float | None
+    """When its answer was written to its end, by time.monotonic(); None if it was not (yet)."""
 
     def json(self) -> Any:
         """Decode the body."""

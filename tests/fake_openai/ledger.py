@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from .behaviour import Behaviour
 from .counters import Counters
@@ -16,15 +15,18 @@ class Visit:
     ledger: "Ledger"
     model: str = ""
     admitted: bool = False
+    recorded: "Arrived | None" = None
 
 
-class Arrived(NamedTuple):
+@dataclass(slots=True)
+class Arrived:
     """A request as aiohttp read it: made into a Recorded when somebody asks for it."""
 
     method: str
     url: object
     headers: Mapping[str, str]
     body: bytes
+    answered_at: float | None = None
 
 
 class Ledger:
@@ -79,8 +81,9 @@ class Ledger:
         if visit.admitted:
             self.working -= 1
 
-    def record(self, behaviour: Behaviour, request: Arrived) -> None:
+    def record(self, behaviour: Behaviour, visit: Visit, request: Arrived) -> None:
         """Keep the request among the last `behaviour.record` ones."""
+        visit.recorded = request
         if self.requests.maxlen != behaviour.record:
             self.requests = deque(self.requests, maxlen=behaviour.record)
         self.requests.append(request)

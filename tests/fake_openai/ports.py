@@ -152,7 +152,7 @@ class Ports:
 
 def _recorded(arrived: Arrived) -> Recorded:
     headers = {name.lower(): value for name, value in arrived.headers.items()}
-    return Recorded(arrived.method, str(arrived.url), headers, arrived.body)
+    return Recorded(arrived.method, str(arrived.url), headers, arrived.body, arrived.answered_at)
 
 
 def _bound(address: tuple[str, int]) -> socket.socket:

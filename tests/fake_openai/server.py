@@ -151,6 +151,8 @@ class FakeServer:
             counters.broken += 1
             return
         counters.answered += 1
+        if visit.recorded is not None:
+            visit.recorded.answered_at = time.monotonic()
         counters.by_status[fate.status] = counters.by_status.get(fate.status, 0) + 1
         if usage := fate.reply.usage:
             counters.prompt_tokens += usage.prompt_tokens
@@ -164,7 +166,7 @@ class FakeServer:
             if visit is None:
                 return self._list_models(request)
             if behaviour.record:
-                visit.ledger.record(behaviour, Arrived(request.method, request.rel_url, request.headers, body))
+                visit.ledger.record(behaviour, visit, Arrived(request.method, request.rel_url, request.headers, body))
             return self._weigh(_parse(request.path, body), visit)
         except RefusedError as refused:
             fate = self._refusal(refused)

@@ -1,0 +1,288 @@
+"""The journal alone: what comes back is what was written, and nobody else's file, or another run's, is touched."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import rowloop as rl
+from rowloop.engine.events import WHOLE, Tally
+from rowloop.engine.journal import Facts, Journal, KeptFailure, Known, Over
+from rowloop.engine.observe import FailedCell
+from rowloop.engine.usage import Spending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+FACTS = Facts({"columns": {"x": {"type": "text"}}}, 7, 10, "async", [20])
+TALLY = Tally(9, 1, ((9, 1, 0),))
+PLAIN = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()
+VALUES = st.recursive(PLAIN, lambda of: st.lists(of, max_size=3) | st.dictionaries(st.text(), of, max_size=3))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """Give the journal of a dataset that has begun."""
+    opened = Journal(tmp_path)
+    opened.begin(FACTS)
+    yield opened
+    opened.close()
+
+
+def reopened(journal: Journal) -> Journal:
+    """Let go of the file and open it again."""
+    journal.close()
+    return Journal(journal.file.parent)
+
+
+def failure(row_group: int, row: int, *, column: int = 0, final: bool = True) -> KeptFailure:
+    """Make a failure of one cell."""
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    line = FailedCell(row, "x", "ValueError", "no", 3, now, now, "{}", row_group)
+    return KeptFailure(row_group, column, row, [row] if row == WHOLE else None, final, [line])
+
+
+def written(journal: Journal, value: object) -> Any:
+    """Write a value as a cell's, between two others, and give what is known of the row group then."""
+    journal.write([(0, 0, 0, "before"), (0, 0, 1, value), (0, 0, 2, "after")], [], Spending())
+    known = journal.recall(0).values
+    assert known.pop((0, 0)) == "before"
+    assert known.pop((0, 2)) == "after"
+    return known
+
+
+@given(value=VALUES)
+@settings(max_examples=60)
+def test_a_value_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, value: object):
+    """Text, numbers, None, and lists and dicts of those, to the sign of a zero and the order of keys."""
+    journal = Journal(tmp_path_factory.mktemp("journal"))
+    try:
+        known = written(journal, value)
+    finally:
+        journal.close()
+    if list(known) == [(0, 1)]:
+        assert repr(known[0, 1]) == repr(value)
+    else:  # half a character
+        assert "\\ud" in ascii(value)
+
+
+@dataclass
+class Thing:
+    """A value of the user's own."""
+
+    x: int = 1
+
+
+NAIVE = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+BERLIN = timezone(timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        (1, 2), {1, 2}, Thing(), [Thing()], {"a": (1,)}, 2**70, [2**70], "\ud800", ["\ud800"], {"\ud800": 1},
+        [math.nan], {"a": math.nan}, NAIVE, datetime(2026, 1, 1, tzinfo=BERLIN), 1j, object(),
+        np.float32(0.1), np.int8(1), np.arange(2), [np.float64(0.5)], np.datetime64("2026-01-01"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_value_that_would_come_back_as_another_is_left_out_and_costs_no_other(journal: Journal, value: object):
+    """It is worked again then."""
+    assert written(journal, value) == {}
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, b"bytes", np.float64(0.5), np.int64(3), np.bool_(1), datetime(2026, 1, 1, tzinfo=UTC)]
+)  # fmt: skip
+def test_numbers_that_a_table_does_not_tell_apart_come_back(journal: Journal, value: object):
+    """As Python's own."""
+    (back,) = written(journal, value).values()
+    assert back == value or math.isnan(back)
+
+
+def test_a_deep_value_is_left_out(journal: Journal):
+    """No recursion ends the run."""
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert written(journal, deep) == {}
+
+
+def test_what_the_runs_have_in_common_comes_back(journal: Journal):
+    """Identity, seed, size of row groups, engine, targets, and what was spent."""
+    spending = Spending({3: (1, 2, 3)}, [3], 4, 1.5)
+    journal.write([], [], spending)
+    again = reopened(journal)
+    assert again.facts == FACTS
+    assert again.spending == spending
+    again.close()
+
+
+def test_of_several_values_the_last_counts_and_a_void_ends_those_before_it(journal: Journal):
+    """The entries are a log."""
+    journal.write([(0, 0, 0, 1), (0, 0, 1, 1), (0, 1, WHOLE, [2, [5, 6]])], [], Spending())
+    journal.write([(0, 0, 0, 2), (1, 0, 0, 9)], [], Spending())
+    assert journal.recall(0).values == {(0, 0): 2, (0, 1): 1, (1, WHOLE): [2, [5, 6]]}
+    journal.go_on(FACTS, {0: [(0, 0), (1, WHOLE)]}, [])
+    assert journal.recall(0).values == {(0, 1): 1}
+    journal.write([(0, 0, 0, 3)], [], Spending())
+    assert journal.recall(0).values == {(0, 0): 3, (0, 1): 1}
+    assert journal.recall(1).values == {(0, 0): 9}
+    assert journal.recall(2) == Known()
+
+
+def test_a_row_group_that_is_over_keeps_its_entries_only_if_something_failed_in_it(journal: Journal):
+    """Cells beside those that are worked again have to be there."""
+    journal.write([(0, 0, 0, 1), (1, 0, 0, 1)], [failure(1, 3)], Spending())
+    for group in (0, 1):
+        journal.mark_over(group, Over(TALLY, 9))
+    assert journal.over() == {0: Over(TALLY, 9), 1: Over(TALLY, 9)}
+    assert (journal.recall(0).values, journal.recall(1).values) == ({}, {(0, 0): 1})
+    assert journal.failures() == [failure(1, 3)]
+    assert journal.begun() == {0, 1}
+
+
+def test_what_is_noted_of_parts_comes_back(journal: Journal):
+    """About to be written, about to be replaced, over, forgotten, rewritten."""
+    journal.mark_writing(0, TALLY)
+    journal.mark_cut(1)
+    journal.mark_over(2, Over(TALLY, 9))
+    journal.mark_over(3, Over(TALLY, 9))
+    journal.write([(3, 0, 0, 1)], [failure(3, 1)], Spending())
+    journal.forget([3])
+    assert journal.rewriting is None
+    journal.mark_rewriting([5, 4])
+    again = reopened(journal)
+    assert again.over() == {0: Over(TALLY, None), 2: Over(TALLY, 9)}
+    assert again.cut() == {1}
+    assert again.recall(3) == Known()
+    assert again.rewriting == [5, 4]
+    again.begin(FACTS)
+    assert (again.over(), again.cut(), again.rewriting, again.begun()) == ({}, set(), None, set())
+    again.close()
+
+
+def test_failures_that_are_tried_again_are_none_any_more_and_others_stay_in_their_order(journal: Journal):
+    """Of the same row group, too; it is open again."""
+    journal.write([], [failure(0, 2), failure(0, 1), failure(1, 5), failure(0, 1, column=1)], Spending())
+    journal.mark_over(0, Over(TALLY, 9))
+    journal.go_on(FACTS, {0: []}, [failure(0, 1)])
+    assert journal.failures() == [failure(1, 5), failure(0, 2), failure(0, 1, column=1)]
+    assert (journal.over(), journal.cut()) == ({}, {0})
+
+
+def test_a_transaction_that_breaks_off_leaves_nothing_of_itself(journal: Journal):
+    """All of it or none."""
+
+    class UnwritableError(Exception):
+        """What a failure raises that cannot be encoded."""
+
+    def breaking() -> Iterator[KeptFailure]:
+        yield failure(0, 1)
+        raise UnwritableError
+
+    with pytest.raises(UnwritableError):
+        journal.write([(0, 0, 0, 1)], breaking(), Spending())  # type: ignore[arg-type] # it is iterated over
+    assert (journal.recall(0), journal.failures()) == (Known(), [])
+    journal.write([(0, 0, 0, 1)], [], Spending())
+    assert journal.recall(0).values == {(0, 0): 1}
+
+
+def test_a_journal_in_use_is_refused_to_everyone_else_at_once(journal: Journal):
+    """To this process, and to another; when it is let go of, it may be had."""
+    with pytest.raises(rl.ResumeError, match="is in use: another run is at work in it") as caught:
+        Journal(journal.file.parent)
+    assert not caught.value.other
+    path = str(journal.file.parent)
+    code = f"import pathlib; from rowloop.engine.journal import Journal; Journal(pathlib.Path({path!r}))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "is in use" in child.stderr
+    journal.write([(0, 0, 0, 1)], [], Spending())  # undisturbed
+    reopened(journal).close()
+
+
+def test_a_journal_in_which_no_run_has_begun_leaves_no_file(tmp_path: Path):
+    """A run that was refused has left nothing behind."""
+    Journal(tmp_path).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_says_whose_it_is(journal: Journal):
+    """By its application id, as `file` and others read it."""
+    journal.close()
+    assert journal.file.read_bytes()[68:72] == b"rowl"
+
+
+def foreign(file: Path) -> None:
+    """Make a database of somebody else's."""
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE mine (x)")
+    database.close()
+
+
+def later(file: Path) -> None:
+    """Make a journal of a later version."""
+    journal = Journal(file.parent)
+    journal.begin(FACTS)
+    journal._db.execute("PRAGMA user_version = 99")
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    "make", [foreign, later, lambda file: file.write_bytes(b"no database at all, but long enough to be read" * 50)]
+)
+def test_a_file_that_is_no_journal_of_ours_is_named_and_left_alone(tmp_path: Path, make: Callable[[Path], object]):
+    """Not a byte of it is changed."""
+    file = tmp_path / "journal.sqlite"
+    make(file)
+    before = file.read_bytes()
+    with pytest.raises(rl.ResumeError, match=r"journal\.sqlite' is broken, or no journal: "):
+        Journal(tmp_path)
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["journal.sqlite"]
+
+
+def test_a_journal_that_cannot_be_opened_is_named(tmp_path: Path):
+    """A directory is in its way, for example."""
+    (tmp_path / "journal.sqlite").mkdir()
+    with pytest.raises(rl.ResumeError, match=r"journal\.sqlite' cannot be opened: unable to open database file"):
+        Journal(tmp_path)
+
+
+def test_a_journal_whose_pages_or_entries_are_broken_is_named(journal: Journal):
+    """Whatever is read first of what is broken."""
+    journal.write([(0, 0, 0, "x" * 100_000)], [], Spending())
+    journal._db.execute("INSERT INTO entries VALUES (NULL, 1, 0, ?)", (b"\xc1 nothing of ours",))
+    with pytest.raises(rl.ResumeError, match="holds something that rowloop did not write"):
+        journal.recall(1)
+    journal.close()
+    data = bytearray(journal.file.read_bytes())
+    data[4096:] = b"\xff" * len(data[4096:])
+    journal.file.write_bytes(data)
+    again = Journal(journal.file.parent)
+    with pytest.raises(rl.ResumeError, match=r"journal\.sqlite' cannot be read: .*malformed"):
+        _ = again.facts
+    again.close()
+    assert journal.file.exists()
+
+
+def test_a_journal_that_cannot_be_written_says_so_and_why(journal: Journal):
+    """With the stage and the cause."""
+    journal._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(
+        rl.DatasetGenerationError, match=r"journal\.sqlite cannot be written: attempt to write"
+    ) as caught:
+        journal.write([(0, 0, 0, 1)], [], Spending())
+    assert caught.value.stage == "journal"
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)

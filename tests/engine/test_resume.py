@@ -1,0 +1,961 @@
+"""Durable work (E26 to E28; A1, A3 and A6 where they are about going on): a run that was cut off is gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import SecretStr
+
+import rowloop as rl
+import victims
+from rowloop.engine.journal import Journal
+from rowloop.engine.sinks import ParquetSink
+from victims import CRASHED, Victims, at, chain, echo, outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fake_openai import FakeOpenAI, Recorded
+
+ALWAYS: Any = "always"
+NEVER: Any = "never"
+IF_POSSIBLE: Any = "if_possible"
+GROUPS: dict[str, Any] = {"row_group_size": 6, "progress": False}
+GO_ON: dict[str, Any] = {**GROUPS, "resume": ALWAYS}
+ROWS = 22
+
+
+class Asked:
+    """A model that keeps what it was asked, and fails for the prompts in `broken`."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+        self.broken: set[str] = set()
+        self.lock = threading.Lock()
+
+    def __call__(self, prompt: str) -> str:
+        with self.lock:
+            self.prompts.append(prompt)
+        if prompt in self.broken:
+            raise ValueError(f"no answer to {prompt}")
+        return f"<{prompt}>"
+
+    def new(self) -> list[str]:
+        """Give what was asked since the last time, in order."""
+        prompts, self.prompts = sorted(self.prompts), []
+        return prompts
+
+
+@pytest.fixture
+def asked() -> Asked:
+    """Give a model that answers at once."""
+    return Asked()
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Read the parts on the disk, in their order."""
+    files = sorted((path / "data").glob("*.parquet"))
+    return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]).to_pylist() if files else []
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    """Read metadata.json."""
+    return dict(json.loads((path / "metadata.json").read_bytes()))
+
+
+def simple(asked: Callable[[str], str], rows: int = 100, **options: Any) -> rl.Recipe:
+    """Have one model column over numbered rows."""
+    on_error = options.pop("on_error", "drop")
+    columns = options.pop("columns", [])
+    return rl.Recipe(
+        models={"m": rl.Model(asked, max_parallel=options.pop("max_parallel", 8))},
+        columns=[
+            rl.Seed(pd.DataFrame({"n": range(rows)})),
+            rl.Text("text", model="m", prompt=options.pop("prompt", "row {{ n }}"), on_error=on_error),
+            *columns,
+        ],
+        **options,
+    )
+
+
+def prompts(*numbers: int) -> list[str]:
+    """Name what `simple` asks for these rows."""
+    return sorted(f"row {number}" for number in numbers)
+
+
+# E26
+
+
+@pytest.fixture(scope="module")
+def victim() -> Iterator[Victims]:
+    """Share what victims are forked from."""
+    with Victims() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], dict[str, Any]]:
+    """Tell what comes of `chain` where nothing happens to it."""
+    kept: dict[bool, dict[str, Any]] = {}
+
+    def of(rewritten: bool) -> dict[str, Any]:  # noqa: FBT001 - its one argument
+        if rewritten not in kept:
+            recipe = chain(rl.Model(echo), rewritten=rewritten)
+            kept[rewritten] = outcome(recipe.build(tmp_path_factory.mktemp("whole"), ROWS, **GROUPS))
+        return kept[rewritten]
+
+    return of
+
+
+def crashes(  # noqa: PLR0913 - the tests say which and how many
+    victim: Victims, path: Path, first: int, step: int, again: int, *, rewritten: bool
+) -> Iterator[Path]:
+    """Build datasets that end at one change of a file after another, and some a second time when they are resumed."""
+    change, ended = first, CRASHED
+    while ended == CRASHED:
+        directory = path / f"{change}-{rewritten}"
+        order: dict[str, Any] = {"rewritten": rewritten, "options": {**GROUPS, "resume": "always"}}
+        order["options"].pop("progress")
+        victim.start(directory, ROWS, crash_at=change, **order)
+        ended = victim.ended()
+        assert ended in {0, CRASHED}
+        if ended == CRASHED and change % again == 0:
+            victim.start(directory, ROWS, crash_at=1 + change * 7 % 30, **order)
+            assert victim.ended() in {0, CRASHED}
+        yield directory
+        change += step
+
+
+def check_crashes(  # noqa: PLR0913, PLR0917 - it is called twice
+    victim: Victims, path: Path, undisturbed: Callable[[bool], dict[str, Any]], first: int, step: int, again: int
+) -> None:
+    """Resume each of the datasets, and see that nothing can be told from one to which nothing happened."""
+    for rewritten in (False, True):
+        recipe = chain(rl.Model(echo), rewritten=rewritten)
+        for directory in crashes(victim, path, first, step, again, rewritten=rewritten):
+            result = recipe.build(directory, ROWS, **GO_ON)
+            assert outcome(result) == undisturbed(rewritten), directory
+            assert metadata(directory) == result.metadata
+            there = {file.name for file in directory.iterdir()}
+            assert there == {"data", "failures.parquet", "journal.sqlite", "metadata.json"}
+            assert len(list((directory / "data").iterdir())) == len(result.metadata["parts"])
+
+
+def test_e26_a_crash_before_any_change_of_a_file_can_be_mended(
+    victim: Victims, tmp_path: Path, undisturbed: Callable[[bool], dict[str, Any]]
+):
+    """In parts, metadata, the journal's transactions, and while after_generation's rows are put in place."""
+    check_crashes(victim, tmp_path, undisturbed, first=2, step=9, again=4)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(600)
+def test_e26_a_crash_before_each_change_of_a_file_can_be_mended(
+    victim: Victims, tmp_path: Path, undisturbed: Callable[[bool], dict[str, Any]]
+):
+    """The same, one after the other, and each of them twice."""
+    check_crashes(victim, tmp_path, undisturbed, first=1, step=1, again=1)
+
+
+def check_kills(server: FakeOpenAI, victim: Victims, path: Path, kills: list[int], rows: int = 60) -> None:
+    """Kill a build after so many answers, and again; see that it comes to its end, and that no answer was lost."""
+    server.configure(reply="echo", latency=0.03, jitter=0.02, record=100_000, seed=4)
+    whole = outcome(chain(at(server.url)).build(path / "whole", rows, **GROUPS))
+    server.reset()
+    safe: dict[str, int] = {}
+    for count in kills:
+        killed = victim.start(path / "killed", rows, server.url, options={"row_group_size": 6, "resume": "always"})
+        server.wait_for(answered=count, timeout=20)
+        os.kill(killed, signal.SIGKILL)
+        now = time.monotonic()
+        assert victim.ended() == -signal.SIGKILL
+        requests = [(prompt_of(request), request.answered_at) for request in server.requests()]
+        asked = Counter(prompt for prompt, _ in requests)
+        safe |= {prompt: asked[prompt] for prompt, end in requests if end is not None and end < now - 0.1}
+    result = chain(at(server.url)).build(path / "killed", rows, **GO_ON)
+    assert outcome(result) == whole
+    assert metadata(path / "killed") == result.metadata
+    asked = Counter(prompt_of(request) for request in server.requests())
+    assert {prompt: asked[prompt] for prompt in safe} == safe
+    assert len(safe) > kills[-1] / 2
+
+
+def prompt_of(request: Recorded) -> str:
+    """Give what was asked."""
+    return str(request.json()["messages"][-1]["content"])
+
+
+def test_e26_what_was_answered_100_ms_before_a_kill_is_not_asked_again(
+    server: FakeOpenAI, victim: Victims, tmp_path: Path
+):
+    """Killed and resumed again and again, a dataset becomes what it would have been."""
+    check_kills(server, victim, tmp_path, [30, 40, 75, 110])
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(20))
+def test_e26_kills_at_random_moments_lose_no_answer(server: FakeOpenAI, victim: Victims, tmp_path: Path, seed: int):
+    """The same, for longer."""
+    draw = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    check_kills(server, victim, tmp_path, sorted(draw.sample(range(10, 550), 12)), rows=300)
+
+
+def test_e26_a_dataset_that_is_finished_asks_nothing_and_needs_no_endpoint(
+    server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nor a key; what it gives is what it gave."""
+    server.configure(reply="echo")
+    monkeypatch.setenv("SOME_KEY", "sk-1")
+    recipe = chain(rl.Model("openai:m", base_url=server.url, api_key_env="SOME_KEY"))
+    first = recipe.build(tmp_path, ROWS, **GROUPS)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    server.stop()
+    monkeypatch.delenv("SOME_KEY")
+    again = recipe.build(tmp_path, ROWS, **GO_ON)
+    assert outcome(again) == outcome(first)
+    assert again.usage == first.usage
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    with pytest.raises(rl.RecipeError, match="SOME_KEY"):
+        recipe.build(tmp_path, ROWS + 1, **GO_ON)
+    assert outcome(recipe.build(tmp_path, ROWS, **GO_ON)) == outcome(first)
+
+
+def test_e26_metadata_that_is_behind_or_broken_is_written_anew(tmp_path: Path, asked: Asked):
+    """The parts are the truth; nothing is asked for it."""
+    whole = simple(asked).build(tmp_path, 9, **GROUPS).metadata
+    file = tmp_path / "metadata.json"
+    for text in (None, "{", "{}", json.dumps({**whole, "status": "running", "actual_num_records": 0, "parts": []})):
+        asked.new()
+        file.unlink() if text is None else file.write_text(text)
+        again = simple(asked).build(tmp_path, 9, **GO_ON)
+        assert asked.new() == []
+        told = metadata(tmp_path)
+        assert again.metadata == told
+        assert [told[name] for name in ("status", "columns", "parts")] == [
+            whole[name] for name in ("status", "columns", "parts")
+        ]
+
+
+def test_e27_a_dataset_may_grow_also_off_a_row_groups_boundary(tmp_path: Path, asked: Asked):
+    """Earlier rows stay as they were, samplers go on as if it had been one run, and only new rows are asked for."""
+    sampled: list[Any] = [rl.Uniform("u", 0, 1), rl.Category("c", ["a", "b"])]
+    recipe = simple(asked, columns=sampled, seed=3)
+    recipe.build(tmp_path, 7, **GROUPS)
+    first = rows_of(tmp_path)
+    asked.new()
+    for target in (7, 10, 25):
+        result = recipe.build(tmp_path, target, resume=ALWAYS, progress=False)
+        assert rows_of(tmp_path)[:7] == first
+        assert (result.target, result.actual) == (target, target)
+    assert asked.new() == prompts(*range(7, 25))
+    whole = recipe.preview(25, progress=False, row_group_size=4)  # F34: whatever the row groups
+    assert result.to_arrow().to_pylist() == whole.to_arrow().to_pylist() == rows_of(tmp_path)
+    assert [(part["start"], part["rows"]) for part in result.metadata["parts"]] == [
+        (0, 6), (6, 1), (7, 3), (10, 6), (16, 6), (22, 3),
+    ]  # fmt: skip
+
+
+def test_f34_a_recipe_without_a_seed_keeps_that_of_its_dataset(tmp_path: Path, asked: Asked):
+    """A resumed run draws from where the first one drew."""
+    recipe = simple(asked, columns=[rl.Uniform("u", 0, 1)])
+    first = recipe.build(tmp_path, 5, **GROUPS)
+    again = recipe.build(tmp_path, 12, **GO_ON)
+    assert again.metadata["seed"] == first.metadata["seed"]
+    seeded = simple(asked, columns=[rl.Uniform("u", 0, 1)], seed=first.metadata["seed"]).preview(12, progress=False)
+    assert again.dataset["u"].tolist() == seeded.dataset["u"].tolist()
+
+
+@pytest.mark.parametrize("when", ["resumed", "crashed while parts were widened"])
+def test_e26_types_that_later_rows_widen_are_those_of_one_run(tmp_path: Path, asked: Asked, when: str):
+    """Whole numbers first, then others; parts of both types after a crash are made one."""
+
+    @rl.cell
+    def half(n: int) -> int | float:
+        return n if n < 6 else n / 2
+
+    recipe = simple(asked, columns=[half])
+    recipe.build(tmp_path, 6, **GROUPS)
+    assert pq.read_schema(tmp_path / "data" / "part-00000.parquet").field("half").type == "int64"
+    if when != "resumed":
+        recipe.build(tmp_path, 12, **GO_ON)
+        part = tmp_path / "data" / "part-00000.parquet"
+        table = pq.read_table(part, partitioning=None)
+        at = table.schema.names.index("half")
+        pq.write_table(table.set_column(at, "half", table.column("half").cast("int64")), part)
+    result = recipe.build(tmp_path, 12 if when == "resumed" else 13, **GO_ON)
+    assert {str(pq.read_schema(part).field("half").type) for part in (tmp_path / "data").iterdir()} == {"double"}
+    assert result.dataset["half"].tolist()[:12] == [0, 1, 2, 3, 4, 5, 3, 3.5, 4, 4.5, 5, 5.5]
+
+
+def test_e26_a_part_written_while_another_widens_the_types_is_widened_as_well(
+    tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
+):
+    """Also when the journal is slow to hear of it."""
+    slow = Journal.mark_over
+    written = threading.Event()
+
+    def mark_over(journal: Journal, group: int, over: Any) -> None:
+        if group == 0:
+            assert written.wait(10)
+        slow(journal, group, over)
+
+    write = ParquetSink._write_part
+
+    def write_part(sink: ParquetSink, group: Any, rows: Any) -> Any:
+        part = write(sink, group, rows)
+        if group.id == 1:
+            written.set()
+        return part
+
+    @rl.cell
+    async def half(n: int) -> int | float:
+        return n if n < 3 else n / 2
+
+    monkeypatch.setattr(Journal, "mark_over", mark_over)
+    monkeypatch.setattr(Journal, "mark_writing", lambda *_: None)
+    monkeypatch.setattr(ParquetSink, "_write_part", write_part)
+    result = simple(asked, columns=[half]).build(tmp_path, 6, row_group_size=3, progress=False)
+    assert result.dataset["half"].tolist() == [0, 1, 2, 1.5, 2, 2.5]
+
+
+# Failures
+
+
+def cut_off(recipe: rl.Recipe, path: Path, rows: int, parts: int = 0, **options: Any) -> None:
+    """Build until a row hangs and so many parts are there, and cancel then: what is whole is kept."""
+    written = threading.Semaphore(0)
+    given: dict[str, Any] = {**GO_ON, "on_part": lambda _: written.release(), **options}
+    run = recipe.start(path, rows, **given)
+    for _ in range(parts):
+        assert written.acquire(timeout=20)
+    assert HANGING.wait(20)
+    run.cancel()
+    assert run.result(20).status == "cancelled"
+
+
+HANGING = threading.Event()
+HANG: set[int] = set()
+
+
+@rl.cell
+async def gate(n: int, text: str) -> str:
+    """Hang for some rows."""
+    import asyncio  # noqa: PLC0415 - its source is part of recipes
+
+    if n in HANG:
+        HANGING.set()
+        await asyncio.sleep(3600)
+    return f"{n}: {text}"
+
+
+@pytest.fixture
+def hang() -> Iterator[set[int]]:
+    """Give the rows at which `gate` hangs, if any."""
+    HANGING.clear()
+    yield HANG
+    HANG.clear()
+
+
+@pytest.mark.parametrize("on_error", ["drop", "null"])
+def test_a06_failures_outlive_the_run(tmp_path: Path, asked: Asked, on_error: str, hang: set[int]):
+    """Dropped and nulled cells stay so, and in failures.parquet; they are not asked again by a mere resume."""
+    asked.broken = {"row 1", "row 8"}
+    hang.add(10)
+    recipe = simple(asked, on_error=on_error, columns=[gate])
+    cut_off(recipe, tmp_path, 12)
+    first = pd.read_parquet(tmp_path / "failures.parquet")
+    assert first["row"].tolist() == [1, 8]
+    hang.clear()
+    asked.new()
+    result = recipe.build(tmp_path, 12, **GO_ON)
+    assert asked.new() == []
+    assert (result.status, result.actual) == ("partial", 10) if on_error == "drop" else ("complete", 12)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "failures.parquet"), first)
+    pd.testing.assert_frame_equal(result.failures, first, check_dtype=False)
+    column = result.metadata["columns"][1]
+    assert (column["completed"], column["failed"], column["skipped"]) == (10, 2, 0)
+
+
+def test_a06_what_ended_a_run_is_tried_again_by_the_next(tmp_path: Path, asked: Asked):
+    """With on_error="raise", without retry_failed; it is a failure no more."""
+    asked.broken = {"row 8"}
+    recipe = simple(asked, on_error="raise", max_parallel=1)
+    with pytest.raises(rl.DatasetGenerationError, match="no answer to row 8"):
+        recipe.build(tmp_path, 12, **GROUPS)
+    assert list(metadata(tmp_path)["failures"].values()) == [1]
+    assert asked.new() == prompts(*range(9))
+    with pytest.raises(rl.DatasetGenerationError, match="no answer to row 8"):
+        recipe.build(tmp_path, 12, **GO_ON)
+    assert asked.new() == prompts(8)
+    asked.broken = set()
+    result = recipe.build(tmp_path, 12, **GO_ON)
+    assert asked.new() == prompts(*range(8, 12))
+    assert (result.status, result.actual, len(result.failures)) == ("complete", 12, 0)
+    assert not (tmp_path / "failures.parquet").exists()
+
+
+def test_a06_retry_failed_asks_for_what_failed_and_for_nothing_else(tmp_path: Path, asked: Asked):
+    """Rows come into their places, in order; other row groups are not touched."""
+    asked.broken = {"row 1", "row 8", "row 9"}
+    recipe = simple(asked, columns=[rl.Uniform("u", 0, 1)], seed=1)
+    recipe.build(tmp_path, 16, **GROUPS)
+    untouched = (tmp_path / "data" / "part-00002.parquet").stat()
+    asked.new()
+    asked.broken = {"row 9"}
+    result = recipe.build(tmp_path, 16, retry_failed=True, **GO_ON)
+    assert asked.new() == prompts(1, 8, 9)
+    assert (result.status, result.actual, result.dropped) == ("partial", 15, 1)
+    assert result.dataset["n"].tolist() == [n for n in range(16) if n != 9]
+    assert [failure["row"] for failure in pd.read_parquet(tmp_path / "failures.parquet").to_dict("records")] == [9]
+    asked.broken = set()
+    result = recipe.build(tmp_path, 16, retry_failed=True, **GO_ON)
+    assert asked.new() == prompts(9)
+    assert result.status == "complete"
+    assert rows_of(tmp_path) == recipe.preview(16, progress=False).to_arrow().to_pylist()
+    assert not (tmp_path / "failures.parquet").exists()
+    assert (tmp_path / "data" / "part-00002.parquet").stat().st_mtime_ns == untouched.st_mtime_ns
+    assert {(c["completed"], c["failed"], c["skipped"]) for c in result.metadata["columns"]} == {(16, 0, 0)}
+
+
+def test_a06_children_of_a_nulled_cell_are_worked_anew_when_it_is(tmp_path: Path, asked: Asked):
+    """What was made from nothing is made from the answer; other rows' children are not asked again."""
+    asked.broken = {"row 1"}
+    child = rl.Text("child", model="m", prompt="child of {{ text }} at {{ n }}")
+    recipe = simple(asked, on_error="null", columns=[child])
+    first = recipe.build(tmp_path, 4, **GROUPS)
+    assert first.dataset["child"].tolist()[1] == "<child of None at 1>"
+    asked.new()
+    asked.broken = set()
+    result = recipe.build(tmp_path, 4, retry_failed=True, **GO_ON)
+    assert asked.new() == ["child of <row 1> at 1", "row 1"]
+    assert result.to_arrow().to_pylist() == recipe.preview(4, progress=False).to_arrow().to_pylist()
+
+
+def test_a06_a_retry_that_is_cut_off_takes_nothing_away_and_can_be_resumed(
+    tmp_path: Path, asked: Asked, hang: set[int]
+):
+    """The part that was there stays until there is a better one; the cells that had not been retried are then."""
+    asked.broken = {"row 1", "row 3"}
+    recipe = simple(asked, on_error="null", columns=[gate])
+    recipe.build(tmp_path, 8, **GROUPS)
+    asked.broken = set()
+    asked.new()
+    hang.add(3)
+    cut_off(recipe, tmp_path, 8, retry_failed=True)
+    assert asked.new() == prompts(1, 3)
+    assert [row["n"] for row in rows_of(tmp_path)] == list(range(8))
+    assert metadata(tmp_path)["actual_num_records"] == 8
+    hang.clear()
+    result = recipe.build(tmp_path, 8, **GO_ON)
+    assert asked.new() == []
+    assert result.status == "complete"
+    assert result.dataset["gate"].tolist() == [f"{n}: <row {n}>" for n in range(8)]
+    assert len(result.failures) == 0
+
+
+def test_a06_a_retry_that_is_killed_can_be_resumed(
+    victim: Victims, tmp_path: Path, undisturbed: Callable[[bool], dict[str, Any]]
+):
+    """Wherever that was: what fails again is a failure again, once."""
+    chain(rl.Model(echo)).build(tmp_path / "whole", ROWS, **GROUPS)
+    options = {"row_group_size": 6, "resume": "always", "retry_failed": True}
+    for change in range(1, 60, 9):
+        directory = tmp_path / str(change)
+        shutil.copytree(tmp_path / "whole", directory)
+        victim.start(directory, ROWS, options=options, crash_at=change)
+        assert victim.ended() in {0, CRASHED}
+        result = chain(rl.Model(echo)).build(directory, ROWS, **GO_ON)
+        assert outcome(result) == undisturbed(False), change  # noqa: FBT003 - rewritten
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a06_retry_failed_takes_a_dataset_to_go_on_with(tmp_path: Path, asked: Asked, *, fits: bool):
+    """It is refused without resume, and in a preview, naming the field."""
+    recipe = simple(asked)
+    with pytest.raises(rl.RecipeError, match=r"retry_failed: .*resume") as caught:
+        recipe.build(tmp_path, 3, progress=False, retry_failed=True)
+    assert caught.value.path == "retry_failed"
+    for options in ({"resume": ALWAYS}, {"resume": IF_POSSIBLE, "retry_failed": fits}):
+        with pytest.raises(rl.RecipeError, match="preview") as caught:
+            recipe.preview(3, progress=False, **options)
+        assert caught.value.path == "resume"
+    assert list(tmp_path.iterdir()) == []
+    assert asked.new() == []
+
+
+# What else there is to be restored
+
+
+def test_e26_a_cell_whose_value_cannot_be_journaled_is_worked_again_and_its_children_are_not(
+    tmp_path: Path, asked: Asked, hang: set[int]
+):
+    """They were answered."""
+    worked: list[int] = []
+
+    @rl.cell
+    def pair(n: int) -> tuple[int, int]:
+        worked.append(n)
+        return n, n
+
+    child = rl.Text("child", model="m", prompt="child of {{ pair }}")
+    hang.add(3)
+    recipe = simple(asked, columns=[pair, child, gate])
+    cut_off(recipe, tmp_path, 4)
+    assert sorted(worked) == [0, 1, 2, 3]
+    hang.clear()
+    asked.new()
+    result = recipe.build(tmp_path, 4, **GO_ON)
+    assert asked.new() == []
+    assert sorted(worked) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert result.dataset["child"].tolist() == [f"<child of ({n}, {n})>" for n in range(4)]
+
+
+def test_e26_batch_and_stateful_columns_are_restored_whole(tmp_path: Path, asked: Asked, hang: set[int]):
+    """One that was done is not worked again; stateful ones go on in the order of the rows."""
+    batches: list[list[int]] = []
+    order: list[int] = []
+
+    @rl.batch
+    def place(n: pd.Series[int], text: pd.Series[str]) -> list[int]:  # noqa: ARG001 - waited for
+        batches.append(n.tolist())
+        return [number * 2 for number in n]
+
+    @rl.batch(stateful=True)
+    def running(n: pd.Series[int], place: pd.Series[int]) -> list[int]:  # noqa: ARG001 - waited for
+        order.extend(n.tolist())
+        return n.tolist()
+
+    asked.broken = {"row 2"}
+    hang.add(8)
+    recipe = simple(asked, columns=[place, running, gate])
+    cut_off(recipe, tmp_path, 18, parts=2)
+    assert [0, 1, 3, 4, 5] in batches
+    hang.clear()
+    result = recipe.build(tmp_path, 18, **GO_ON)
+    assert sorted(map(tuple, batches)) == [(0, 1, 3, 4, 5), tuple(range(6, 12)), tuple(range(12, 18))]
+    assert order == [n for n in range(18) if n != 2]
+    assert result.dataset["place"].tolist() == [n * 2 for n in order]
+    assert {(c["completed"], c["failed"]) for c in result.metadata["columns"][2:]} == {(17, 0)}
+
+
+class Shuffled(rl.Processor):
+    """Give rows other values each time."""
+
+    def before_batch(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.sample(frac=1)
+
+
+def test_e26_answers_stay_with_what_they_are_answers_to_whatever_before_batch_does(
+    tmp_path: Path, asked: Asked, hang: set[int]
+):
+    """What it made of the samplers' values is kept as well; after_batch and dropped columns are as in one run."""
+    drop = rl.DropColumns(["u"])
+    hang.update(range(4, 100))
+    recipe = simple(asked, columns=[rl.Uniform("u", 0, 1), gate], processors=[Shuffled(), drop])
+    cut_off(recipe, tmp_path, 24)
+    hang.clear()
+    before = len(asked.new())
+    result = recipe.build(tmp_path, 24, **GO_ON)
+    assert before + len(asked.new()) == 24
+    frame = result.dataset
+    assert list(frame.columns) == ["n", "text", "gate"]
+    assert sorted(frame["n"]) == list(range(24))
+    assert frame["text"].tolist() == [f"<row {n}>" for n in frame["n"]]
+
+
+def test_e26_the_sequential_engine_restores_cells_as_the_other_does(tmp_path: Path, asked: Asked, hang: set[int]):
+    """Column by column."""
+    hang.add(7)
+    recipe = simple(asked, columns=[gate])
+    cut_off(recipe, tmp_path, 10, engine="sequential")
+    hang.clear()
+    asked.new()
+    result = recipe.build(tmp_path, 10, engine="sequential", **GO_ON)
+    assert asked.new() == []
+    assert result.dataset["gate"].tolist() == [f"{n}: <row {n}>" for n in range(10)]
+    with pytest.raises(rl.ResumeError, match="engine is async, and was sequential"):
+        recipe.build(tmp_path, 10, **GO_ON)
+
+
+@pytest.mark.filterwarnings("ignore:allow_resize:DeprecationWarning")
+def test_e26_row_groups_that_change_their_size_are_resumed_as_a_whole(tmp_path: Path, asked: Asked, hang: set[int]):
+    """Finished ones are not worked again, others from their beginning."""
+
+    @rl.batch(allow_resize=True)
+    def odd(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[frame["n"] % 2 == 1].assign(odd=1)
+
+    hang.add(9)
+    recipe = simple(asked, columns=[odd, gate])
+    cut_off(recipe, tmp_path, 18, parts=2)
+    there = {row["n"] for row in rows_of(tmp_path)}
+    assert there >= {1, 3, 5}
+    hang.clear()
+    asked.new()
+    result = recipe.build(tmp_path, 18, **GO_ON)
+    assert not set(asked.new()) & set(prompts(*range(6)))
+    assert result.dataset["n"].tolist() == list(range(1, 18, 2))
+
+
+def test_e26_without_a_journal_of_cells_finished_row_groups_are_resumed(tmp_path: Path, asked: Asked, hang: set[int]):
+    """And the cells of others asked again."""
+    hang.add(7)
+    recipe = simple(asked, columns=[gate])
+    cut_off(recipe, tmp_path, 18, parts=2, journal=False)
+    hang.clear()
+    first = len(asked.new())
+    result = recipe.build(tmp_path, 18, journal=False, **GO_ON)
+    again = asked.new()
+    assert prompts(*range(6, 12)) == sorted(set(again) & set(prompts(*range(6, 12))))
+    assert not set(again) & set(prompts(*range(6)))
+    assert result.usage.requests == first + len(again)
+    assert result.dataset["gate"].tolist() == [f"{n}: <row {n}>" for n in range(18)]
+
+
+def test_e26_a_part_that_is_gone_is_made_anew(tmp_path: Path, asked: Asked, caplog: pytest.LogCaptureFixture):
+    """Its rows are asked again, with the values they were sampled with, and a warning says so."""
+    asked.broken = {"row 8"}
+    recipe = simple(asked, columns=[rl.Uniform("u", 0, 1)])
+    first = recipe.build(tmp_path, 16, **GROUPS).to_arrow()
+    (tmp_path / "data" / "part-00001.parquet").unlink()
+    asked.new()
+    result = recipe.build(tmp_path, 16, **GO_ON)
+    assert asked.new() == prompts(*range(6, 12))
+    assert "the part of row group 1 is gone" in caplog.text
+    assert result.to_arrow().equals(first)
+    assert result.failures["row"].tolist() == [8]
+
+
+# E27
+
+
+def garbled(path: Path) -> str:
+    """Break a part."""
+    (path / "data" / "part-00001.parquet").write_bytes(b"PAR1 but no more")
+    return "part-00001.parquet' cannot be read"
+
+
+def of_other_columns(path: Path) -> str:
+    """Put a part of another table in."""
+    pq.write_table(pa.table({"other": [1]}), path / "data" / "part-00001.parquet")
+    return "part-00001.parquet' is of another dataset: its columns are other"
+
+
+def of_other_rows(path: Path) -> str:
+    """Put a part in the place of another."""
+    table = pq.read_table(path / "data" / "part-00000.parquet")
+    pq.write_table(table.slice(0, 2), path / "data" / "part-00001.parquet")
+    return "part-00001.parquet' is of another dataset: it has 2 rows, and 6 were written"
+
+
+def unknown(path: Path) -> str:
+    """Put a part in that no run has written."""
+    shutil.copy(path / "data" / "part-00000.parquet", path / "data" / "part-00007.parquet")
+    return "part-00007.parquet' is of another dataset"
+
+
+def mine(path: Path) -> str:
+    """Put a table of the user's among the parts."""
+    pq.write_table(pa.table({"other": [1]}), path / "data" / "mine.parquet")
+    return "mine.parquet' is no part of the dataset"
+
+
+def garbled_journal(path: Path) -> str:
+    """Break the journal."""
+    (path / "journal.sqlite").write_bytes(b"SQLite format 3\0" + b"nothing" * 2000)
+    return "journal.sqlite' is broken, or no journal"
+
+
+def no_journal(path: Path) -> str:
+    """Remove the journal."""
+    (path / "journal.sqlite").unlink()
+    return "has no journal.sqlite"
+
+
+def foreign_metadata(path: Path) -> str:
+    """Have another program's metadata there, and no journal."""
+    (path / "journal.sqlite").unlink()
+    (path / "metadata.json").write_text('{"title": "mine"}')
+    return "metadata.json' cannot be read as a dataset's metadata"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [garbled, of_other_columns, of_other_rows, unknown, mine, garbled_journal, no_journal, foreign_metadata],
+)
+@pytest.mark.parametrize("resume", [ALWAYS, IF_POSSIBLE])
+def test_e27_a_file_that_is_broken_or_foreign_is_named_and_nothing_is_touched(
+    tmp_path: Path, asked: Asked, spoil: Callable[[Path], str], resume: Any
+):
+    """Nor is all of it paid for once more elsewhere."""
+    path = tmp_path / "out"
+    simple(asked).build(path, 16, **GROUPS)
+    message = spoil(path)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    asked.new()
+    with pytest.raises(rl.ResumeError, match=re.escape(message)):
+        simple(asked).build(path, 17, resume=resume, progress=False)
+    assert asked.new() == []
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_e27_what_after_generation_has_made_cannot_be_made_anew_or_grow(tmp_path: Path):
+    """A part that is gone is named, and so is why rows cannot be added; the next directory is taken if possible."""
+    path = tmp_path / "out"
+    recipe = chain(rl.Model(echo), rewritten=True)
+    recipe.build(path, 12, **GROUPS)
+    with pytest.raises(rl.ResumeError, match="what after_generation has made of them"):
+        recipe.build(path, 13, **GO_ON)
+    other = recipe.build(path, 13, resume=IF_POSSIBLE, progress=False)
+    assert other.path == tmp_path / "out-2"
+    part = path / "data" / "part-00000.parquet"
+    part.unlink()
+    with pytest.raises(rl.ResumeError, match=r"part-00000\.parquet' is gone, and cannot be made anew"):
+        recipe.build(path, 12, **GO_ON)
+
+
+OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "prompt": ({"prompt": "other {{ n }}"}, {}, "columns.text.prompt is 'other {{ n }}', and was 'row {{ n }}'"),
+    "row group size": ({}, {"row_group_size": 5}, "row_group_size is 5, and was 6"),
+    "seed": ({"seed": 4}, {}, "seed is 4, and was 3"),
+    "engine": ({}, {"engine": "sequential"}, "engine is sequential, and was async"),
+    "fewer rows": ({}, {"rows": 7}, "rows is 7, and was 8: a dataset can grow, but not shrink"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_e27_another_dataset_is_refused_with_the_difference_or_begun_in_the_next_directory_or_replaces_it(
+    tmp_path: Path, asked: Asked, other: str
+):
+    """As `resume` and `overwrite` say; the next directory is gone on with in its turn."""
+    path = tmp_path / "out"
+    simple(asked, seed=3).build(path, 8, **GROUPS)
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    changes, changed, message = OTHERS[other]
+    options = {"row_group_size": 6, "progress": False, "rows": 8, **changed}
+
+    def build(**more: Any) -> rl.Result:
+        return simple(asked, **{"seed": 3, **changes}).build(path, **{**options, **more})
+
+    asked.new()
+    with pytest.raises(rl.ResumeError, match=re.escape(message)) as caught:
+        build(resume=ALWAYS)
+    assert "overwrite=True" in str(caught.value)
+    with pytest.raises(rl.RecipeError, match="holds a dataset already"):
+        build()
+    assert asked.new() == []
+    second = build(resume=IF_POSSIBLE)
+    assert second.path == tmp_path / "out-2"
+    count = len(asked.new())
+    again = build(resume=IF_POSSIBLE)
+    assert again.path == tmp_path / "out-2"
+    assert asked.new() == []
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    replaced = build(resume=ALWAYS, overwrite=True)
+    assert replaced.path == path
+    assert len(asked.new()) == count
+    assert rows_of(path) == rows_of(tmp_path / "out-2")
+
+
+def test_e27_a_dataset_whose_replacement_was_cut_off_is_whole_or_said_not_to_be(
+    victim: Victims, tmp_path: Path, undisturbed: Callable[[bool], dict[str, Any]]
+):
+    """After overwrite=True and a crash: never a part of the old rows as if they were all, and never old beside new."""
+    for rewritten in (True, False):
+        recipe = chain(rl.Model(echo), rewritten=rewritten)
+        whole = tmp_path / f"whole-{rewritten}"
+        recipe.build(whole, ROWS, **GROUPS)
+        for change in (3, 5, 6, 9, 12, 17):
+            directory = tmp_path / f"{change}-{rewritten}"
+            shutil.copytree(whole, directory)
+            options = {"row_group_size": 6, "overwrite": True}
+            victim.start(directory, ROWS, options=options, crash_at=change, rewritten=rewritten)
+            assert victim.ended() == CRASHED
+            try:
+                result = recipe.build(directory, ROWS, **GO_ON)
+            except rl.ResumeError as error:
+                assert "is gone, and cannot be made anew" in str(error)  # noqa: PT017 - both ends are right
+                assert rewritten
+                result = recipe.build(directory, ROWS, overwrite=True, **GROUPS)
+            assert outcome(result) == undisturbed(rewritten), change
+            shutil.rmtree(directory)
+
+
+def test_e27_how_a_model_is_called_may_change(tmp_path: Path, server: FakeOpenAI):
+    """Its address, how much at once, how long, and its key's name."""
+    first = rl.Model("openai:m", base_url="http://127.0.0.1:1/v1", max_parallel=2)
+    server.configure(reply="echo")
+    never = rl.RetryPolicy(attempts=1)
+    with pytest.raises(rl.RowloopError):
+        chain(first).build(tmp_path, 8, retry=never, **GROUPS)
+    now = rl.Model("openai:m", base_url=server.url, max_parallel=3, timeout=9.0, api_key=SecretStr("sk-1"), price=None)
+    assert chain(now).build(tmp_path, 8, **GO_ON).actual == 7
+
+
+def test_e27_the_second_of_two_runs_in_one_directory_is_refused_at_once(
+    server: FakeOpenAI, victim: Victims, tmp_path: Path
+):
+    """Whatever it wants there, in another process or in this one; the first is undisturbed."""
+    server.configure(reply="echo", latency=0.3)
+    path = tmp_path / "out"
+    victim.start(path, 12, server.url, options={"row_group_size": 6})
+    server.wait_for(in_flight=8, timeout=20)
+    refused: list[dict[str, Any]] = [
+        {"resume": ALWAYS}, {"resume": IF_POSSIBLE}, {"overwrite": True}, {"resume": ALWAYS, "overwrite": True},
+    ]  # fmt: skip
+    for options in refused:
+        with pytest.raises(rl.ResumeError, match="is in use: another run is at work in it"):
+            chain(at(server.url)).build(path, 12, row_group_size=6, progress=False, **options)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+    assert victim.ended() == 0
+    server.configure(fault_hang=1.0, latency=0.0)
+    run = chain(at(server.url)).start(path, 18, **GO_ON)
+    server.wait_for(in_flight=6, timeout=20)
+    with pytest.raises(rl.ResumeError, match="is in use"):
+        chain(at(server.url)).build(path, 18, **GO_ON)
+    run.cancel()
+    assert run.result(20).status == "cancelled"
+    server.configure(fault_hang=0.0)
+    assert chain(at(server.url)).build(path, 18, **GO_ON).actual == 15
+
+
+def test_e27_a_run_that_cannot_begin_lets_go_of_its_directory(tmp_path: Path, asked: Asked):
+    """Refused by the runtime, by the model's provider, or by another's directory."""
+    recipe = simple(asked)
+
+    @rl.cell
+    async def nested(n: int) -> int:
+        recipe.build(tmp_path, 3, progress=False)
+        return n
+
+    outer = rl.Recipe(columns=[rl.Seed(pd.DataFrame({"n": [1]})), nested])
+    with pytest.raises(rl.RowloopError):
+        outer.preview(1, progress=False)
+    with pytest.raises(rl.RecipeError):
+        rl.Recipe(models={"m": "nothing:m"}, columns=[rl.Text("t", model="m", prompt="x")]).build(
+            tmp_path, 3, resume=ALWAYS, progress=False
+        )
+    assert list(tmp_path.iterdir()) == []
+    assert recipe.build(tmp_path, 3, progress=False).actual == 3
+
+
+# E28
+
+
+SCRIPT = """
+import sys
+import rowloop as rl
+sys.path.insert(0, {tests!r})
+from victims import at, chain
+import logging
+logging.basicConfig(level=logging.INFO)
+chain(at({url!r})).build({path!r}, 30, row_group_size=6, resume="always")
+"""
+
+
+def test_e28_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(server: FakeOpenAI, tmp_path: Path):
+    """Within two seconds; the last line names resume, the display is gone, and only the rest is asked for then."""
+    path = tmp_path / "out"
+    server.configure(reply="echo", latency=0.02, record=1000)
+    script = SCRIPT.format(tests=str(Path(victims.__file__).parent), url=server.url, path=str(path))
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) as child:
+        server.wait_for(answered=20, timeout=20)
+        child.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        _, told = child.communicate(timeout=20)
+    assert time.monotonic() - begun < 2
+    assert told.rstrip().endswith("KeyboardInterrupt")
+    log = [line for line in told[: told.index("Traceback")].splitlines() if line.strip()]
+    assert "resume" in log[-1]
+    requests = server.counters().requests
+    ended = {prompt_of(request) for request in server.requests() if request.answered_at is not None}
+    assert metadata(path)["status"] == "cancelled"
+    result = chain(at(server.url)).build(path, 30, **GO_ON)
+    again = [prompt_of(request) for request in server.requests()[requests:]]
+    assert len(set(again) & ended) <= 8  # answers on their way when it was interrupted
+    assert len(again) <= 60 - len(ended) + 8
+    assert result.actual == 26
+
+
+# A1, A3, G37
+
+
+@pytest.mark.parametrize("stage", ["before_batch", "after_batch", "after_generation"])
+def test_a1_after_a_processor_that_raised_nothing_is_asked_again(tmp_path: Path, asked: Asked, stage: str):
+    """Earlier parts and all finished cells are gone on with, when the processor works."""
+    broken = [True]
+
+    def act(_: object, frame: pd.DataFrame, row_group: int = 1) -> pd.DataFrame:
+        if broken[0] and row_group == 1 and (stage != "before_batch" or frame["n"].iloc[0] == 6):
+            raise LookupError("on purpose")
+        return frame
+
+    processor = type("Sometimes", (rl.Processor,), {stage: act})
+    recipe = simple(asked, processors=[processor()])
+    with pytest.raises(rl.DatasetProcessingError, match="on purpose"):
+        recipe.build(tmp_path, 16, **GROUPS)
+    done = asked.new()
+    broken.clear()
+    broken.append(False)
+    result = recipe.build(tmp_path, 16, **GO_ON)
+    assert sorted(done + asked.new()) == prompts(*range(16))
+    assert result.dataset["text"].tolist() == [f"<row {n}>" for n in range(16)]
+
+
+@pytest.mark.parametrize("method", ["write", "mark_writing", "mark_over"])
+def test_a3_a_journal_that_cannot_be_written_ends_the_run(
+    tmp_path: Path, asked: Asked, method: str, monkeypatch: pytest.MonkeyPatch, hang: set[int]
+):
+    """At once, although nothing else ends for long; cells in flight are cancelled, and a later run goes on."""
+
+    def broken(journal: Journal, *_: object) -> None:
+        with journal._writing():
+            raise sqlite3.OperationalError("disk I/O error")
+
+    hang.add(9)
+    recipe = simple(asked, columns=[gate])
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, method, broken)
+        begun = time.monotonic()
+        with pytest.raises(rl.DatasetGenerationError, match="cannot be written: disk I/O error") as caught:
+            recipe.build(tmp_path, 12, **GROUPS)
+        assert time.monotonic() - begun < 5
+    assert caught.value.stage == "journal"
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+    assert not getattr(caught.value, "__notes__", [])
+    assert metadata(tmp_path)["status"] == "failed"
+    hang.clear()
+    assert recipe.build(tmp_path, 12, **GO_ON).actual == 12
+
+
+def test_g37_the_key_is_in_no_byte_of_the_journal(server: FakeOpenAI, victim: Victims, tmp_path: Path):
+    """Nor of the file beside it that a killed run leaves."""
+    key = "sk-do-not-tell-0123456789"
+    server.configure(reply="echo", latency=0.01, api_key=key, fault_401=0.0)
+    order: dict[str, Any] = {"key": key, "options": {"row_group_size": 6}}
+    killed = victim.start(tmp_path, 60, server.url, **order)
+    server.wait_for(answered=40, timeout=20)
+    os.kill(killed, signal.SIGKILL)
+    assert victim.ended() == -signal.SIGKILL
+    files = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    assert files.keys() >= {"journal.sqlite", "journal.sqlite-wal"}
+    assert len(b"".join(files.values())) > 10_000
+    assert not any(key.encode() in content for content in files.values())
