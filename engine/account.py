@@ -132,7 +132,7 @@ class Account:
         if reason == "failed" and first is not None:
             column = self._name(first.column)
             error = DatasetGenerationError(first.failure.message, stage="column", column=column, row_group=first.group)
-        elif not self._tracker.totals.committed and reason != "cancelled":
+        elif not (self._tracker.totals.committed or self._actual()) and reason != "cancelled":
             cause = "" if first is None else f"; the first failure was in column '{self._name(first.column)}': "
             message = "" if first is None else f"{first.failure.error}: {first.failure.message}"
             spent = "; max_cost or max_tokens_total is spent" if reason == "budget" else ""

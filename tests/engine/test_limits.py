@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,17 +26,20 @@ def recipe(url: str, **model: Any) -> rl.Recipe:
 
 
 def test_b13_a_hidden_limit_is_found_and_told_on_the_result():
-    """A server that takes forty at once is asked for about forty at once, and few requests are in vain."""
+    """A server that takes forty at once is asked for about forty at once, and few requests are in vain.
+
+    How exactly, and for how long, is told by test_adaptive.py, in virtual time; here others share the machine.
+    """
     with FakeOpenAI(latency=0.02, limit=40) as server:
-        result = recipe(server.url).preview(3000, **QUIET)
+        result = recipe(server.url).preview(2000, **QUIET)
         counted = server.counters().by_status
     assert result.status == "complete"
-    assert counted[200] == 3000
-    assert counted[429] < 0.05 * 3000
+    assert counted[200] == 2000
+    assert 0 < counted[429] < 0.1 * 2000
     (changes,) = result.limits.values()
     assert changes[0].why == "started"
-    held = [change.limit for change in changes if change.time > changes[-1].time / 2]
-    assert all(32 <= limit <= 48 for limit in held)
+    spans = [(b.time - a.time, a.limit) for a, b in itertools.pairwise(changes) if a.time > changes[-1].time / 3]
+    assert 28 <= sum(time * limit for time, limit in spans) / sum(time for time, _ in spans) <= 52
     assert result.report.load is not None
     assert result.report.load.lanes[0].cuts > 0
 
