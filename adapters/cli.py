@@ -37,6 +37,7 @@ _OPTIONS = {
     "path": "--output",
     "row_group_size": "--row-group-size",
     "min_completion": "--min-completion",
+    "max_cost": "--max-cost",
 }
 
 app = App(
@@ -91,13 +92,21 @@ def run(  # noqa: PLR0913 - each is an option of the command
     min_completion: Annotated[
         float | None, Parameter(help="Fail when less than this share of the rows, such as 0.95, was completed.")
     ] = None,
+    max_cost: Annotated[
+        float | None, Parameter(help="Ask for nothing more once the dataset has cost so many US dollars.")
+    ] = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Make a dataset from a recipe and print a sample of it."""
     _log(debug=debug, quiet=quiet)
     begun = datetime.now(UTC)
-    options: RunOptions = {"min_completion": min_completion, "overwrite": overwrite, "progress": not quiet}
+    options: RunOptions = {
+        "min_completion": min_completion,
+        "max_cost": max_cost,
+        "overwrite": overwrite,
+        "progress": not quiet,
+    }
     if row_group_size is not None:
         options["row_group_size"] = row_group_size
     if resume or retry_failed:

@@ -16,6 +16,7 @@ _HOUR = 3600
 _DAY = 86_400
 _EXACT = 10_000  # counts below this are written out
 _ONE_DECIMAL = 100
+_NOTICEABLE = 5.0  # seconds for which a rate limit is not worth a word
 _UNITS = "kMGTP"
 
 
@@ -118,6 +119,9 @@ def totals(snapshot: ProgressSnapshot) -> list[str]:
         words.append(f"{compact(snapshot.running)} running")
     if snapshot.waiting_to_retry:
         words.append(f"{compact(snapshot.waiting_to_retry)} waiting to retry")
+    for lane, seconds in snapshot.rate_limited.items():
+        if seconds >= _NOTICEABLE:
+            words.append(f"{lane.partition(' at ')[0]} refuses all for {duration(seconds)} (rate limit)")
     if failures := failed(snapshot):
         words.append(f"{compact(failures)} failed")
     if snapshot.dropped:

@@ -107,6 +107,11 @@ class Account:
             columns=tuple(columns),
             running=totals.running,
             waiting_to_retry=totals.waiting_to_retry,
+            rate_limited={
+                lane.name: max(0.0, self._clock.elapsed - lane.refused_since)
+                for lane in self._tracker.lanes
+                if lane.refused_since is not None
+            },
             retries=totals.retries,
             requests=spent.requests,
             prompt_tokens=spent.prompt_tokens,

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class LaneState:
     """A lane at one moment: how many tasks are in flight, of how many at most, and how many are ready to be.
 
-    `shut`: seconds until the next may be sent, where there is room.
+    `shut`: seconds until the next may be sent, where there is room. `refused_since`: the second of the run since which
+    all have been refused for a rate limit.
     """
 
     name: str
@@ -32,6 +33,7 @@ class LaneState:
     in_flight: int
     ready: int
     shut: float = 0.0
+    refused_since: float | None = None
 
 
 class LaneQueue:
@@ -76,3 +78,8 @@ class LaneQueue:
         elif ready:
             self.turn.rotate(-1)
         return task if ready else None
+
+    @property
+    def refused_since(self) -> float | None:
+        """Give the second of the run since which all tasks have been refused for a rate limit."""
+        return None if self.throttle is None else self.throttle.refused_since

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .registry import Registry
@@ -41,6 +41,8 @@ class ProgressSnapshot:
     elapsed: float
     cost: float | None = None
     """None if the price of some model that was asked is not known."""
+    rate_limited: Mapping[str, float] = field(default_factory=dict)
+    """The lanes of which every request is refused for a rate limit, and for how many seconds."""
 
     @property
     def cells(self) -> int:

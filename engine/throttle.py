@@ -37,6 +37,8 @@ class Throttle:
         self._told = 0
         self.woken_at = -math.inf
         """When the shell was told to look at the lane again."""
+        self.refused_since: float | None = None
+        """Since when every request has been refused for a rate limit."""
 
     @property
     def limit(self) -> int:
@@ -68,8 +70,10 @@ class Throttle:
             self._limit.withdrawn(ticket)
         elif type(event) is not Failed or not event.failure.retryable:
             self._limit.answered(ticket, now)
+            self.refused_since = None
         elif event.failure.rate_limited:
             self._limit.refused(ticket, now, self._retry.asked(event.failure))
+            self.refused_since = now if self.refused_since is None else self.refused_since
         else:
             self._limit.troubled(ticket)
         if self._pace is not None:

@@ -193,7 +193,7 @@ class Tracker:
     def lanes(self) -> list[LaneState]:
         """The lanes as they are, in the order of the graph's."""
         return [
-            LaneState(lane.name, now.limit, now.in_flight, now.waiting, self._shut(now))
+            LaneState(lane.name, now.limit, now.in_flight, now.waiting, self._shut(now), now.refused_since)
             for lane, now in zip(self.graph.lanes, self._lanes, strict=True)
         ]
 

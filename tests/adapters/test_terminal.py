@@ -19,7 +19,7 @@ from rich.cells import cell_len
 from emulator import Terminal
 from rowloop.adapters import displays as displays_module
 from rowloop.adapters.displays import auto, plain
-from rowloop.adapters.progress_text import Pace, compact, duration, per_second, rows_over
+from rowloop.adapters.progress_text import Pace, compact, duration, per_second, rows_over, totals
 from rowloop.adapters.terminal import Style, layout
 from rowloop.adapters.ticker import Ticker
 from rowloop.engine.progress import ColumnProgress, ProgressSnapshot
@@ -46,6 +46,12 @@ def snapshot(done: int = 40, target: int = 100, columns: int = 3, **facts: Any) 
         elapsed=2.0,
     )
     return dataclasses.replace(usual, **facts)
+
+
+def test_b14_what_is_being_waited_for_and_since_when_is_said():
+    """A model that refuses everything is named once that lasts."""
+    said = totals(snapshot(rate_limited={"openai:gpt-5 at http://x/v1": 65.0, "openai:other": 1.0}))
+    assert said[-1] == "openai:gpt-5 refuses all for 1:05 (rate limit)"
 
 
 PROGRAM = """

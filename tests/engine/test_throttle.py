@@ -121,6 +121,17 @@ def test_b13_tokens_per_minute_are_estimated_first_and_corrected_by_the_answers(
     assert wake == Wake(29.0, 0)
 
 
+def test_b14_since_when_a_lane_is_refused_throughout_is_told():
+    """From the first 429 to the next answer."""
+    run = tracker(Lane("m", 3, start=3), rows=9)
+    run.handle(Started())
+    run.handle(Failed(0, 0, 0, LIMITED), 4.0)
+    run.handle(Failed(0, 0, 1, LIMITED), 5.0)
+    assert run.lanes[0].refused_since == 4.0
+    run.handle(Done(0, 0, 2), 6.0)
+    assert run.lanes[0].refused_since is None
+
+
 def test_b14_a_rate_limit_delays_until_it_is_given_up():
     """Off by default; else the task fails once it has been refused for so long, and another attempt was no use."""
     patient = tracker(Lane("m", 1, start=1), rows=1)
