@@ -49,18 +49,19 @@ Timeout: TypeAlias = Annotated[Annotated[float, Field(gt=0)] | Literal["auto"], 
 class Model:
     """A model and how to call it.
 
-    `spec` is "provider:name" (`openai:gpt-5-mini`, `local:gemma-3-270m`) or a Python callable that takes the prompt
-    and returns text. `base_url` points at any OpenAI-compatible endpoint (default: OPENAI_BASE_URL, else OpenAI's).
-    The key is read from the environment variable `api_key_env` (default: the provider's, OPENAI_API_KEY) or given
-    as `api_key`, which is held as a secret and written nowhere. `max_parallel` is the most requests in flight at
-    once for this provider and model (None: 512, or 32 for models in this process). How many really are follows what
-    the endpoint takes: it begins at `max_parallel`, or low where that is None, and falls when it answers 429.
-    `requests_per_minute` and `tokens_per_minute` (prompts and answers together) are never exceeded. `timeout` is
-    the total time of one attempt in seconds; "auto" is 600 until 50 of a column's answers are in, then ten times
-    their 99th percentile, but not under 30. `extra` goes into the request body as it is. `price` is what its tokens
-    cost, and goes before what is known of OpenAI's models. `client` is for what an address and a key cannot say: a
-    function that makes a client of the provider's own kind (`lambda: AsyncAzureOpenAI(...)`), called once on the
-    loop that the client is then used on.
+    `spec` is "provider:name" (`openai:gpt-5-mini`, `anthropic:claude-haiku-5-5`, `local:gemma-3-270m`) or a Python
+    callable that takes the prompt and returns text. `base_url` points at any endpoint that speaks the provider's API
+    (default: OPENAI_BASE_URL or ANTHROPIC_BASE_URL, else the provider's own). The key is read from the environment
+    variable `api_key_env` (default: the provider's, OPENAI_API_KEY or ANTHROPIC_API_KEY) or given as `api_key`, which
+    is held as a secret and written nowhere. `max_parallel` is the most requests in flight at once for this provider
+    and model (None: 512, or 32 for models in this process). How many really are follows what the endpoint takes: it
+    begins at `max_parallel`, or low where that is None, and falls when it answers 429. `requests_per_minute` and
+    `tokens_per_minute` (prompts and answers together) are never exceeded. `timeout` is the total time of one attempt
+    in seconds; "auto" is 600 until 50 of a column's answers are in, then ten times their 99th percentile, but not
+    under 30. `extra` goes into the request body as it is. `price` is what its tokens cost, and goes before what is
+    known of OpenAI's models. `client` is for what an address and a key cannot say: a function that makes a client of
+    the provider's own kind (`lambda: AsyncAzureOpenAI(...)`), called once on the loop that the client is then used
+    on.
     """
 
     spec: str | ModelFunction

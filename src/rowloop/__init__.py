@@ -65,6 +65,7 @@ _MODULES = {
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 _PROVIDERS = {
+    "anthropic": "rowloop.adapters.anthropic:provider",
     "openai": "rowloop.adapters.openai:provider",
     "local": "rowloop.adapters.local:provider",
     "python": "rowloop.adapters.callable:provider",

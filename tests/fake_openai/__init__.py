@@ -1,5 +1,7 @@
 """An OpenAI-compatible server that answers by rule, in a process of its own, for tests and benchmarks.
 
+It speaks Anthropic's Messages API as well, at /v1/messages, for the sake of that provider's tests.
+
     from fake_openai import FakeOpenAI
 
     with FakeOpenAI(latency=0.05, fault_500=0.1) as server:
@@ -12,6 +14,7 @@ By hand: `python tests/fake_openai --port 8000 --latency 0.1`, then `curl localh
 |--------------|-----------------------------------------------------------------------------------|
 | behaviour.py | Behaviour: every setting; Dice: which fault a request meets, and how long it waits |
 | answers.py   | what is read from a request and what is written back                              |
+| messages.py  | the same of Anthropic's Messages API                                              |
 | schemas.py   | a value that conforms to a JSON Schema                                            |
 | counters.py  | Counters, Recorded: what can be read from the server afterwards                   |
 | ledger.py    | what is remembered between requests, and the limits that follow from it           |

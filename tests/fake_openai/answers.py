@@ -5,11 +5,12 @@ from base64 import b64encode
 from hashlib import blake2b, shake_128
 from random import Random
 from struct import pack, unpack
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from .behaviour import Behaviour
 from .schemas import conforming
 
 # 64 words: six bits of the prompt's hash choose one.
@@ -69,6 +70,26 @@ class ChatRequest(msgspec.Struct):
     stream: bool | None = False
     stream_options: dict[str, Any] | None = None
     response_format: ResponseFormat | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+
+    def refusal(self, behaviour: Behaviour) -> str | None:
+        """Say what the endpoint does not take of this request, in OpenAI's words; None for nothing."""
+        form = self.response_format
+        if form is not None and form.type != "text" and not behaviour.structured:
+            return "Unsupported parameter: 'response_format' is not supported with this model."
+        if form is not None and form.type == "json_schema" and not behaviour.json_schema:
+            return "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model."
+        name = next((name for name in behaviour.unknown if getattr(self, name) is not None), None)
+        if name == "temperature":
+            return "Unsupported value: 'temperature' does not support that value. Only the default (1) is supported."
+        return name and f"Unsupported parameter: '{name}' is not supported with this model."
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it holds an answer already."""
+        return any(message.role == "assistant" for message in self.messages)
 
     def prompt(self) -> str:
         """All messages as one text, whatever JSON they came in."""
@@ -101,6 +122,16 @@ class EmbeddingRequest(msgspec.Struct):
         return [item if isinstance(item, str) else str(item) for item in self.input]
 
 
+class Asked(Protocol):
+    """A request of any kind."""
+
+    model: str
+
+    def prompt(self) -> str:
+        """All that it says as one text."""
+        ...
+
+
 class Prompt(NamedTuple):
     """What tells requests apart: two are alike when their model and their texts are."""
 
@@ -108,7 +139,7 @@ class Prompt(NamedTuple):
     key: bytes
 
     @classmethod
-    def of(cls, request: ChatRequest | EmbeddingRequest) -> Self:
+    def of(cls, request: "Asked") -> Self:
         """Take the prompt out of a request."""
         text = request.prompt()
         named = f"{request.model}\x00{text}".encode("utf-8", "surrogatepass")
@@ -158,24 +189,45 @@ class Reply(NamedTuple):
 _encode = msgspec.json.Encoder().encode
 
 
-def chat(request: ChatRequest, prompt: Prompt, reply: str, fault: str) -> Reply:
-    """Answer a chat request; `fault` may be one that changes what is said."""
+class Spoken(NamedTuple):
+    """What is said, whatever API it is written in."""
+
+    text: str
+    finish: str
+    reasoning: str | None
+    usage: Usage
+
+
+def spoken(request: ChatRequest, prompt: Prompt, reply: str, fault: str) -> Spoken:
+    """Say something; `fault` may be one that changes it."""
     text, finish = content(request, prompt.key, reply), "stop"
     match fault:
         case "invalid_json":
             text = text.rstrip("}]") if text.startswith(("{", "[")) else f'{{"answer": "{text}'
         case "length":
             text, finish = text[: len(text) // 2], "length"
+        case "overthink":
+            text, finish = "", "length"
+        case "fenced":
+            text = f"Sure! Here it is:\n```json\n{text}\n```\nI hope that helps [1]."
+        case "prose":
+            text = words(prompt.key)
         case "think":
             text = f"<think>\n{_REASONING}\n</think>\n\n{text}"
-    reasoning = _REASONING if fault == "reasoning" else UNSET
-    usage = count_usage(prompt.text, text, reasoning)
-    choice = _Choice(0, _Said("assistant", text, reasoning), finish)
-    completion = _Completion(f"chatcmpl-{prompt.key.hex()}", request.model, [choice], usage)
+    reasoning = _REASONING if fault in {"reasoning", "overthink"} else None
+    return Spoken(text, finish, reasoning, count_usage(prompt.text, text, reasoning or UNSET))
+
+
+def chat(request: ChatRequest, prompt: Prompt, reply: str, fault: str) -> Reply:
+    """Answer a chat request."""
+    said = spoken(request, prompt, reply, fault)
+    message = _Said("assistant", said.text, said.reasoning or UNSET)
+    choice = _Choice(0, message, said.finish)
+    completion = _Completion(f"chatcmpl-{prompt.key.hex()}", request.model, [choice], said.usage)
     if not request.stream:
-        return Reply(_encode(completion), usage=usage)
+        return Reply(_encode(completion), usage=said.usage)
     with_usage = bool((request.stream_options or {}).get("include_usage"))
-    return Reply(events=_events(completion, with_usage=with_usage), usage=usage)
+    return Reply(events=_events(completion, with_usage=with_usage), usage=said.usage)
 
 
 def content(request: ChatRequest, key: bytes, reply: str) -> str:

@@ -29,6 +29,9 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     models: Annotated[tuple[str, ...], _says("the models there are; 404 for others (default: any name)")] = ()
     reply: Annotated[str, _says("words | echo | echo:PREFIX | fixed:TEXT | schema:JSON_SCHEMA")] = "words"
     structured: Annotated[bool, _says("whether response_format is supported; 400 where it is not")] = True
+    json_schema: Annotated[bool, _says("whether response_format may be json_schema; 400 where it may not")] = True
+    unknown: Annotated[tuple[str, ...], _says("fields of a chat request that are not known: 400 for them")] = ()
+    heals: Annotated[bool, _says("requests that hold an answer already meet no fault")] = False
     dimensions: Annotated[Count, _says("length of an embedding where the request does not say")] = 8
     limit: Annotated[Count | None, _says("hidden concurrency limit: 429 above it")] = None
     requests_per_minute: Annotated[Count | None, _says("token bucket over requests: 429 when empty")] = None
@@ -47,12 +50,14 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     fault_404: Annotated[Rate, _says("share answered 404, no such model")] = 0.0
     fault_408: Annotated[Rate, _says("share answered 408, request timeout")] = 0.0
     fault_409: Annotated[Rate, _says("share answered 409, conflict")] = 0.0
+    fault_413: Annotated[Rate, _says("share answered 413, request too large")] = 0.0
     fault_422: Annotated[Rate, _says("share answered 422, unprocessable")] = 0.0
     fault_425: Annotated[Rate, _says("share answered 425, too early")] = 0.0
     fault_429: Annotated[Rate, _says("share answered 429, whatever the load")] = 0.0
     fault_500: Annotated[Rate, _says("share answered 500, server error")] = 0.0
     fault_502: Annotated[Rate, _says("share answered 502, with a proxy's HTML page")] = 0.0
     fault_503: Annotated[Rate, _says("share answered 503, overloaded")] = 0.0
+    fault_529: Annotated[Rate, _says("share answered 529, overloaded, as Anthropic says it")] = 0.0
     fault_cut: Annotated[Rate, _says("share whose body or stream stops midway, and the connection with it")] = 0.0
     fault_disconnect: Annotated[Rate, _says("share whose connection is closed without an answer")] = 0.0
     fault_hang: Annotated[Rate, _says("share never answered")] = 0.0
@@ -61,6 +66,9 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     fault_invalid_json: Annotated[Rate, _says("share whose content is JSON that breaks off")] = 0.0
     fault_length: Annotated[Rate, _says("share cut to half its words, finish_reason length")] = 0.0
     fault_reasoning: Annotated[Rate, _says("share with reasoning_content beside the content")] = 0.0
+    fault_overthink: Annotated[Rate, _says("share with reasoning alone, no content, finish_reason length")] = 0.0
+    fault_fenced: Annotated[Rate, _says("share whose content is fenced with ```, with prose around it")] = 0.0
+    fault_prose: Annotated[Rate, _says("share whose content is prose, whatever was asked for")] = 0.0
     fault_think: Annotated[Rate, _says("share with <think>...</think> in front of the content")] = 0.0
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ own responses.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
@@ -15,10 +15,11 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import web
 
-from . import answers
+from . import answers, messages
 from .answers import ChatRequest, EmbeddingRequest, Prompt, Reply
 from .behaviour import Behaviour, Dice
 from .ledger import Arrived, Gate, Ledger, Visit
+from .messages import MessagesRequest
 
 _ERRORS = {
     400: ("invalid_request_error", None, "Your request could not be understood."),
@@ -28,17 +29,30 @@ _ERRORS = {
     405: ("invalid_request_error", None, "Not allowed method for this path."),
     408: ("timeout_error", None, "The request took too long."),
     409: ("conflict_error", None, "The resource was changed by another request."),
+    413: ("invalid_request_error", None, "The request is too large."),
     422: ("invalid_request_error", None, "The request cannot be processed."),
     425: ("invalid_request_error", None, "Too early."),
     429: ("requests", "rate_limit_exceeded", "Rate limit reached. Please try again later."),
     500: ("server_error", None, "The server had an error while processing your request."),
     503: ("server_error", "overloaded", "The engine is currently overloaded, please try again later."),
+    529: ("server_error", "overloaded", "Overloaded"),
 }
 _PAGE = b"<html><body><h1>%b</h1><p>proxy</p></body></html>\n"
 _TRICKLED_PIECES = 256
 
+Request = ChatRequest | EmbeddingRequest | MessagesRequest
+
 _decode_chat = msgspec.json.Decoder(ChatRequest).decode
 _decode_embedding = msgspec.json.Decoder(EmbeddingRequest).decode
+_decode_messages = msgspec.json.Decoder(MessagesRequest).decode
+
+
+_MESSAGES = "/v1/messages"
+_POSTS: dict[str, Callable[[bytes], Request]] = {
+    "/v1/chat/completions": _decode_chat,
+    "/v1/embeddings": _decode_embedding,
+    _MESSAGES: _decode_messages,
+}
 
 
 class RefusedError(Exception):
@@ -63,6 +77,7 @@ class Fate(NamedTuple):
     fault: str = ""
     content_type: str = "application/json"
     headers: bytes = b""
+    id_header: str = "x-request-id"
 
 
 class _Sent(web.StreamResponse):
@@ -159,6 +174,15 @@ class FakeServer:
             counters.completion_tokens += usage.completion_tokens
 
     def _decide(self, request: web.BaseRequest, body: bytes, visit: Visit | None) -> Fate:
+        fate = self._judge(request, body, visit)
+        if request.path != _MESSAGES:
+            return fate
+        reply = (
+            fate.reply if fate.status == 200 else fate.reply._replace(body=messages.error(fate.status, fate.reply.body))
+        )
+        return fate._replace(reply=reply, id_header="request-id")
+
+    def _judge(self, request: web.BaseRequest, body: bytes, visit: Visit | None) -> Fate:
         behaviour = self.behaviour
         try:
             if behaviour.api_key is not None:
@@ -167,13 +191,14 @@ class FakeServer:
                 return self._list_models(request)
             if behaviour.record:
                 visit.ledger.record(behaviour, visit, Arrived(request.method, request.rel_url, request.headers, body))
-            return self._weigh(_parse(request.path, body), visit)
+            return self._weigh(_parse(request, body), visit)
         except RefusedError as refused:
             fate = self._refusal(refused)
             return fate._replace(headers=fate.headers + self._gate.headers())
 
     def _check_key(self, request: web.BaseRequest) -> None:
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        given = request.headers.get("x-api-key", bearer)
         if given != self.behaviour.api_key:
             # Some servers repeat the key they were given; ours does, so that tests see whether it leaks from there.
             raise RefusedError(401, f"Incorrect API key provided: {given}.")
@@ -185,7 +210,7 @@ class FakeServer:
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "fake"} for name in names]
         return Fate(200, Reply(msgspec.json.encode({"object": "list", "data": data})))
 
-    def _weigh(self, asked: ChatRequest | EmbeddingRequest, visit: Visit) -> Fate:
+    def _weigh(self, asked: Request, visit: Visit) -> Fate:
         behaviour, ledger = self.behaviour, visit.ledger
         prompt = Prompt.of(asked)
         key = prompt.key
@@ -193,12 +218,14 @@ class FakeServer:
         if behaviour.models and asked.model not in behaviour.models:
             raise RefusedError(404, f"The model `{asked.model}` does not exist or you do not have access to it.")
         chat = asked if isinstance(asked, ChatRequest) else None
-        if chat and chat.response_format and chat.response_format.type != "text" and not behaviour.structured:
-            raise RefusedError(400, "Unsupported parameter: 'response_format' is not supported with this model.")
+        if chat and (problem := chat.refusal(behaviour)):
+            raise RefusedError(400, problem)
         if not self._gate.admits(ledger.working, len(prompt.text) // 4 + 16, time.monotonic()):
             ledger.counters.refused += 1
             raise RefusedError(429)
         fault, wait = self._dice.throw(key, ledger.admit(visit, key))
+        if behaviour.heals and chat and chat.goes_on:
+            fault = ""
         if fault:
             ledger.counters.by_fault[fault] = ledger.counters.by_fault.get(fault, 0) + 1
         fate = self._failure(fault) or self._answer(asked, prompt, fault)
@@ -218,11 +245,14 @@ class FakeServer:
         headers = self._retry_after() if refused.status in {429, 503} else b""
         return Fate(refused.status, Reply(refused.body), headers=headers)
 
-    def _answer(self, asked: ChatRequest | EmbeddingRequest, prompt: Prompt, fault: str) -> Fate:
+    def _answer(self, asked: Request, prompt: Prompt, fault: str) -> Fate:
         if isinstance(asked, EmbeddingRequest):
             return Fate(200, answers.embeddings(asked, self.behaviour.dimensions))
         try:
-            reply = answers.chat(asked, prompt, self.behaviour.reply, fault)
+            if isinstance(asked, MessagesRequest):
+                reply = messages.answer(asked, prompt, self.behaviour.reply, fault)
+            else:
+                reply = answers.chat(asked, prompt, self.behaviour.reply, fault)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RefusedError(400, f"Invalid schema for response_format: {error!r}") from error
         return Fate(200, reply, content_type="application/json" if reply.events is None else "text/event-stream")
@@ -269,23 +299,26 @@ class FakeServer:
         body = "Transfer-Encoding: chunked" if fate.reply.events else f"Content-Length: {len(fate.reply.body)}"
         return b"%b%b%b\r\n" % (
             f"HTTP/1.1 {_STATUS_LINES[fate.status]}\r\nContent-Type: {fate.content_type}\r\n{body}\r\n"
-            f"x-request-id: req_{next(self._numbers):08d}\r\n".encode(),
+            f"{fate.id_header}: req_{next(self._numbers):08d}\r\n".encode(),
             fate.headers,
             b"" if keep_alive else b"Connection: close\r\n",
         )
 
 
-_POSTS = {"/v1/chat/completions", "/v1/embeddings"}
-_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus} | {529: "529 Overloaded"}
 
 
-def _parse(path: str, body: bytes) -> ChatRequest | EmbeddingRequest:
+def _parse(request: web.BaseRequest, body: bytes) -> Request:
+    path = request.path
     if path not in _POSTS:
         raise RefusedError(404, f"POST {path}: there is no such thing.")
     try:
-        return _decode_chat(body) if path == "/v1/chat/completions" else _decode_embedding(body)
+        asked = _POSTS[path](body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RefusedError(400, f"The body is not a valid request: {error}") from error
+    if isinstance(asked, MessagesRequest) and (problem := asked.fault(request.headers)):
+        raise RefusedError(400, problem)
+    return asked
 
 
 def _chunks(events: Sequence[bytes]) -> list[bytes]:
