@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .chat_wire import ChatWire
+from .dialect import adapting, dialect_of
 from .exchange import Exchange
 
 if TYPE_CHECKING:
@@ -41,11 +42,11 @@ class HttpChat:
 
     def chat(self, parameters: ChatParameters) -> Ask:
         """Encode a column's parameters once."""
-        wire = ChatWire(self._name, parameters, self._failures, is_openai=self._endpoint.is_openai)
+        wire = ChatWire(self._name, parameters, self._failures, dialect_of(self._endpoint, self._name))
         post, encode, decode = self._exchange.poster("chat/completions"), wire.encode, wire.decode
 
         async def ask(messages: list[Message]) -> Reply:
             raw, headers = await post(encode(messages))
             return decode(raw, headers.get("x-request-id"))
 
-        return ask
+        return adapting(wire, ask)

@@ -1,7 +1,7 @@
 """ChatWire: one column's chat completions as bytes, in OpenAI's form.
 
-All that the calls of a column have in common is encoded once; a call encodes its messages and nothing else. Answers
-are decoded straight into the few fields that are read.
+All that the calls of a column have in common is encoded once, and again when the endpoint was found not to take some of
+it; a call encodes its messages and nothing else. Answers are decoded straight into the few fields that are read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ import msgspec
 
 from ..engine.errors import RecipeError
 from ..engine.events import Usage
-from ..engine.models import ChatParameters, Message, Reply
+from ..engine.models import ChatParameters, Message, Reply, in_words
+from .dialect import (
+    IN_WORDS,
+    JSON_OBJECT,
+    JSON_SCHEMA,
+    MAX_TOKENS,
+    Dialect,
+    is_about_field,
+    is_about_format,
+    is_about_this_schema,
+    logger,
+)
 from .strict_schema import strict
 
 if TYPE_CHECKING:
@@ -58,6 +69,7 @@ _OURS = {
     "stream": "answers are read whole; leave it out",
     "n": "one answer is read; leave it out",
 }
+_FORMS = ("the form json_schema", "the form json_object, and in the prompt", "the prompt")
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -79,23 +91,30 @@ def check_extra(model: Model, ours: Mapping[str, str] = _OURS) -> None:
 class ChatWire:
     """Requests and answers of one column. `parameters.extra` goes into the body last, and so overrides the rest."""
 
-    def __init__(self, name: str, parameters: ChatParameters, failures: Failures, *, is_openai: bool = False) -> None:
-        """Encode what does not change. OpenAI's own API takes no `max_tokens` for its newer models."""
+    def __init__(
+        self, name: str, parameters: ChatParameters, failures: Failures, dialect: Dialect | None = None
+    ) -> None:
+        """Encode what does not change."""
+        self._name = name
+        self._parameters = parameters
         self._failures = failures
-        self._fixed: dict[str, Any] = {"model": name}
-        if parameters.temperature is not None:
-            self._fixed["temperature"] = parameters.temperature
-        if parameters.max_tokens is not None:
-            self._fixed["max_completion_tokens" if is_openai else "max_tokens"] = parameters.max_tokens
-        if parameters.stop:
-            self._fixed["stop"] = list(parameters.stop)
-        if parameters.schema is not None:
-            self._fixed["response_format"] = _response_format(parameters.schema)
-        self._fixed |= parameters.extra
-        self._prefix = _encode(self._fixed)[:-1] + b',"messages":'
+        self._dialect = dialect or Dialect()
+        self._least_form = JSON_SCHEMA
+        self._times = 0
+        self._swapped = False
+        self._put_together()
+
+    @property
+    def spoken(self) -> int:
+        """A number that is another one once requests are put together in another way."""
+        if self._version != self._dialect.version:
+            self._put_together()  # another column has learnt something
+        return self._times
 
     def encode(self, messages: list[Message]) -> bytes:
         """Return the body of a request."""
+        if self._words is not None:
+            messages = _with_words(messages, self._words)
         try:
             return self._prefix + _encode(messages) + b"}"
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
@@ -103,7 +122,72 @@ class ChatWire:
 
     def body(self, messages: list[Message]) -> dict[str, Any]:
         """Return the body of a request for a client that encodes it itself."""
+        if self._words is not None:
+            messages = _with_words(messages, self._words)
         return {**self._fixed, "messages": messages}
+
+    def adapts(self, spoken: int, said: str) -> bool:
+        """Learn from what an endpoint said to a request put together `spoken` way; False if nothing is learnt."""
+        if spoken != self.spoken:
+            return True  # another request has been told the same
+        if not self._learns(said):
+            return False
+        self._put_together()
+        return True
+
+    def _learns(self, said: str) -> bool:
+        dialect, label = self._dialect, self._failures.label
+        sent = {name: value for name, value in self._fixed.items() if name not in self._parameters.extra}
+        if "response_format" in sent and is_about_format(said):
+            if is_about_this_schema(said):
+                self._least_form = self._form + 1
+                return True
+            dialect.form = self._form + 1
+            logger.info("%s: answers that obey a schema are asked for in %s", label, _FORMS[dialect.form])
+        elif dialect.max_tokens in sent and is_about_field(dialect.max_tokens, said):
+            if self._swapped:
+                return False  # it takes neither
+            self._swapped = True
+            dialect.max_tokens = MAX_TOKENS[dialect.max_tokens == MAX_TOKENS[0]]
+        elif "temperature" in sent and is_about_field("temperature", said):
+            dialect.temperature = False
+            logger.warning("%s takes no temperature: temperature=%g is left out", label, sent["temperature"])
+        else:
+            return False
+        dialect.version += 1
+        return True
+
+    def _put_together(self) -> None:
+        name, parameters, dialect = self._name, self._parameters, self._dialect
+        self._version = dialect.version
+        self._times += 1
+        self._fixed: dict[str, Any] = {"model": name}
+        if parameters.temperature is not None and dialect.temperature:
+            self._fixed["temperature"] = parameters.temperature
+        if parameters.max_tokens is not None:
+            self._fixed[dialect.max_tokens] = parameters.max_tokens
+        if parameters.stop:
+            self._fixed["stop"] = list(parameters.stop)
+        self._words: str | None = None
+        self._native = False
+        if parameters.schema is not None:
+            self._ask_for(parameters.schema)
+        self._fixed |= parameters.extra
+        self._prefix = _encode(self._fixed)[:-1] + b',"messages":'
+
+    def _ask_for(self, schema: dict[str, Any]) -> None:
+        """Ask for an answer that obeys the schema, in the best form that the endpoint takes."""
+        form = max(self._dialect.form, self._least_form)
+        if form == JSON_OBJECT and schema.get("type", "object") != "object":
+            form = IN_WORDS
+        self._form = form
+        self._native = form == JSON_SCHEMA
+        if form == JSON_SCHEMA:
+            self._fixed["response_format"] = _response_format(schema)
+            return
+        if form == JSON_OBJECT:
+            self._fixed["response_format"] = {"type": "json_object"}
+        self._words = in_words(schema)
 
     def decode(self, raw: bytes, request_id: str | None) -> Reply:
         """Return the reply in the body of an answer with status 200, or raise what it says instead of one."""
@@ -129,7 +213,7 @@ class ChatWire:
         if "think>" in text:
             thought, text = split_thinking(text)
             reasoning = reasoning or thought
-        return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id)
+        return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native)
 
 
 def split_thinking(text: str) -> tuple[str | None, str]:
@@ -152,3 +236,13 @@ def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
     named = _NOT_IN_A_NAME.sub("_", str(schema.get("title") or "answer"))[:64]
     asked = {"name": named, "strict": closed is not None, "schema": schema if closed is None else closed}
     return {"type": "json_schema", "json_schema": asked}
+
+
+def _with_words(messages: list[Message], words: str) -> list[Message]:
+    """Return messages of which the first of the user's ends in these words as well."""
+    first = next((i for i, message in enumerate(messages) if message["role"] == "user"), None)
+    if first is None:
+        return [*messages, {"role": "user", "content": words}]
+    content = messages[first]["content"]
+    said = [*content, {"type": "text", "text": words}] if isinstance(content, list) else f"{content}\n\n{words}"
+    return [*messages[:first], {**messages[first], "content": said}, *messages[first + 1 :]]

@@ -15,6 +15,7 @@ import openai
 from ..engine.arrivals import Arrival
 from ..engine.errors import RecipeError
 from .chat_wire import ChatWire
+from .dialect import adapting, dialect_of
 from .endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class ClientChat:
 
     def chat(self, parameters: ChatParameters) -> Ask:
         """Put together once what a column's calls have in common."""
-        wire = ChatWire(self._name, parameters, self._failures, is_openai=self._endpoint.is_openai)
+        wire = ChatWire(self._name, parameters, self._failures, dialect_of(self._endpoint, self._name))
         post, failures = self._post, self._failures
 
         async def ask(messages: list[Message]) -> Reply:
@@ -80,7 +81,7 @@ class ClientChat:
                 raise failures.transport(error) from None
             return wire.decode(response.content, response.headers.get("x-request-id"))
 
-        return ask
+        return adapting(wire, ask)
 
     async def _post(self, body: dict[str, Any]) -> httpx2.Response:
         """Post and read the whole answer, which is counted while it comes."""

@@ -20,7 +20,7 @@ _MOST_COLUMNS = 20
 _LONGEST = 600  # letters of a value that are shown
 _SHORT = 16  # cells; a column of values that are no longer is not wrapped
 _READABLE = 20  # cells that wrapped text needs to read well
-_TOLD = {"retries", "model", "slowest", "time"}  # of the run's report, beside what is told here in another form
+_TOLD = {"retries", "json", "model", "slowest", "time"}  # of the run's report, beside what is told here in another form
 _GUTTER = 3  # cells from one column to the next
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_serializer
 
+from .conversation import Conversation
 from .graph import Node, OnError
 from .prompted import Prompted, check_length
 from .schemas import JsonReader, SchemaLike, json_schema_of
 from .spec import spec
 from .templates import Template
-from .work import CellError, Render
+from .work import Await, CellError, Render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from .binding import Binding
     from .graph import Lane
     from .models import Reply
+    from .work import Answer
 
 _CASTS: dict[str, Callable[[str], Any]] = {"int64": int, "float64": float}
 
@@ -91,9 +94,15 @@ class Text(Prompted):
 
 @spec
 class Structured(Prompted):
-    """What a model answers to a prompt, as a value that obeys `schema`: a JSON Schema or a pydantic model."""
+    """What a model answers to a prompt, as a value that obeys `schema`: a JSON Schema or a pydantic model.
+
+    The endpoint is asked to hold the answer to the schema where it can. An answer that does not obey, not even with
+    the prose around its JSON and the slips in it taken away, is told to the model; it is asked again up to `reasks`
+    times.
+    """
 
     schema: SchemaLike
+    reasks: int = Field(default=1, ge=0, kw_only=True)
     type: Literal["structured"] = Field(default="structured", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -114,12 +123,12 @@ class Structured(Prompted):
         """Give the schema."""
         return json_schema_of(self.schema)
 
-    def reader(self, max_tokens: int | None) -> Callable[[Reply], Any]:
-        """Give the function that takes the value from a reply and holds it against the schema."""
-        reader = JsonReader(self.schema)
+    def bind(self, binding: Binding) -> Await:
+        """Compile what the cells' conversations have in common, and give that of one."""
+        messages, check = self.messages(), partial(check_length, max_tokens=self.most_tokens(binding))
+        hold = Conversation(self.sender(binding), self.schema, JsonReader(self.schema), self.reasks, check).hold
 
-        def read(reply: Reply) -> Any:
-            check_length(reply, max_tokens)
-            return reader.read(reply.text)
+        async def call(*values: object) -> Answer:
+            return await hold(messages(values))
 
-        return read
+        return Await(call)

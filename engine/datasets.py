@@ -51,6 +51,7 @@ def read_result(path: Path) -> Result:
         dropped=metadata.dropped_num_records,
         usage=added_up(columns.values()),
         usage_by_column=columns,
+        structured_by_column={c.name: c.structured for c in metadata.columns if c.structured is not None},
         usage_by_model=by_model((model, spent) for _, model, spent in asked),
         failures=_failures(path),
         elapsed=metadata.elapsed,

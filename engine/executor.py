@@ -159,7 +159,7 @@ def failure_of(error: BaseException) -> Failure:
     """Judge an exception: whether the task may succeed later, and whether every other will fail for the same reason."""
     if isinstance(error, ModelError):
         return Failure(
-            error=f"{type(error).__name__}({error.kind})",
+            error=f"{ModelError.__name__}({error.kind})",
             message=str(error),
             retryable=error.retryable,
             retry_after=error.retry_after,

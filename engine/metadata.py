@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from .usage import StructuredCounts  # noqa: TC001 - msgspec reads metadata.json by it
+
 SCHEMA_VERSION: Final = 1
 
 Status: TypeAlias = Literal["running", "complete", "partial", "cancelled", "failed"]
@@ -18,7 +20,10 @@ Dollars: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class ColumnMetadata(msgspec.Struct, frozen=True):
-    """What came of one column's cells, and what its model was asked for. A `cost` that is not known is None."""
+    """What came of one column's cells, and what its model was asked for.
+
+    A `cost` that is not known is None; so is `structured`, where the column is not.
+    """
 
     name: str
     type: str
@@ -30,6 +35,7 @@ class ColumnMetadata(msgspec.Struct, frozen=True):
     prompt_tokens: Count
     completion_tokens: Count
     cost: Dollars | None
+    structured: StructuredCounts | None
 
 
 class PartMetadata(msgspec.Struct, frozen=True):

@@ -8,20 +8,24 @@ from pydantic import Field
 
 from .deadline import Deadline
 from .errors import ModelError, RecipeError, nearest
-from .events import Usage
 from .graph import Node, OnError
 from .models import ChatParameters
 from .pace import Pace
 from .spec import spec
 from .templates import Template
+from .usage import usage_of
 from .work import Answer, Await
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+    from typing import TypeAlias
 
     from .binding import Binding
     from .graph import Lane
     from .models import Message, Model, Reply
+
+    Send: TypeAlias = Callable[[list[Message]], Awaitable[tuple[Reply, float]]]
+    """One request, within the time limit: messages in, a reply and the seconds it took out."""
 
 
 _LETTERS = 4
@@ -59,19 +63,12 @@ class Prompted:
 
     def bind(self, binding: Binding) -> Await:
         """Compile all that the column's calls have in common, and give the call of one cell."""
-        model = binding.models[self.model]
-        ask = binding.connected[self.model].chat(self._parameters(model))
-        messages = self._messages()
-        read = self.reader(self._max_tokens(model))
-        hold = Deadline(None if model.timeout == "auto" else model.timeout).hold
-        check = _size_check(model, self._max_tokens(model))
+        send, messages = self.sender(binding), self.messages()
+        read = self.reader(self.most_tokens(binding))
 
         async def call(*values: object) -> Answer:
-            asked = messages(values)
-            if check is not None:
-                check(asked)
-            reply, seconds = await hold(ask(asked))
-            usage = Usage(reply.prompt_tokens, reply.completion_tokens, seconds)
+            reply, seconds = await send(messages(values))
+            usage = usage_of(reply, seconds)
             try:
                 return Answer(read(reply), usage)
             except ModelError as error:
@@ -79,6 +76,21 @@ class Prompted:
                 raise
 
         return Await(call)
+
+    def sender(self, binding: Binding) -> Send:
+        """Compile what the column's requests have in common, and give the call of one."""
+        model, max_tokens = binding.models[self.model], self.most_tokens(binding)
+        ask = binding.connected[self.model].chat(self._parameters(model, max_tokens))
+        hold = Deadline(None if model.timeout == "auto" else model.timeout).hold
+        check = _size_check(model, max_tokens)
+        if check is None:
+            return lambda messages: hold(ask(messages))
+
+        def send(messages: list[Message]) -> Awaitable[tuple[Reply, float]]:
+            check(messages)
+            return hold(ask(messages))
+
+        return send
 
     def answer_schema(self) -> dict[str, Any] | None:
         """Give the JSON Schema that answers must obey, None for text."""
@@ -93,19 +105,20 @@ class Prompted:
         system = [] if self.system is None else [("system", Template(self.system, "system"))]
         return [*system, ("user", Template(self.prompt, "prompt"))]
 
-    def _max_tokens(self, model: Model) -> int | None:
-        return model.max_tokens if self.max_tokens is None else self.max_tokens
+    def most_tokens(self, binding: Binding) -> int | None:
+        """Give the tokens that an answer may have; None where nothing is said."""
+        return binding.models[self.model].max_tokens if self.max_tokens is None else self.max_tokens
 
-    def _parameters(self, model: Model) -> ChatParameters:
+    def _parameters(self, model: Model, max_tokens: int | None) -> ChatParameters:
         return ChatParameters(
             temperature=model.temperature if self.temperature is None else self.temperature,
-            max_tokens=self._max_tokens(model),
+            max_tokens=max_tokens,
             stop=tuple(self.stop),
             schema=self.answer_schema(),
             extra=model.extra,
         )
 
-    def _messages(self) -> Callable[[tuple[object, ...]], list[Message]]:
+    def messages(self) -> Callable[[tuple[object, ...]], list[Message]]:
         """Give the function from the values of the needs to messages."""
         needs = list(dict.fromkeys(need for _, template in self._templates() for need in template.needs))
         parts = [

@@ -11,6 +11,8 @@ from .prices import dollars
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from .usage import StructuredCounts
+
 
 class ModelReport(msgspec.Struct, frozen=True):
     """How one model answered. Latencies are in seconds, over the answers; failed requests have none.
@@ -93,6 +95,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     known_cost: float | None = None
     earlier: int = 0
     budget_spent: bool = False
+    structured: dict[str, StructuredCounts] = {}
 
     @property
     def rate(self) -> float:
@@ -135,6 +138,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             yield "failures", _counted(self.failures)
         if self.retries:
             yield "retries", _counted(self.retries)
+        yield from _told_of_answers(self.structured)
         for model in self.models:
             yield "model", _told_of_model(model)
         if self.slowest:
@@ -156,6 +160,13 @@ def _told_of_model(model: ModelReport) -> str:
     if model.requests and model.cost is not None:
         told += f", {dollars(model.cost)}"
     return told
+
+
+def _told_of_answers(structured: Mapping[str, StructuredCounts]) -> Iterator[tuple[str, str]]:
+    for column, counts in structured.items():
+        told = {"repaired": counts.repaired, "asked again": counts.reasked, "failed": counts.failed}
+        if any(told.values()):
+            yield "json", f"{column}: " + ", ".join(f"{count:,} {what}" for what, count in told.items() if count)
 
 
 def _told_of_lane(lane: LaneReport) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .progress import ProgressSnapshot
     from .report import Report
     from .traces import TaskTrace, Traces
-    from .usage import Spent
+    from .usage import Spent, StructuredCounts
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Result:
     dataset, all of that is of all its runs. `report` is of this run alone, as is `elapsed`, and tells more: latencies,
     retries, the slowest requests and where the time went; `print(result.report)`. `limits` tells for each model how
     the number of requests in flight has followed what its endpoint takes: when, in seconds, how many, and why.
+    `structured_by_column` counts how the answers of each structured column came to obey its schema.
     """
 
     status: Status
@@ -47,6 +48,7 @@ class Result:
     report: Report = field(repr=False)
     usage_by_column: dict[str, Spent] = field(repr=False)
     usage_by_model: dict[str, Spent] = field(repr=False)
+    structured_by_column: dict[str, StructuredCounts] = field(repr=False)
     failures: pd.DataFrame = field(repr=False)
     limits: dict[str, list[Change]] = field(repr=False)
     _metadata: Metadata = field(repr=False)

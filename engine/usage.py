@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 
-from .events import Done, Failed
+from .events import Done, Failed, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from .events import Event, Record
+    from .models import Reply
     from .prices import Price
     from .store import RowGroup
 
@@ -30,16 +32,52 @@ class Spent:
     cost: float | None = None
 
 
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class StructuredCounts(msgspec.Struct, gc=False):
+    """How the answers of a structured column came to obey its schema.
+
+    `native`: cells whose answer the endpoint itself held to the schema (response_format). `repaired`: cells whose
+    answer had to be taken out of prose or mended. `reasked`: requests that told the model what was wrong. `failed`:
+    cells of which nothing that obeys came all the same.
+    """
+
+    native: _Count = 0
+    repaired: _Count = 0
+    reasked: _Count = 0
+    failed: _Count = 0
+
+    def add(self, other: StructuredCounts | Asked) -> None:
+        """Count what was counted elsewhere as well."""
+        self.native += other.native
+        self.repaired += other.repaired
+        self.reasked += other.reasked
+        self.failed += other.failed
+
+
+class Asked(Usage, frozen=True, gc=False):
+    """What an attempt cost that was more than one plain request, and how its answer came to obey a schema."""
+
+    requests: int = 1
+    native: bool = False
+    repaired: bool = False
+    reasked: int = 0
+    failed: bool = False
+
+
 class Spending(msgspec.Struct, frozen=True):
     """What all the runs of a dataset have spent: per column, requests, prompt and completion tokens; and seconds.
 
-    `untold` are columns of which some answers did not say how many tokens they cost.
+    `untold` are columns of which some answers did not say how many tokens they cost. `structured` are the
+    counts of structured columns.
     """
 
     columns: dict[int, tuple[int, int, int]] = {}
     untold: list[int] = []
     retries: int = 0
     seconds: float = 0.0
+    structured: dict[int, StructuredCounts] = {}
 
 
 class UsageObserver:
@@ -51,6 +89,7 @@ class UsageObserver:
         self._earlier = earlier or Spending()
         self._columns = {column: Spent() for column in prices}
         self._untold: set[int] = set()
+        self._structured: dict[int, StructuredCounts] = {}
 
     def saw(self, event: Event) -> None:
         """Count an attempt."""
@@ -62,9 +101,23 @@ class UsageObserver:
                 spent.completion_tokens += event.usage.completion_tokens
                 if not event.usage.prompt_tokens and type(event) is Done:
                     self._untold.add(event.column)
+                if type(event.usage) is Asked:
+                    spent.requests += event.usage.requests - 1
+                    self._structured.setdefault(event.column, StructuredCounts()).add(event.usage)
 
     def recorded(self, record: Record, group: RowGroup) -> None:
         """Learn nothing: failed attempts were seen."""
+
+    def structured(self) -> dict[int, StructuredCounts]:
+        """Give how the answers of each column that has any came to obey its schema in this run."""
+        return {i: copy(counts) for i, counts in self._structured.items()}
+
+    def structured_of_all_runs(self) -> dict[int, StructuredCounts]:
+        """Give the same of all the runs of the dataset."""
+        counted = {i: copy(counts) for i, counts in self._earlier.structured.items()}
+        for i, counts in self._structured.items():
+            counted.setdefault(i, StructuredCounts()).add(counts)
+        return counted
 
     def columns(self) -> dict[int, Spent]:
         """Give what each column has spent in this run."""
@@ -86,7 +139,8 @@ class UsageObserver:
                 prompt_tokens + spent.prompt_tokens,
                 completion_tokens + spent.completion_tokens,
             )
-        return Spending(columns, sorted(self._untold.union(self._earlier.untold)), retries, seconds)
+        untold = sorted(self._untold.union(self._earlier.untold))
+        return Spending(columns, untold, retries, seconds, self.structured_of_all_runs())
 
     def _cost(self, column: int, spent: Spent, untold: Collection[int]) -> float | None:
         """Tell the cost; answers that came without their number of tokens have none that is known."""
@@ -121,3 +175,10 @@ def known_cost(parts: Iterable[Spent]) -> float | None:
     """Add up the costs that are known of what has asked for anything; None if there is none."""
     known = [part.cost for part in parts if part.requests and part.cost is not None]
     return math.fsum(known) if known else None
+
+
+def usage_of(reply: Reply, seconds: float) -> Usage:
+    """Tell what a reply has cost."""
+    if reply.requests == 1:
+        return Usage(reply.prompt_tokens, reply.completion_tokens, seconds)
+    return Asked(reply.prompt_tokens, reply.completion_tokens, seconds, requests=reply.requests)

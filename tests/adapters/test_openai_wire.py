@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from rowloop.adapters.chat_wire import ChatWire, split_thinking
+from rowloop.adapters.dialect import Dialect
 from rowloop.adapters.failures import Failures
 from rowloop.adapters.strict_schema import strict
 from rowloop.engine.errors import ModelError
@@ -17,9 +18,9 @@ HELLO = [{"role": "user", "content": "hello"}]
 FAILURES = Failures("openai:m")
 
 
-def wire(*, is_openai: bool = False, **parameters) -> ChatWire:
+def wire(dialect: Dialect | None = None, **parameters) -> ChatWire:
     """Compile a column."""
-    return ChatWire("m", ChatParameters(**parameters), FAILURES, is_openai=is_openai)
+    return ChatWire("m", ChatParameters(**parameters), FAILURES, dialect)
 
 
 def completion(message: dict, **more) -> bytes:
@@ -43,7 +44,7 @@ def test_both_paths_send_the_same(parameters):
 
 def test_openai_itself_gets_its_newest_name_for_max_tokens():
     """Its newer models refuse max_tokens; other endpoints know no other name."""
-    assert "max_completion_tokens" in wire(is_openai=True, max_tokens=5).body(HELLO)
+    assert "max_completion_tokens" in wire(Dialect(max_tokens="max_completion_tokens"), max_tokens=5).body(HELLO)
     assert "max_tokens" in wire(max_tokens=5).body(HELLO)
 
 

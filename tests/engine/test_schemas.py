@@ -51,7 +51,7 @@ def refusal(schema: SchemaLike, text: str) -> rl.ModelError:
     """Give the error that an answer is refused with."""
     with pytest.raises(rl.ModelError) as caught:
         JsonReader(schema).read(text)
-    assert (caught.value.kind, caught.value.retryable, caught.value.fatal) == ("invalid_output", True, False)
+    assert (caught.value.kind, caught.value.retryable, caught.value.fatal) == ("invalid_output", False, False)
     return caught.value
 
 

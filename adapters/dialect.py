@@ -1,0 +1,97 @@
+"""Dialect: what an endpoint was found not to take in requests to a model, remembered for the process.
+
+Endpoints that speak OpenAI's API differ in what they know of it, and say so with status 400. Then the request is put
+in other words and asked again at once:
+
+    response_format       json_schema, then json_object with the schema in the prompt, then the prompt alone
+    max_tokens            max_completion_tokens, and the other way round
+    temperature           left out, with a warning: the model has its own
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ..engine.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ..engine.models import Ask, Message, Reply
+    from .chat_wire import ChatWire
+    from .endpoint import Endpoint
+
+logger = logging.getLogger("rowloop")
+
+JSON_SCHEMA: Final = 0
+JSON_OBJECT: Final = 1
+IN_WORDS: Final = 2
+"""How an answer that obeys a schema is asked for; an endpoint that refuses one of these is asked in the next."""
+
+MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens")
+
+_REFUSALS = frozenset({400, 422, 501})
+_FORMAT = re.compile(r"response[ _]?format|json[ _]?(schema|object)|structured[ _]outputs?|guided[ _]", re.IGNORECASE)
+_OF_THIS_SCHEMA = re.compile(r"invalid[ _](json[ _])?schema", re.IGNORECASE)
+_UNKNOWN = re.compile(
+    r"unsupported|not support|unrecogni[sz]ed|unknown|deprecated|not (allowed|permitted)|only the default|extra input",
+    re.IGNORECASE,
+)
+
+
+@dataclass(slots=True)
+class Dialect:
+    """What is known of one model at one endpoint. `version` changes whenever something is learnt."""
+
+    form: int = JSON_SCHEMA
+    max_tokens: str = MAX_TOKENS[0]
+    temperature: bool = True
+    version: int = 0
+
+
+_known: dict[tuple[str, str], Dialect] = {}
+
+
+def dialect_of(endpoint: Endpoint, model: str) -> Dialect:
+    """Give what is known of a model. OpenAI's own API takes no `max_tokens` for its newer models."""
+    return _known.setdefault((endpoint.url, model), Dialect(max_tokens=MAX_TOKENS[endpoint.is_openai]))
+
+
+def forget() -> None:
+    """Know nothing any more."""
+    _known.clear()
+
+
+def is_about_format(said: str) -> bool:
+    """Tell whether an endpoint complains of the form in which an answer is asked for."""
+    return _FORMAT.search(said) is not None
+
+
+def is_about_this_schema(said: str) -> bool:
+    """Tell whether it takes schemas, but not this one."""
+    return _OF_THIS_SCHEMA.search(said) is not None
+
+
+def is_about_field(name: str, said: str) -> bool:
+    """Tell whether an endpoint complains that there is a field at all, rather than of its value."""
+    return name in said and _UNKNOWN.search(said) is not None
+
+
+def adapting(wire: ChatWire, send: Callable[[list[Message]], Awaitable[Reply]]) -> Ask:
+    """Give the call that asks again, in other words, what the endpoint did not take."""
+
+    async def ask(messages: list[Message]) -> Reply:
+        spoken = wire.spoken
+        try:
+            return await send(messages)
+        except ModelError as error:
+            if error.status not in _REFUSALS or not wire.adapts(spoken, str(error)):
+                raise
+        reply = await ask(messages)
+        reply.requests += 1
+        return reply
+
+    return ask

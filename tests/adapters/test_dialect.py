@@ -1,0 +1,194 @@
+"""Dialects, by plain calls: what an endpoint's words are taken to mean, and what is sent then."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from rowloop.adapters.chat_wire import ChatWire
+from rowloop.adapters.dialect import Dialect, adapting, dialect_of, forget
+from rowloop.adapters.endpoint import Endpoint
+from rowloop.adapters.failures import Failures
+from rowloop.engine.errors import ModelError
+from rowloop.engine.models import ChatParameters, Reply
+
+HELLO = [{"role": "user", "content": "hello"}]
+NOTE = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+def wire(dialect: Dialect, **parameters: Any) -> ChatWire:
+    """Compile a column."""
+    return ChatWire("m", ChatParameters(**parameters), Failures("openai:m"), dialect)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "'response_format' of type 'json_schema' is not supported with this model.",
+        "This response_format type is unavailable now",
+        "This model does not support response format `json_schema`. See supported models",
+        "Unsupported parameter: 'response_format'",
+        "json_schema is not supported by this backend",
+        "structured outputs are not enabled for this deployment",
+        "body.response_format.type: Input should be 'text' or 'json_object'",
+    ],
+)
+def test_an_endpoint_says_in_many_ways_that_it_knows_no_schemas(said: str):
+    """Each is followed by the next form, for all columns; after the last there is nothing more to learn."""
+    dialect = Dialect()
+    first, second = wire(dialect, schema=NOTE), wire(dialect, schema=NOTE)
+    assert first.body(HELLO)["response_format"]["type"] == "json_schema"
+    assert first.adapts(first.spoken, said)
+    assert first.body(HELLO)["response_format"] == {"type": "json_object"}
+    assert second.spoken == 2
+    assert second.body(HELLO) == first.body(HELLO)
+    assert first.adapts(first.spoken, said)
+    assert "response_format" not in first.body(HELLO)
+    assert '"integer"' in first.body(HELLO)["messages"][0]["content"]
+    assert not first.adapts(first.spoken, said)
+
+
+@pytest.mark.parametrize(
+    "said", ["Your request could not be understood.", "context length exceeded", "temperature must be at most 2", ""]
+)
+def test_other_complaints_teach_nothing(said: str):
+    """They are errors of the cell."""
+    spoken = wire(Dialect(), schema=NOTE, temperature=3.0, max_tokens=5)
+    assert not spoken.adapts(spoken.spoken, said)
+
+
+def test_a_request_put_otherwise_meanwhile_is_sent_again():
+    """What it was told is known already."""
+    spoken = wire(Dialect(), schema=NOTE)
+    before = spoken.spoken
+    said = "response_format is not supported"
+    assert spoken.adapts(before, said)
+    assert spoken.adapts(before, said)
+    assert spoken.body(HELLO)["response_format"] == {"type": "json_object"}
+
+
+def test_a_schema_of_its_own_that_is_refused_is_no_news_of_the_endpoint():
+    """Only this column asks in another form."""
+    dialect = Dialect()
+    first, second = wire(dialect, schema=NOTE), wire(dialect, schema=NOTE)
+    assert first.adapts(first.spoken, "Invalid schema for response_format 'answer': In context=(), ...")
+    assert first.body(HELLO)["response_format"] == {"type": "json_object"}
+    assert second.body(HELLO)["response_format"]["type"] == "json_schema"
+    assert second.spoken == 1
+
+
+def test_json_objects_are_not_asked_for_where_the_answer_is_none():
+    """A list can be asked for in words alone."""
+    body = wire(Dialect(form=1), schema={"type": "array"}).body(HELLO)
+    assert "response_format" not in body
+    assert body["messages"][0]["content"].endswith('{"type":"array"}')
+
+
+def test_what_extra_says_is_left_as_it_is():
+    """Whoever wrote it there wants to hear of it."""
+    extra = {"response_format": {"type": "text"}, "temperature": 1, "max_tokens": 7}
+    spoken = wire(Dialect(), schema=NOTE, temperature=0.5, max_tokens=5, extra=extra)
+    for said in ("response_format is not supported", "temperature is not supported", "max_tokens is not supported"):
+        assert not spoken.adapts(spoken.spoken, said)
+
+
+@pytest.mark.parametrize(
+    ("there", "said", "then"),
+    [
+        (
+            "max_tokens",
+            "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.",
+            "max_completion_tokens",
+        ),
+        ("max_completion_tokens", "Unrecognized request argument supplied: max_completion_tokens", "max_tokens"),
+        ("max_completion_tokens", "max_completion_tokens: Extra inputs are not permitted", "max_tokens"),
+    ],
+)
+def test_the_limit_of_tokens_has_two_names(there: str, said: str, then: str):
+    """Where one is not known the other is; where neither is, it is an error."""
+    dialect = Dialect(max_tokens=there)
+    spoken = wire(dialect, max_tokens=5)
+    assert spoken.adapts(spoken.spoken, said)
+    assert spoken.body(HELLO) == {"model": "m", then: 5, "messages": HELLO}
+    assert wire(dialect, max_tokens=6).body(HELLO)[then] == 6
+    assert not spoken.adapts(spoken.spoken, f"{then} is not supported")
+
+
+def test_a_limit_that_is_too_high_is_an_error():
+    """The field is known, its value will not do."""
+    spoken = wire(Dialect(), max_tokens=100_000)
+    said = "max_tokens is too large: 100000. This model supports at most 4096 completion tokens"
+    assert not spoken.adapts(spoken.spoken, said)
+
+
+def test_a_temperature_that_is_not_taken_is_left_out_and_told(caplog: pytest.LogCaptureFixture):
+    """Once; the answers are not what was asked for."""
+    spoken = wire(Dialect(), temperature=0.5)
+    before = spoken.spoken
+    said = "Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) is supported."
+    with caplog.at_level(logging.WARNING, "rowloop"):
+        assert spoken.adapts(before, said)
+        assert spoken.adapts(before, said)
+    assert [record.getMessage() for record in caplog.records] == [
+        "openai:m takes no temperature: temperature=0.5 is left out"
+    ]
+    assert spoken.body(HELLO) == {"model": "m", "messages": HELLO}
+
+
+def test_words_go_to_the_first_message_of_the_user_whatever_it_holds():
+    """Not to the system's, which some models ignore, and after pictures."""
+    spoken = wire(Dialect(form=2), schema=NOTE)
+    parts = [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}]
+    messages = [
+        {"role": "system", "content": "Brief."},
+        {"role": "user", "content": parts},
+        {"role": "assistant", "content": "Hm."},
+        {"role": "user", "content": "Again."},
+    ]
+    sent = spoken.body(messages)["messages"]
+    assert [sent[0], sent[2], sent[3]] == [messages[0], messages[2], messages[3]]
+    assert sent[1]["content"][:2] == parts
+    assert '"integer"' in sent[1]["content"][2]["text"]
+    assert len(parts) == 2
+    assert spoken.body([])["messages"][0]["role"] == "user"
+
+
+def test_what_is_known_is_known_of_one_model_at_one_endpoint():
+    """OpenAI's own is known to take max_completion_tokens."""
+    forget()
+    here, there = Endpoint("http://localhost:1/v1"), Endpoint("https://api.openai.com/v1", "k")
+    assert dialect_of(here, "m") is dialect_of(Endpoint("http://localhost:1/v1", "another key"), "m")
+    assert dialect_of(here, "m") is not dialect_of(here, "n")
+    assert (dialect_of(here, "m").max_tokens, dialect_of(there, "m").max_tokens) == (
+        "max_tokens",
+        "max_completion_tokens",
+    )
+    forget()
+
+
+@pytest.mark.parametrize("status", [None, 401, 429, 500])
+def test_only_a_refused_request_is_put_otherwise(status: int | None):
+    """Other failures are passed on, whatever they say."""
+    spoken = wire(Dialect(), schema=NOTE)
+
+    async def send(_messages: list[dict[str, Any]]) -> Reply:
+        raise ModelError("response_format is not supported", kind="server", retryable=True, status=status)
+
+    with pytest.raises(ModelError, match="response_format"):
+        asyncio.run(adapting(spoken, send)(HELLO))  # type: ignore[arg-type]
+
+
+def test_a_reply_says_how_many_requests_it_took():
+    """Those that were refused cost nothing, but they were made."""
+    spoken = wire(Dialect(), schema=NOTE, max_tokens=5)
+    said = ["response_format is not supported", "max_tokens is not supported"]
+
+    async def send(_messages: list[dict[str, Any]]) -> Reply:
+        if said:
+            raise ModelError(said.pop(), kind="bad_request", retryable=False, status=400)
+        return Reply("{}")
+
+    assert asyncio.run(adapting(spoken, send)(HELLO)).requests == 3  # type: ignore[arg-type]
