@@ -45,8 +45,8 @@ check: .venv/.stamp-check  ## style, types and the direction of imports
 stress: .venv/.stamp-test  ## the long form of the interrupt, fork and crash tests
 	HYPOTHESIS_PROFILE=stress $(BIN)/python -m pytest -m stress $(ARGS)
 
-bench: .venv/.stamp-bench  ## every benchmark, one after the other, as JSON
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+bench: .venv/.stamp-bench  ## every benchmark, one after the other, as JSON; but peers.py, which installs the peers
+	for file in $(filter-out benchmarks/peers.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf .venv out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
