@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 def prices_of(compiled: Compiled) -> dict[int, Price | None]:
     """Give the price of each column that asks a model, None where it is not known."""
-    url = os.environ.get("OPENAI_BASE_URL")
-    return {i: price_of(compiled.models[alias], url) for i, alias in compiled.model_of.items()}
+    return {i: price_of(compiled.models[alias], os.environ) for i, alias in compiled.model_of.items()}
 
 
 def cost_budget(compiled: Compiled, settings: Settings, spent: Spending) -> CostBudget | None:

@@ -59,7 +59,7 @@ class Model:
     `tokens_per_minute` (prompts and answers together) are never exceeded. `timeout` is the total time of one attempt
     in seconds; "auto" is 600 until 50 of a column's answers are in, then ten times their 99th percentile, but not
     under 30. `extra` goes into the request body as it is. `price` is what its tokens cost, and goes before what is
-    known of OpenAI's models. `client` is for what an address and a key cannot say: a function that makes a client of
+    known of its maker's. `client` is for what an address and a key cannot say: a function that makes a client of
     the provider's own kind (`lambda: AsyncAzureOpenAI(...)`), called once on the loop that the client is then used
     on.
     """

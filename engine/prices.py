@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydantic import Field
 
 from .spec import spec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .models import Model
 
 _MILLION: Final = 1_000_000
-_OPENAI: Final = "https://api.openai.com/v1"
-_SNAPSHOT: Final = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 
 @spec
@@ -57,20 +57,67 @@ They are prices of the standard service tier for short prompts, and hold no disc
 Prices change: whoever knows better gives a model its own, `Model(..., price=Price(0.25, 2.0))`.
 """
 
+ANTHROPIC_PRICES: Final = {
+    "claude-fable-5-1": Price(10.00, 50.00),
+    "claude-fable-5": Price(10.00, 50.00),
+    "claude-opus-5-5": Price(4.00, 20.00),
+    "claude-opus-5": Price(5.00, 25.00),
+    "claude-opus-4-8": Price(5.00, 25.00),
+    "claude-opus-4-7": Price(5.00, 25.00),
+    "claude-opus-4-6": Price(5.00, 25.00),
+    "claude-opus-4-5": Price(5.00, 25.00),
+    "claude-sonnet-5-5": Price(2.00, 10.00),
+    "claude-sonnet-5": Price(2.00, 10.00),
+    "claude-sonnet-4-5": Price(3.00, 15.00),
+    "claude-haiku-5-5": Price(0.10, 0.50),  # five times as much where a prompt has more than 100,000 tokens
+    "claude-haiku-4-5": Price(1.00, 5.00),
+}
+"""Anthropic's models at its list prices, as published at https://platform.claude.com/docs/en/about-claude/pricing and
+on the models' own pages next to it by October 2026. They hold no discount for cached prompts either."""
 
-def price_of(model: Model, openai_url: str | None) -> Price | None:
-    """Give the price of a model: its own, else that of the table, None where it is not known.
 
-    The table goes by name and by address: a server of one's own that calls its model gpt-5 costs something else.
-    `openai_url` is the address of models without a `base_url`, None for OpenAI's own. A dated snapshot costs what its
-    family does; another service tier costs something else.
+class _List(NamedTuple):
+    """The prices of one maker: where they hold, and what may be in a request that has another one."""
+
+    addresses: tuple[str, ...]
+    variable: str
+    prices: Mapping[str, Price]
+    snapshot: re.Pattern[str]
+    elsewise: frozenset[str]
+
+
+_LISTS: Final = {
+    "openai": _List(
+        ("https://api.openai.com/v1",),
+        "OPENAI_BASE_URL",
+        PRICES,
+        re.compile(r"-\d{4}-\d{2}-\d{2}$"),
+        frozenset({"service_tier"}),
+    ),
+    "anthropic": _List(
+        ("https://api.anthropic.com", "https://api.anthropic.com/v1"),
+        "ANTHROPIC_BASE_URL",
+        ANTHROPIC_PRICES,
+        re.compile(r"-\d{8}$"),
+        frozenset({"service_tier", "inference_geo", "speed"}),
+    ),
+}
+
+
+def price_of(model: Model, environ: Mapping[str, str]) -> Price | None:
+    """Give the price of a model: its own, else that of its maker's list, None where it is not known.
+
+    The lists go by name and by address: a server of one's own that calls its model gpt-5 costs something else.
+    `environ` may hold the address of models without a `base_url`. A dated snapshot costs what its family does; another
+    service tier costs something else.
     """
-    if model.price is not None:
+    known = _LISTS.get(model.provider)
+    if model.price is not None or known is None:
         return model.price
-    address = (model.base_url or openai_url or _OPENAI).strip().rstrip("/")
-    if model.provider != "openai" or address != _OPENAI or model.client is not None or "service_tier" in model.extra:
+    address = (model.base_url or environ.get(known.variable) or known.addresses[0]).strip().rstrip("/")
+    if address not in known.addresses or model.client is not None or known.elsewise & model.extra.keys():
         return None
-    return PRICES.get(model.name) or PRICES.get(_SNAPSHOT.sub("", model.name))
+    return known.prices.get(model.name) or known.prices.get(known.snapshot.sub("", model.name))
 
 
 def dollars(cost: float) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given
 
 import rowloop as rl
 from rowloop.engine.events import Done, Event, Failed, Failure, Usage
-from rowloop.engine.prices import PRICES, dollars, price_of
+from rowloop.engine.prices import ANTHROPIC_PRICES, PRICES, dollars, price_of
 from rowloop.engine.usage import Spent, UsageObserver, added_up, by_model, known_cost
 
 OWN = rl.Price(0.25, 2.0)
@@ -35,7 +35,7 @@ def test_a_price_is_of_a_million_tokens():
 )
 def test_openais_models_have_its_list_prices(model: rl.Model, family: str):
     """By their exact names, and snapshots by the name without the date."""
-    assert price_of(model, None) == PRICES[family]
+    assert price_of(model, {}) == PRICES[family]
 
 
 @pytest.mark.parametrize(
@@ -57,23 +57,45 @@ def test_openais_models_have_its_list_prices(model: rl.Model, family: str):
 )
 def test_what_is_not_known_has_no_price_but_its_own(model: rl.Model):
     """Another endpoint, another tier, another name: none of them costs what OpenAI's model does."""
-    assert price_of(model, None) is None
+    assert price_of(model, {}) is None
     fields = {"client": model.client, "base_url": model.base_url, "extra": model.extra}
-    assert price_of(rl.Model(model.spec, price=OWN, **fields), None) == OWN
+    assert price_of(rl.Model(model.spec, price=OWN, **fields), {}) == OWN
 
 
 def test_a_price_of_ones_own_goes_before_the_table():
     """Prices change, and discounts are agreed on."""
-    assert price_of(rl.Model("openai:gpt-5-mini", price=rl.Price(1, 1)), None) == rl.Price(1.0, 1.0)
+    assert price_of(rl.Model("openai:gpt-5-mini", price=rl.Price(1, 1)), {}) == rl.Price(1.0, 1.0)
 
 
 def test_models_without_an_address_are_asked_at_that_of_the_environment():
     """OPENAI_BASE_URL decides, unless the model has an address, or the variable is empty."""
     model = rl.Model("openai:gpt-5-mini")
-    assert price_of(model, "http://localhost:8000/v1") is None
-    assert price_of(model, "https://api.openai.com/v1") == price_of(model, "") == PRICES["gpt-5-mini"]
+    elsewhere = {"OPENAI_BASE_URL": "http://localhost:8000/v1"}
+    assert price_of(model, elsewhere) is None
+    assert price_of(model, {"OPENAI_BASE_URL": "https://api.openai.com/v1"}) == PRICES["gpt-5-mini"]
+    assert price_of(model, {"OPENAI_BASE_URL": ""}) == PRICES["gpt-5-mini"]
     named = rl.Model("openai:gpt-5-mini", base_url="https://api.openai.com/v1")
-    assert price_of(named, "http://localhost:8000/v1") == PRICES["gpt-5-mini"]
+    assert price_of(named, elsewhere) == PRICES["gpt-5-mini"]
+
+
+@pytest.mark.parametrize(
+    ("model", "price"),
+    [
+        (rl.Model("anthropic:claude-haiku-5-5"), rl.Price(0.1, 0.5)),
+        (rl.Model("anthropic:claude-sonnet-4-5-20250929"), rl.Price(3, 15)),
+        (rl.Model("anthropic:claude-opus-5-5", base_url="https://api.anthropic.com/v1/"), rl.Price(4, 20)),
+        (rl.Model("anthropic:claude-opus-5-5", extra={"output_config": {"effort": "low"}}), rl.Price(4, 20)),
+        (rl.Model("anthropic:claude-opus-5-5", base_url="http://localhost:8000"), None),
+        (rl.Model("anthropic:claude-opus-5-5", extra={"inference_geo": "us"}), None),
+        (rl.Model("anthropic:gpt-5-mini"), None),
+        (rl.Model("openai:claude-opus-5-5"), None),
+    ],
+)
+def test_anthropics_models_have_its_list_prices(model: rl.Model, price: rl.Price | None):
+    """At its own address, by the names it gives them, for what every request costs."""
+    assert price_of(model, {"OPENAI_BASE_URL": "http://localhost"}) == price
+    assert price_of(rl.Model(model.spec), {"ANTHROPIC_BASE_URL": "http://localhost"}) is None
+    assert not PRICES.keys() & ANTHROPIC_PRICES
 
 
 def test_a_model_put_in_anothers_place_does_not_keep_its_price():
