@@ -38,6 +38,7 @@ _OPTIONS = {
     "row_group_size": "--row-group-size",
     "min_completion": "--min-completion",
     "max_cost": "--max-cost",
+    "cache": "--cache",
 }
 
 app = App(
@@ -95,6 +96,9 @@ def run(  # noqa: PLR0913 - each is an option of the command
     max_cost: Annotated[
         float | None, Parameter(help="Ask for nothing more once the dataset has cost so many US dollars.")
     ] = None,
+    cache: Annotated[
+        Path | None, Parameter(help="A file that keeps answers: what was asked before is taken from there.")
+    ] = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -104,6 +108,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     options: RunOptions = {
         "min_completion": min_completion,
         "max_cost": max_cost,
+        "cache": cache,
         "overwrite": overwrite,
         "progress": not quiet,
     }

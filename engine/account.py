@@ -205,8 +205,8 @@ class Account:
         columns = enumerate(self._compiled.columns)
         return {c.name: counted.get(i, StructuredCounts()) for i, c in columns if isinstance(c, Structured)}
 
-    def report(self, status: Status, error: BaseException | None) -> Report:
-        """Tell it in a few lines."""
+    def report(self, status: Status, error: BaseException | None, cached: int = 0) -> Report:
+        """Tell it in a few lines; `cached` requests were answered by the response cache."""
         totals, columns, diagnostics = self._tracker.totals, self._usage.columns(), self._diagnostics
         spent = added_up(columns.values())
         return Report(
@@ -228,6 +228,7 @@ class Account:
             known_cost=known_cost(columns.values()),
             earlier=self._earlier_rows,
             budget_spent=self._tracker.halted == "budget",
+            cached=cached,
             structured={self._name(i): counts for i, counts in self._usage.structured().items()},
         )
 

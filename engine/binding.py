@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from .cache import ResponseCache
     from .graph import Lane, Node
     from .models import ChatModel, Model
     from .threads import Threads
@@ -29,6 +30,7 @@ class Binding:
     threads: Threads
     models: Mapping[str, Model]
     connected: Mapping[str, ChatModel]
+    cache: ResponseCache | None = None
 
 
 class ColumnSpec(Protocol):

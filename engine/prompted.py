@@ -80,7 +80,10 @@ class Prompted:
     def sender(self, binding: Binding) -> Send:
         """Compile what the column's requests have in common, and give the call of one."""
         model, max_tokens = binding.models[self.model], self.most_tokens(binding)
-        ask = binding.connected[self.model].chat(self._parameters(model, max_tokens))
+        parameters = self._parameters(model, max_tokens)
+        ask = binding.connected[self.model].chat(parameters)
+        if binding.cache is not None:
+            ask = binding.cache.around(ask, model.lane, parameters)
         hold = Deadline(None if model.timeout == "auto" else model.timeout).hold
         check = _size_check(model, max_tokens)
         if check is None:

@@ -95,6 +95,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     known_cost: float | None = None
     earlier: int = 0
     budget_spent: bool = False
+    cached: int = 0
+    """Requests that were answered by the response cache, which are not among the others."""
     structured: dict[str, StructuredCounts] = {}
 
     @property
@@ -139,6 +141,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         if self.retries:
             yield "retries", _counted(self.retries)
         yield from _told_of_answers(self.structured)
+        if self.cached:
+            yield "cache", f"{self.cached:,} answers were there already"
         for model in self.models:
             yield "model", _told_of_model(model)
         if self.slowest:

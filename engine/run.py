@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .account import Account
 from .binding import Binding
 from .budget import cost_budget
+from .cache import ResponseCache
 from .datasets import read_result
 from .errors import DatasetGenerationError, PartialDatasetError, RowloopError
 from .executor import Executor
@@ -62,6 +63,7 @@ class Execution:
         self._tracker = Tracker(compiled.graph, plan, settings.retry, settings.error_budget, cost)
         self._account = Account(compiled, settings, self._tracker, sink)
         self._scheduler: Scheduler | None = None
+        self._cache: ResponseCache | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._halt_asked = False
 
@@ -91,17 +93,19 @@ class Execution:
                 try:
                     await self._describe_failure(status, error)
                 finally:
-                    self._log(self._account.report(status, error))
+                    self._log(self._account.report(status, error, self._hits))
                 if isinstance(error, Exception) and not isinstance(error, RowloopError):
                     raise DatasetGenerationError(f"{type(error).__name__}: {error}", stage="engine") from error
                 raise
-            report = self._account.report(status, failed)
+            report = self._account.report(status, failed, self._hits)
             self._log(report)
             if failed is not None:
                 raise failed
             return self._conclude(self._account.result(status, metadata, failures, report))
         finally:
             self._sink.close()
+            if self._cache is not None:
+                self._cache.close()
 
     def halt(self) -> None:
         """Ask for an end: what is in flight is cancelled, rows that are whole are committed."""
@@ -126,6 +130,8 @@ class Execution:
         connected: dict[str, ChatModel] = {}
         if not self._tracker.plan.left:
             return connected
+        if self._settings.cache is not None:
+            self._cache = ResponseCache(self._settings.cache)
         for alias in dict.fromkeys(self._compiled.model_of.values()):
             model = self._compiled.models[alias]
             connected[alias] = await providers.get(model.provider).connect(model, runtime)
@@ -134,7 +140,7 @@ class Execution:
     async def _work(self, connected: Mapping[str, ChatModel]) -> Reason | None:
         compiled, threads = self._compiled, Threads(_THREADS)
         await self._describe("running", None)
-        binding = Binding(self._settings.seed, threads, compiled.models, connected)
+        binding = Binding(self._settings.seed, threads, compiled.models, connected, self._cache)
         works: list[Work] = [column.bind(binding) for column in compiled.columns] if self._tracker.plan.left else []
         if compiled.before_batch is not None:
             from .processing import rewriting  # noqa: PLC0415 - it loads pandas
@@ -168,6 +174,10 @@ class Execution:
             self._scheduler.halt()
 
     # How it ended
+
+    @property
+    def _hits(self) -> int:
+        return 0 if self._cache is None else self._cache.hits
 
     def _conclude(self, result: Result) -> Result:
         """Give the result, or raise that too little came of the run."""

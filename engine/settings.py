@@ -27,10 +27,11 @@ class RunOptions(TypedDict, total=False):
     directory then (path-2, path-3, ...). `retry_failed`: when it goes on, work the cells again that failed.
     `journal`: False keeps no finished cells, only finished row groups. `min_completion`: the share of the rows, in
     (0, 1], below which PartialDatasetError is raised. `max_cost`, `max_tokens_total`: US dollars and tokens after
-    which nothing more is asked for, counting all runs of the dataset; what is in flight is awaited. `retry`: a
-    RetryPolicy, for which failures are tried again and when. `error_budget`: an ErrorBudget, for when so much has
-    failed that the run is ended early. `progress`: False for no display, or one of your own. `overwrite`: replace
-    the dataset that is in the directory. `trace`: keep a TaskTrace of every attempt; by default where the
+    which nothing more is asked for, counting all runs of the dataset; what is in flight is awaited. `cache`: the
+    path of a file that keeps answers; what is asked for in the same words, of the same model, is taken from there.
+    `retry`: a RetryPolicy, for which failures are tried again and when. `error_budget`: an ErrorBudget, for when so
+    much has failed that the run is ended early. `progress`: False for no display, or one of your own. `overwrite`:
+    replace the dataset that is in the directory. `trace`: keep a TaskTrace of every attempt; by default where the
     environment has ROWLOOP_TRACE=1. `stall_after`, `slow_request_after`: seconds without progress, or without an
     answer to a request, after which there is a warning (30; None for none). `on_part`: a function that is called
     with each Part once it is committed, in the writer's thread; what it raises ends the run. `engine`: "sequential"
@@ -44,6 +45,7 @@ class RunOptions(TypedDict, total=False):
     min_completion: float | None
     max_cost: float | None
     max_tokens_total: int | None
+    cache: str | os.PathLike[str] | None
     retry: RetryPolicy
     error_budget: ErrorBudget
     progress: bool | Display | None
@@ -70,6 +72,7 @@ class Settings:
     min_completion: float | None = Field(default=None, gt=0, le=1)
     max_cost: float | None = Field(default=None, gt=0)
     max_tokens_total: int | None = Field(default=None, ge=1, strict=True)
+    cache: str | os.PathLike[str] | None = None
     retry: RetryPolicy = Field(default_factory=RetryPolicy)
     error_budget: ErrorBudget = Field(default_factory=ErrorBudget)
     progress: Any = Field(default=None, validate_default=True)
