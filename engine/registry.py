@@ -43,5 +43,14 @@ class Registry(Generic[T]):
         found = importlib.metadata.entry_points(group=self._group)
         for entry in found:
             if entry.name == name:
-                return cast("T", entry.load())
+                self._known[name] = thing = self._loaded(entry)
+                return thing
         raise RecipeError("", f"unknown {self._kind} '{name}'; {nearest(name, {*self._known, *found.names})}")
+
+    def _loaded(self, entry: importlib.metadata.EntryPoint) -> T:
+        try:
+            return cast("T", entry.load())
+        except Exception as error:
+            package = "a package" if entry.dist is None else f"the package {entry.dist.name}"
+            problem = f"the {self._kind} '{entry.name}' of {package} cannot be loaded ({entry.value}): {error}"
+            raise RecipeError("", problem) from error

@@ -1,0 +1,111 @@
+"""Names that stand for things outside the engine: those of packages that are installed, as their metadata has them."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import rowloop as rl
+from rowloop.engine.models import providers
+from rowloop.engine.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Install = Callable[..., Path]
+
+GUIDE = (Path(__file__).parent.parent.parent / "docs/providers.md").read_text("utf-8")
+
+
+def block(language: str) -> str:
+    """Give the one block of docs/providers.md that is in a language."""
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    return found
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Install a distribution of one module where Python finds it, as pip would."""
+
+    def install(module: str, source: str, entries: dict[str, dict[str, str]]) -> Path:
+        (tmp_path / f"{module}.py").write_text(source, "utf-8")
+        info = tmp_path / f"{module}-1.0.dist-info"
+        info.mkdir()
+        name = module.replace("_", "-")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", "utf-8")
+        lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in of.items()) for group, of in entries.items()]
+        (info / "entry_points.txt").write_text("\n".join(lines), "utf-8")
+        (info / "RECORD").write_text(f"{module}.py,,\n{info.name}/METADATA,,\n{info.name}/RECORD,,\n", "utf-8")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        assert rl.Recipe  # whoever is first to use a public name registers our own providers
+        monkeypatch.setattr(providers, "_known", dict(vars(providers)["_known"]))
+        importlib.invalidate_caches()
+        return tmp_path
+
+    return install
+
+
+def recipe(spec: str) -> rl.Recipe:
+    """Ask a model with each of two words."""
+    columns = [rl.Category("word", values=["hello", "bye"]), rl.Text("said", model="m", prompt="{{ word }} you")]
+    return rl.Recipe(models={"m": rl.Model(spec, max_tokens=9)}, columns=columns, seed=7)
+
+
+def test_the_provider_of_the_documents_works_once_its_package_is_installed(install: Install):
+    """Its module and its entry point are those of docs/providers.md; it answers, and its tokens are counted."""
+    entries = tomllib.loads(block("toml"))["project"]["entry-points"]
+    install("rowloop_shout", block("python"), entries)
+    result = recipe("shout:louder").preview(4)
+    assert result.status == "complete"
+    assert set(result.dataset["said"]) <= {"HELLO YOU!!!", "BYE YOU!!!"}
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (8, 8)
+    with pytest.raises(rl.RecipeError, match=r"Model\('shout:softly'\): there is shout:loud, and shout:louder"):
+        recipe("shout:softly").preview(1)
+
+
+def test_an_unknown_provider_is_refused_with_the_nearest_of_all_that_there_are(install: Install):
+    """Those of packages count as well as our own."""
+    install("rowloop_shout", block("python"), {"rowloop.models": {"shout": "rowloop_shout:provider"}})
+    with pytest.raises(rl.RecipeError, match=r"unknown model provider 'shuot'; did you mean 'shout'\?"):
+        recipe("shuot:loud").preview(1)
+    with pytest.raises(rl.RecipeError, match=r"unknown model provider 'antropic'; did you mean 'anthropic'\?"):
+        recipe("antropic:claude").preview(1)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "problem"),
+    [
+        ("import there_is_no_such_module", "rowloop_broken:provider", "No module named 'there_is_no_such_module'"),
+        ("other = 1", "rowloop_broken:provider", "has no attribute 'provider'"),
+        ("raise RuntimeError('no licence')", "rowloop_broken:provider", "no licence"),
+    ],
+)
+def test_a_provider_that_cannot_be_loaded_is_told_with_its_package(install: Install, source, target, problem):
+    """What it raised is in the message, and is the cause."""
+    install("rowloop_broken", source, {"rowloop.models": {"broken": target}})
+    told = rf"'broken' of the package rowloop-broken cannot be loaded \(rowloop_broken:provider\): .*{problem}"
+    with pytest.raises(rl.RecipeError, match=told) as caught:
+        recipe("broken:x").preview(1)
+    assert caught.value.__cause__ is not None
+
+
+def test_our_own_names_go_before_those_of_packages(install: Install):
+    """Nobody takes over `python` by being installed."""
+    install("rowloop_shout", block("python"), {"rowloop.models": {"python": "rowloop_shout:provider"}})
+    assert type(providers.get("python")).__name__ == "CallableProvider"
+
+
+def test_a_name_is_loaded_once(install: Install):
+    """The second time, nothing is searched for."""
+    install("rowloop_once", "made = []\nthing = object()", {"rowloop.things": {"one": "rowloop_once:thing"}})
+    things: Registry[object] = Registry("thing", entry_points="rowloop.things")
+    first = things.get("one")
+    (Path(sys.path[0]) / "rowloop_once-1.0.dist-info" / "entry_points.txt").unlink()
+    assert things.get("one") is first
