@@ -32,6 +32,8 @@ _MASKED = re.compile(r"\S*\*{3,}\S*")
 _STATUS = re.compile(r"[45]\d\d")
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _SPACE = re.compile(r"\s+")
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _BUDGETS = ("requests", "tokens", "input-tokens", "output-tokens")
 
 
@@ -154,17 +156,26 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds an endpoint asks to wait.
 
-    They are those of retry-after-ms or of either form of Retry-After, else until all of Anthropic's budgets that are
-    used up are filled again.
+    They are those of retry-after-ms or of either form of Retry-After, else until all of the budgets that OpenAI or
+    Anthropic tell to be used up are filled again.
     """
     milliseconds = _seconds(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
     if value is None:
-        return max(filter(None, (_refilled(headers, budget) for budget in _BUDGETS)), default=None)
+        told = (of(headers, budget) for of in (_refilled, _reset) for budget in _BUDGETS)
+        return max((seconds for seconds in told if seconds), default=None)
     seconds = _seconds(value)
     return _until(headers, parsedate_to_datetime, value) if seconds is None else seconds
+
+
+def _reset(headers: Mapping[str, str], budget: str) -> float | None:
+    """Return the seconds until one of OpenAI's budgets that is used up is whole again: "6m0s", "1.5s", "20ms"."""
+    if headers.get(f"x-ratelimit-remaining-{budget}") != "0":
+        return None
+    parts = _SPAN.findall(headers.get(f"x-ratelimit-reset-{budget}", ""))
+    return sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else None
 
 
 def _refilled(headers: Mapping[str, str], budget: str) -> float | None:

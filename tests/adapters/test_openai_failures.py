@@ -104,6 +104,11 @@ def test_codes_are_more_precise_than_statuses(status, code, kind, fatal):
         ({"retry-after": "Sat, 21 Nov 2026 12:00:30", "date": "Sat, 21 Nov 2026 12:00:00 GMT"}, None),
         ({"retry-after": "Sat, 21 Nov 2026 12:00:30 GMT", "date": "now"}, None),
         ({"retry-after": "Sun, 31 Dec 2000 23:59:59 GMT"}, 0.0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30.5s"}, 90.5),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        ({"x-ratelimit-remaining-tokens": "7", "x-ratelimit-reset-tokens": "20s"}, None),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "soon"}, None),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s", "retry-after": "2"}, 2.0),
     ],
 )
 def test_retry_after_is_a_number_of_seconds_or_nothing(headers, seconds):
