@@ -63,7 +63,7 @@ def written(journal: Journal, value: object) -> Any:
 
 
 @given(value=VALUES)
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_a_value_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, value: object):
     """Text, numbers, None, and lists and dicts of those, to the sign of a zero and the order of keys."""
     journal = Journal(tmp_path_factory.mktemp("journal"))
