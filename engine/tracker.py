@@ -38,7 +38,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .events import (
@@ -68,6 +67,7 @@ from .events import (
 from .lanes import LaneQueue, LaneState
 from .policy import ErrorBudget, RetryPolicy
 from .row_groups import DONE, DUE, FAILED, NOT_STARTED, READY, RUNNING, SKIPPED, WAITING, GroupState, Turn
+from .totals import totals_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -84,36 +84,6 @@ class IllegalEventError(Exception):
     """An event that cannot be: a fault of the shell, not of a row."""
 
 
-@dataclass(slots=True)
-class Count:
-    """The cells of one column that are over, by how they ended, and its tasks that are running."""
-
-    completed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    running: int = 0
-
-
-@dataclass(slots=True)
-class Totals:
-    """What a run has come to so far."""
-
-    columns: list[Count]
-    committed: int = 0
-    dropped: int = 0
-    """Rows taken out because one of their cells failed; rows that a halt cut off are not among them."""
-    groups_over: int = 0
-    retries: int = 0
-    waiting_to_retry: int = 0
-    cut_short: list[int] = field(default_factory=list)
-    """Row groups that lost rows because the run was halted."""
-
-    @property
-    def running(self) -> int:
-        """How many tasks are in flight."""
-        return sum(column.running for column in self.columns)
-
-
 class Tracker:
     """The state of one run. `handle` is the only way to change it; everything else looks."""
 
@@ -128,7 +98,7 @@ class Tracker:
         """Take what is to be done; nothing starts before the event Started."""
         self.graph = graph
         self.plan = plan
-        self.totals = _totals(graph, plan)
+        self.totals = totals_of(graph, plan.earlier)
         self.halted: Reason | None = None
         self._retry = retry or RetryPolicy()
         self._budget = budget or ErrorBudget()
@@ -655,17 +625,3 @@ class Tracker:
             cells = [group.state[column.id] for column in self._columns if not column.whole]
             rows = [row for row in rows if any(state[row] in NOT_STARTED for state in cells)]
         self._drop(group, rows, cut=True)
-
-
-def _totals(graph: Graph, plan: Plan) -> Totals:
-    """Begin with what earlier runs have come to."""
-    totals = Totals([Count() for _ in graph.columns])
-    for tally in plan.earlier.over.values():
-        totals.committed += tally.live
-        totals.dropped += tally.dropped
-        totals.groups_over += 1
-        for count, (completed, failed, skipped) in zip(totals.columns, tally.columns, strict=True):
-            count.completed += completed
-            count.failed += failed
-            count.skipped += skipped
-    return totals

@@ -35,7 +35,8 @@ from rowloop.engine.events import (
 from rowloop.engine.graph import Lane, Node, compile_graph
 from rowloop.engine.policy import ErrorBudget, RetryPolicy
 from rowloop.engine.row_groups import Earlier, Plan
-from rowloop.engine.tracker import Count, IllegalEventError, Tracker
+from rowloop.engine.totals import Count
+from rowloop.engine.tracker import IllegalEventError, Tracker
 from tracker_reference import BROKEN, FATAL, FLAKY, LATER, LIMITED
 
 if TYPE_CHECKING:

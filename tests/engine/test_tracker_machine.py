@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from rowloop.engine import lanes, row_groups
+from rowloop.engine import lanes, row_groups, totals
 from rowloop.engine import tracker as tracker_module
 from rowloop.engine.events import (
     WHOLE,
@@ -94,7 +94,7 @@ def setups(draw: st.DrawFn) -> Setup:
     )
 
 
-MODULES = (row_groups, lanes, tracker_module)
+MODULES = (row_groups, lanes, totals, tracker_module)
 """The tracker and the data that it alone changes, in the order in which they import one another."""
 
 
@@ -391,7 +391,7 @@ SLIPS_IN_RESUMING: Final = {
     "row groups that are over have a turn": ("turn.end(id_)", "pass"),
     "row groups that are over are worked again": ("while self._next in self.plan.earlier.over:", "while False:"),
     "the first row groups are worked again": ("turn.end(id_)\n        self._pass_over()", "turn.end(id_)"),
-    "totals begin with nothing": ("for tally in plan.earlier.over.values():", "for tally in ():"),
+    "totals begin with nothing": ("for tally in earlier.over.values():", "for tally in ():"),
     "totals begin without the rows that were dropped": ("totals.dropped += tally.dropped", "pass"),
     "a tally does not say that rows were cut off": ("bool(self.cut))", "False)"),
     "a row group that was cut is over": ("not (group.cut or ", "not ("),
