@@ -14,13 +14,13 @@ import msgspec
 import pydantic
 
 from ..engine.errors import ModelError, RecipeError
-from ..engine.models import MOST_IN_PROCESS, Reply
+from ..engine.models import MOST_IN_PROCESS, Embedded, Reply
 from ..engine.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..engine.models import Ask, ChatModel, ChatParameters, Message, Model, Provider
+    from ..engine.models import Ask, ChatModel, ChatParameters, Embed, EmbeddingParameters, Message, Model, Provider
     from ..runtime import Runtime
 
 
@@ -64,7 +64,27 @@ class CallableChat:
         """Return the function as an Ask."""
         return self._ask
 
+    def embed(self, parameters: EmbeddingParameters) -> Embed:  # noqa: ARG002 - nor dimensions
+        """Return the function as an Embed: it gives a list of numbers then."""
+        return self._embed
+
     async def _ask(self, messages: list[Message]) -> Reply:
+        return Reply(self._text(await self._called(messages)), "stop")
+
+    async def _embed(self, text: str) -> Embedded:
+        answer = await self._called([{"role": "user", "content": text}])
+        numbers: Any = answer.tolist() if hasattr(answer, "tolist") else answer
+        try:
+            # The letters of a text would be numbers, if they are digits.
+            numbers = None if isinstance(numbers, str) else numbers
+            return Embedded([float(number) for number in numbers])
+        except (TypeError, ValueError):
+            problem = (
+                f"{self._name}() returned {type(answer).__name__}; for embeddings a function returns a list of numbers"
+            )
+            raise ModelError(problem, kind="function", retryable=False) from None
+
+    async def _called(self, messages: list[Message]) -> Any:
         argument = messages if self._takes_messages else _prompt(messages)
         try:
             if self._threads is None:
@@ -73,12 +93,12 @@ class CallableChat:
                 answer = await self._threads.call(self._function, argument)
                 if inspect.isawaitable(answer):
                     answer = await answer
+            return answer  # noqa: TRY300 - what comes back is what the whole block is for
         except ModelError:
             raise
         except Exception as error:
             problem = f"{self._name}() raised {type(error).__name__}: {error}"
             raise ModelError(problem, kind="function", retryable=False) from error
-        return Reply(self._text(answer), "stop")
 
     def _text(self, answer: object) -> str:
         if isinstance(answer, str):

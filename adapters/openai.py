@@ -1,4 +1,4 @@
-"""The `openai:` provider: chat models of OpenAI and of every endpoint that speaks its API.
+"""The `openai:` provider: models of OpenAI and of every endpoint that speaks its API, for chat and for embeddings.
 
     openai:NAME                    OPENAI_API_KEY and OPENAI_BASE_URL, else OpenAI itself
     base_url=...                   any other endpoint; one on this machine needs no key
@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..engine.errors import RecipeError
-from .chat_http import HttpChat, headers_for
+from .chat_http import headers_for
 from .chat_wire import check_extra
+from .embedding_http import HttpModel
 from .endpoint import Endpoint
 from .exchange import open_session
 from .failures import Failures
@@ -43,13 +44,13 @@ class OpenAIProvider:
 
     async def connect(self, model: Model, runtime: Runtime) -> ChatModel:
         """Open or share the client, and see whether the endpoint is there and takes the key."""
-        chat: HttpChat | ClientChat
+        chat: HttpModel | ClientChat
         if model.client is None:
             endpoint = Endpoint.of(model)
             failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key)
             opened = partial(open_session, endpoint, headers_for(endpoint))
             session = await runtime.aenter(opened, key=("openai", endpoint))
-            chat = HttpChat(session, endpoint, model.name, failures)
+            chat = HttpModel(session, endpoint, model.name, failures)
         else:
             # openai is imported by those who bring a client: they have it anyway, and it takes a second.
             from .openai_client import ClientChat, endpoint_of, open_client  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""ClientChat: chat completions through a client that the user brings, an openai.AsyncOpenAI in any of its forms.
+"""ClientChat: requests through a client that the user brings, an openai.AsyncOpenAI in any of its forms.
 
 It is the general path (Azure, custom authentication, custom transports) and does what the fast path does: the
 client carries the requests, and nothing else is left to it, neither retries nor redirects nor decoding.
@@ -16,12 +16,13 @@ from ..engine.arrivals import Arrival
 from ..engine.errors import RecipeError
 from .chat_wire import ChatWire
 from .dialect import adapting, dialect_of
+from .embedding_wire import EmbeddingWire
 from .endpoint import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from ..engine.models import Ask, ChatParameters, Message, Reply
+    from ..engine.models import Ask, ChatParameters, Embed, Embedded, EmbeddingParameters, Message, Reply
     from .failures import Failures
 
 _AS_IT_IS: Any = {"follow_redirects": False}
@@ -66,28 +67,41 @@ class ClientChat:
     def chat(self, parameters: ChatParameters) -> Ask:
         """Put together once what a column's calls have in common."""
         wire = ChatWire(self._name, parameters, self._failures, dialect_of(self._endpoint, self._name))
-        post, failures = self._post, self._failures
 
         async def ask(messages: list[Message]) -> Reply:
-            body = wire.body(messages)
-            try:
-                response = await post(body)
-            except openai.APIStatusError as error:
-                answer = error.response
-                raise failures.status(error.status_code, answer.headers, answer.content) from None
-            except Exception as error:  # noqa: BLE001 - a client that the user put together may raise anything
-                if isinstance(error, (TypeError, ValueError)):
-                    wire.encode(messages)  # raises where the messages are the reason
-                raise failures.transport(error) from None
+            # Encoding raises where the messages are the reason that they cannot be sent.
+            response = await self._answer("/chat/completions", wire.body(messages), lambda: wire.encode(messages))
             return wire.decode(response.content, response.headers.get("x-request-id"))
 
         return adapting(wire, ask)
 
-    async def _post(self, body: dict[str, Any]) -> httpx2.Response:
+    def embed(self, parameters: EmbeddingParameters) -> Embed:
+        """Put together once what a column's calls have in common."""
+        wire = EmbeddingWire(self._name, parameters, self._failures)
+
+        async def embed(text: str) -> Embedded:
+            response = await self._answer("/embeddings", wire.body(text), lambda: wire.encode(text))
+            return wire.decode(response.content)
+
+        return embed
+
+    async def _answer(self, path: str, body: dict[str, Any], encode: Callable[[], bytes]) -> httpx2.Response:
+        """Give an answer with status 200, or raise ModelError; `encode` raises one where the body is the reason."""
+        try:
+            return await self._post(path, body)
+        except openai.APIStatusError as error:
+            answer = error.response
+            raise self._failures.status(error.status_code, answer.headers, answer.content) from None
+        except Exception as error:  # noqa: BLE001 - a client that the user put together may raise anything
+            if isinstance(error, (TypeError, ValueError)):
+                encode()
+            raise self._failures.transport(error) from None
+
+    async def _post(self, path: str, body: dict[str, Any]) -> httpx2.Response:
         """Post and read the whole answer, which is counted while it comes."""
         with Arrival() as answer:
             posted: Any = await self._client.post(
-                "/chat/completions",
+                path,
                 cast_to=httpx2.Response,
                 body=body,
                 options=_AS_IT_IS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from .embedding import Embedding
 from .errors import RecipeError
 from .functions import Function
 from .graph import Lane, compile_graph
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 _MOST_REMOTE, _FIRST_REMOTE = 512, 16
 """Requests in flight at an endpoint, where nothing is said: at most, and at first."""
+
+
+_KEPT = Prompted | Embedding | Function
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Compiled:
         """The columns whose values cost something, so that a journal is to keep them: models' and functions'."""
         if not self.restorable:
             return frozenset()
-        return frozenset(i for i, column in enumerate(self.columns) if isinstance(column, Prompted | Function))
+        return frozenset(i for i, column in enumerate(self.columns) if isinstance(column, _KEPT))
 
     @property
     def rewriting(self) -> dict[int, tuple[int, ...]]:
@@ -107,7 +111,7 @@ def compile_recipe(
         processors=processors,
         graph=graph,
         models=models,
-        model_of={i: column.model for i, column in enumerate(expanded) if isinstance(column, Prompted)},
+        model_of={i: column.model for i, column in enumerate(expanded) if isinstance(column, Prompted | Embedding)},
         description=description,
         identity=identity,
         fingerprint=fingerprint(identity),

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.json_schema import SkipJsonSchema
@@ -144,6 +144,35 @@ class ChatModel(Protocol):
     """A connected model."""
 
     def chat(self, parameters: ChatParameters) -> Ask:
+        """Compile a column's parameters; called once per column and run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingParameters:
+    """What all the embeddings of one column have in common. `dimensions` is None for as many as the model has."""
+
+    dimensions: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Embedded:
+    """The vector of one text, and what it cost in tokens."""
+
+    vector: list[float]
+    prompt_tokens: int = 0
+
+
+Embed: TypeAlias = Callable[[str], Awaitable[Embedded]]
+"""One text in, its vector out. Raises ModelError, and nothing else but cancellation."""
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A connected model that embeds texts; whether it can chat as well is another matter."""
+
+    def embed(self, parameters: EmbeddingParameters) -> Embed:
         """Compile a column's parameters; called once per column and run."""
         ...
 

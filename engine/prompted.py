@@ -55,11 +55,9 @@ class Prompted:
 
     def node(self, lanes: Mapping[str, Lane]) -> Node:
         """Need the templates' variables, in the lane of the model."""
-        if self.model not in lanes:
-            problem = f"unknown model '{self.model}'; {nearest(self.model, lanes)}"
-            raise RecipeError(f"columns.{self.name}.model", problem)
+        lane = lane_of(self.name, self.model, lanes)
         needs = dict.fromkeys(need for _, template in self._templates() for need in template.needs)
-        return Node(self.name, tuple(needs), lane=lanes[self.model], on_error=self.on_error)
+        return Node(self.name, tuple(needs), lane=lane, on_error=self.on_error)
 
     def bind(self, binding: Binding) -> Await:
         """Compile all that the column's calls have in common, and give the call of one cell."""
@@ -85,7 +83,7 @@ class Prompted:
         if binding.cache is not None:
             ask = binding.cache.around(ask, model.lane, parameters)
         hold = Deadline(None if model.timeout == "auto" else model.timeout).hold
-        check = _size_check(model, max_tokens)
+        check = size_check(model, max_tokens)
         if check is None:
             return lambda messages: hold(ask(messages))
 
@@ -138,7 +136,14 @@ class Prompted:
         return messages
 
 
-def _size_check(model: Model, max_tokens: int | None) -> Callable[[list[Message]], None] | None:
+def lane_of(column: str, model: str, lanes: Mapping[str, Lane]) -> Lane:
+    """Give the lane of the model that a column asks; raises RecipeError with the nearest right name."""
+    if model not in lanes:
+        raise RecipeError(f"columns.{column}.model", f"unknown model '{model}'; {nearest(model, lanes)}")
+    return lanes[model]
+
+
+def size_check(model: Model, max_tokens: int | None) -> Callable[[list[Message]], None] | None:
     """Give the function that refuses a request which is larger than a minute's tokens: it would wait for ever."""
     if model.tokens_per_minute is None:
         return None

@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic_core import PydanticSerializationError
 
 from .columns import Expression, Structured, Text
+from .embedding import Embedding
 from .errors import RecipeError, nearest, writable
 from .models import Model
 from .processors import DropColumns, SchemaTransform, name_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SEEDS = 2**63
-FileColumn: TypeAlias = Category | Uniform | Expression | Text | Structured | Seed
+FileColumn: TypeAlias = Category | Uniform | Expression | Text | Structured | Embedding | Seed
 
 FileProcessor: TypeAlias = DropColumns | SchemaTransform
 
@@ -37,6 +38,7 @@ _TYPES: dict[str, type[FileColumn]] = {
     "expression": Expression,
     "text": Text,
     "structured": Structured,
+    "embedding": Embedding,
     "seed": Seed,
 }
 _PROCESSOR_TYPES: dict[str, type[FileProcessor]] = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .engine.columns import Expression, Structured, Text
+    from .engine.embedding import Embedding
     from .engine.errors import (
         DatasetGenerationError,
         DatasetProcessingError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "engine.columns": ["Expression", "Structured", "Text"],
+    "engine.embedding": ["Embedding"],
     "engine.errors": [
         "DatasetGenerationError",
         "DatasetProcessingError",
@@ -78,6 +80,7 @@ __all__ = [
     "DatasetProcessingError",
     "DropColumns",
     "EarlyShutdownError",
+    "Embedding",
     "ErrorBudget",
     "Expression",
     "Model",

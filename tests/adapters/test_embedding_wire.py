@@ -1,0 +1,86 @@
+"""Requests for embeddings and their answers as bytes, by plain calls."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import Any
+
+import msgspec
+import pytest
+
+from rowloop.adapters.embedding_wire import EmbeddingWire
+from rowloop.adapters.failures import Failures
+from rowloop.engine.errors import ModelError
+from rowloop.engine.models import EmbeddingParameters
+
+FAILURES = Failures("openai:m", None, "list of embeddings")
+
+
+def wire(**parameters: Any) -> EmbeddingWire:
+    """Compile a column."""
+    return EmbeddingWire("m", EmbeddingParameters(**parameters), FAILURES)
+
+
+def said(*embeddings: object, **more: Any) -> bytes:
+    """Write an answer."""
+    data = [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(embeddings)]
+    return msgspec.json.encode({"object": "list", "data": data, **more})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sent"),
+    [
+        ({}, {"encoding_format": "base64"}),
+        ({"dimensions": 256}, {"encoding_format": "base64", "dimensions": 256}),
+        ({"extra": {"encoding_format": "float", "user": "u"}}, {"encoding_format": "float", "user": "u"}),
+    ],
+)
+def test_a_request_says_what_the_parameters_say(parameters, sent):
+    """Base64 unless `extra` says otherwise; both paths send the same."""
+    compiled = wire(**parameters)
+    assert json.loads(compiled.encode("hello")) == {"model": "m", "input": "hello", **sent} == compiled.body("hello")
+
+
+@pytest.mark.parametrize("embedding", [[0.5, -1.0, 2.0], base64.b64encode(struct.pack("<3f", 0.5, -1.0, 2.0)).decode()])
+def test_a_vector_is_read_in_both_forms(embedding):
+    """As base64 of little-endian 32-bit floats, and as numbers."""
+    embedded = wire().decode(said(embedding, usage={"prompt_tokens": 7, "total_tokens": 7}))
+    assert (embedded.vector, embedded.prompt_tokens) == ([0.5, -1.0, 2.0], 7)
+
+
+def test_missing_usage_counts_nothing():
+    """Some endpoints send none, or null."""
+    assert wire().decode(said([1.0])).prompt_tokens == 0
+    assert wire().decode(said([1.0], usage={"prompt_tokens": None})).prompt_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", "truncated"),
+        (b'{"data": [{"embedding": "AAA', "truncated"),
+        (b'{"data": []}', "unreadable"),
+        (b"{}", "unreadable"),
+        (b"null", "unreadable"),
+        (b"\xff\xfe", "unreadable"),
+        (said("not base64!"), "unreadable"),
+        (said("AAAA"), "unreadable"),
+        (said(["one"]), "unreadable"),
+        (said(None), "unreadable"),
+        (b'{"x": ' + b"[" * 100_000, "unreadable"),
+        (b'{"error": {"message": "Slow down", "code": 429}}', "rate_limited"),
+    ],
+)
+def test_what_is_no_vector_is_an_error(body, kind):
+    """Whatever comes with status 200 ends as a vector or as a ModelError, and may be tried again."""
+    with pytest.raises(ModelError) as caught:
+        wire().decode(body)
+    assert (caught.value.kind, caught.value.retryable) == (kind, True)
+
+
+def test_a_text_that_is_none_is_refused():
+    """A lone surrogate has no UTF-8 form."""
+    with pytest.raises(ModelError, match=r"cannot be sent: .*surrogates"):
+        wire().encode("\ud800")

@@ -1,0 +1,190 @@
+"""Embedding columns from end to end: vectors, their type, their failures, and who gives none."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import SecretStr
+
+import rowloop as rl
+from fake_openai import Behaviour, FakeOpenAI
+from rowloop.adapters.chat_http import HttpChat
+from rowloop.adapters.embedding_http import HttpModel
+from rowloop.engine.models import Embedder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WORDS = [f"word {number}" for number in range(50)]
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[FakeOpenAI]:
+    """Share one server process, since each takes half a second to start."""
+    with FakeOpenAI() as server:
+        yield server
+
+
+@pytest.fixture
+def server(process: FakeOpenAI) -> FakeOpenAI:
+    """Give the module's server out as if it were new."""
+    process.start()
+    process.configure(Behaviour())
+    process.reset()
+    return process
+
+
+def recipe(model: rl.Model, **settings: Any) -> rl.Recipe:
+    """Embed a sentence about each word."""
+    columns = [
+        rl.Category("word", values=WORDS),
+        rl.Embedding("vector", model="m", text="About {{ word }}", **settings),
+    ]
+    return rl.Recipe(models={"m": model}, columns=columns, seed=7)
+
+
+def at(url: str, **settings: Any) -> rl.Model:
+    """Take the fast path."""
+    return rl.Model("openai:embedder", base_url=url, **settings)
+
+
+def by_client(url: str) -> rl.Model:
+    """Bring a client."""
+    return rl.Model("openai:embedder", client=lambda: openai.AsyncOpenAI(base_url=url, api_key="any"))
+
+
+@pytest.mark.parametrize("way", [at, by_client])
+def test_vectors_are_lists_of_32_bit_floats(server, tmp_path: Path, way):
+    """One request a cell, in base64; the file has the type, the server's tokens are counted, equal texts are alike."""
+    result = recipe(way(server.url)).build(tmp_path / "out", rows=30)
+    assert (result.status, result.actual) == ("complete", 30)
+    (part,) = (tmp_path / "out/data").glob("*.parquet")
+    assert pq.read_schema(part).field("vector").type == pa.list_(pa.float32())
+    frame = result.to_pandas()
+    assert all(len(vector) == 8 and abs(sum(x * x for x in vector) - 1) < 1e-5 for vector in frame["vector"])
+    assert len({tuple(vector) for vector in frame["vector"]}) == frame["word"].nunique()
+    (request,) = server.requests()
+    assert request.path == "/v1/embeddings"
+    assert request.json().keys() == {"model", "input", "encoding_format"}
+    assert request.json()["encoding_format"] == "base64"
+    counters = server.counters()
+    assert (result.usage.requests, result.usage.prompt_tokens) == (counters.requests, counters.prompt_tokens)
+    assert result.usage.completion_tokens == 0
+
+
+def test_numbers_and_base64_are_the_same_vector(server):
+    """An endpoint that knows no base64 is asked for numbers by `extra`."""
+    plain = recipe(at(server.url, extra={"encoding_format": "float"}), dimensions=16).preview(5).dataset
+    packed = recipe(at(server.url), dimensions=16).preview(5).dataset
+    assert server.requests()[0].json()["dimensions"] == 16
+    for one, other in zip(plain["vector"], packed["vector"], strict=True):
+        assert len(one) == 16
+        assert list(one) == pytest.approx(list(other), abs=1e-6)
+
+
+def test_failures_are_those_of_any_model_column(server):
+    """Transient ones are retried, others drop their row with the reason; the key is in none."""
+    server.configure(fault_429=0.3, fault_500=0.2, fault_cut=0.1, retry_after=0.01, fault_attempts=1)
+    result = recipe(at(server.url, api_key=SecretStr("sk-secret"))).preview(40)
+    assert (result.status, len(result.dataset)) == ("complete", 40)
+    server.configure(Behaviour(fault_400=0.2, seed=3))
+    result = recipe(at(server.url, api_key=SecretStr("sk-secret"))).preview(40)
+    assert result.status == "partial"
+    assert set(result.failures["error"]) == {"ModelError(bad_request)"}
+    assert not result.failures["message"].str.contains("sk-secret").any()
+
+
+def test_a_vector_of_another_length_than_asked_for_is_a_failure():
+    """Models that have no `dimensions` ignore it, and their vectors would be taken for others."""
+    with pytest.raises(rl.EarlyShutdownError, match="the vector has 2 numbers, not 3; leave `dimensions` out"):
+        recipe(rl.Model(lambda text: [len(text), 1.0]), dimensions=3).preview(2)
+
+
+class Array:
+    """What numpy and others give back."""
+
+    def tolist(self) -> list[float]:
+        """Give the numbers."""
+        return [1.0, 2.0]
+
+
+async def later(text: str) -> list[float]:
+    """Embed on the loop."""
+    await asyncio.sleep(0)
+    return [float(len(text)), 2.0]
+
+
+@pytest.mark.parametrize("function", [lambda _: [1, 2.0], lambda _: (1.0, 2), lambda _: Array(), later])
+def test_functions_give_vectors_too(function):
+    """Lists, tuples and arrays of numbers; what they are is 32-bit floats in the table."""
+    result = recipe(rl.Model(function)).preview(3)
+    assert [list(vector)[1] for vector in result.dataset["vector"]] == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("12", "returned str; for embeddings a function returns a list of numbers"),
+        (None, "returned NoneType; for embeddings"),
+        (["a"], "returned list; for embeddings"),
+        ([], "the vector is empty"),
+        ([1.0, math.nan], "the vector has numbers that are not finite"),
+    ],
+)
+def test_what_is_no_vector_is_told(value, problem):
+    """With what came instead."""
+    with pytest.raises(rl.EarlyShutdownError, match=problem):
+        recipe(rl.Model(lambda _: value)).preview(1)
+
+
+def test_a_model_that_gives_none_is_told_before_anything_is_asked(server):
+    """With its column, and who does."""
+    model = rl.Model("anthropic:claude-x", base_url=server.url, api_key=SecretStr("k"))
+    with pytest.raises(
+        rl.RecipeError, match=r"columns\.vector\.model: anthropic:claude-x .*gives no embeddings; openai:"
+    ):
+        recipe(model).preview(1)
+    assert server.counters().requests == 0
+
+
+def test_a_model_in_this_process_gives_none():
+    """It was loaded to write, and would need to be loaded in another way to embed."""
+    assert not issubclass(HttpChat, Embedder)
+    assert issubclass(HttpModel, Embedder)
+
+
+def test_mistakes_are_told_with_their_path():
+    """An unknown model, no template, no size."""
+    with pytest.raises(rl.RecipeError, match=r"columns\.v\.model: unknown model 'n'; did you mean 'm'|there is: m"):
+        rl.Recipe(models={"m": rl.Model(later)}, columns=[rl.Embedding("v", model="n", text="x")])
+    with pytest.raises(rl.RecipeError, match=r"Embedding\('v'\): text is not a template"):
+        rl.Embedding("v", model="m", text="{{ word")
+    with pytest.raises(rl.RecipeError, match=r"Embedding\('v'\)\.dimensions: Input should be greater than"):
+        rl.Embedding("v", model="m", text="x", dimensions=0)
+
+
+def test_it_goes_to_yaml_and_back(server):
+    """As the type `embedding`, and runs from there."""
+    made = recipe(at(server.url), dimensions=4)
+    read = rl.Recipe.from_yaml(made.to_yaml())
+    assert read.to_dict() == made.to_dict()
+    assert read.to_dict()["columns"][1] == {
+        "name": "vector", "type": "embedding", "model": "m", "text": "About {{ word }}", "dimensions": 4
+    }  # fmt: skip
+    assert len(read.preview(2).dataset) == 2
+
+
+def test_a_resumed_run_asks_for_no_vector_again(server, tmp_path: Path):
+    """Vectors are kept in the journal as other answers are, and come back the same."""
+    made = recipe(at(server.url))
+    made.build(tmp_path / "out", rows=10)
+    server.reset()
+    result = made.build(tmp_path / "out", rows=20, resume="always")
+    assert (result.actual, server.counters().requests) == (20, 10)
