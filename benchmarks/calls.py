@@ -32,41 +32,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import aiohttp
-import msgspec
 import openai
 
 import rowloop
+from contenders import bare
+from contenders.job import NAME, PROMPT, TEMPERATURE
 from fake_openai import FakeOpenAI
 from rowloop.adapters.openai import provider
 from rowloop.engine.models import ChatParameters, Message, Model
 from rowloop.runtime.runtime import Runtime, new_loop
 
-PROMPT = "Write a short review of product number {}. Say what it is, what is good about it and what is not."
-NAME = "m"
-TEMPERATURE = 0.7
-
 Call = Callable[[list[Message]], Awaitable[Any]]
 Variant = Callable[[], None]
-
-
-class _Said(msgspec.Struct):
-    content: str
-
-
-class _Choice(msgspec.Struct):
-    message: _Said
-    finish_reason: str
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class _Completion(msgspec.Struct):
-    choices: list[_Choice]
-    usage: _Usage
 
 
 class Bench:
@@ -93,22 +70,7 @@ class Bench:
 
     def bare(self) -> Variant:
         """Use aiohttp and msgspec by hand."""
-        encode = msgspec.json.Encoder().encode
-        decode = msgspec.json.Decoder(_Completion).decode
-        url = f"{self.url}/chat/completions"
-        headers = {"Authorization": "Bearer any", "Content-Type": "application/json"}
-
-        def session() -> aiohttp.ClientSession:
-            return aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0))
-
-        client = self.runtime.enter(session)
-
-        async def call(messages: list[Any]) -> _Completion:
-            body = encode({"model": NAME, "temperature": TEMPERATURE, "messages": messages})
-            async with client.post(url, data=body) as response:
-                return decode(await response.read())
-
-        return partial(self.in_workers, call)
+        return partial(self.in_workers, self.runtime.enter(partial(bare.connected, self.url)))
 
     def ask(self) -> Variant:
         """Use rowloop's provider alone."""

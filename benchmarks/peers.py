@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from contenders.measuring import Entry, Measured, NotMeasuredError, compare, pin
+from contenders.measuring import Entry, Measured, NotMeasuredError, compare, last_words, pin
 from fake_openai import FakeOpenAI
 from pipeline import CASES
 
@@ -56,8 +56,7 @@ def install(requirement: str, folder: Path) -> Path:
 def _run(*command: str | Path) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - Python and pip
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
-        raise NotMeasuredError(f"cannot be installed: {lines[-1]}")
+        raise NotMeasuredError(f"cannot be installed: {last_words(done)}")
     return done.stdout.strip()
 
 

@@ -38,6 +38,7 @@ CASES = {
         entries={
             "bare": Entry("bare", 256),
             "rowloop": Entry("rowloop", 256),
+            "rowloop_unlimited": Entry("rowloop", None),
             "by_hand_httpx": Entry("by_hand_httpx", 256),
             "by_hand_aiohttp": Entry("by_hand_aiohttp", 256),
         },

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .job import Job
 
-Call: TypeAlias = Callable[[str], Awaitable[str]]
+Call: TypeAlias = Callable[[list[dict[str, str]]], Awaitable[str]]
 
 
 class _Said(msgspec.Struct):
@@ -59,35 +59,35 @@ def run_retrying(job: Job, _folder: Path) -> int:
 
 
 @asynccontextmanager
-async def _connected(job: Job) -> AsyncIterator[Call]:
+async def connected(url: str) -> AsyncIterator[Call]:
+    """Give what encodes messages, posts them and decodes the answer."""
     encode = msgspec.json.Encoder().encode
     decode = msgspec.json.Decoder(_Completion).decode
-    url = f"{job.url}/chat/completions"
+    endpoint = f"{url}/chat/completions"
     headers = {"Authorization": "Bearer any", "Content-Type": "application/json"}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(headers=headers, connector=connector, raise_for_status=True) as client:
 
-        async def call(prompt: str) -> str:
-            body = encode(
-                {"model": NAME, "temperature": TEMPERATURE, "messages": [{"role": "user", "content": prompt}]}
-            )
-            async with client.post(url, data=body) as response:
+        async def call(messages: list[dict[str, str]]) -> str:
+            body = encode({"model": NAME, "temperature": TEMPERATURE, "messages": messages})
+            async with client.post(endpoint, data=body) as response:
                 return decode(await response.read()).choices[0].message.content
 
         yield call
 
 
-def _prompts(job: Job) -> Iterator[str]:
-    return (PROMPT.format(job.first + number) for number in range(job.calls))
+def _conversations(job: Job) -> Iterator[list[dict[str, str]]]:
+    for number in range(job.first, job.first + job.calls):
+        yield [{"role": "user", "content": PROMPT.format(number)}]
 
 
 async def _in_workers(job: Job) -> list[str]:
-    prompts, answers = _prompts(job), list[str]()
-    async with _connected(job) as call:
+    conversations, answers = _conversations(job), list[str]()
+    async with connected(job.url) as call:
 
         async def work() -> None:
-            for prompt in prompts:
-                answers.append(await call(prompt))
+            for messages in conversations:
+                answers.append(await call(messages))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(job.most):
@@ -108,11 +108,11 @@ async def _retrying(job: Job) -> list[str]:
         )
         return otherwise(state) if asked is None else float(asked)
 
-    async with _connected(job) as call:
+    async with connected(job.url) as call:
 
         @tenacity.retry(retry=tenacity.retry_if_exception_type((aiohttp.ClientError, msgspec.DecodeError)), wait=wait)
-        async def insistent(prompt: str) -> str:
+        async def insistent(messages: list[dict[str, str]]) -> str:
             async with permits:
-                return await call(prompt)
+                return await call(messages)
 
-        return await asyncio.gather(*map(insistent, _prompts(job)))
+        return await asyncio.gather(*map(insistent, _conversations(job)))

@@ -68,6 +68,12 @@ def pin() -> int | None:
     return cores[1] if len(cores) > 1 else None
 
 
+def last_words(done: subprocess.CompletedProcess[str]) -> str:
+    """Give the last line of what a failed process said that has words in it: the error, also that of a group."""
+    lines = (line.strip(" |") for line in reversed(done.stderr.splitlines()))
+    return next((line for line in lines if any(map(str.isalpha, line))), f"status {done.returncode}")
+
+
 def measure(entry: Entry, job: Job, server: FakeOpenAI) -> Measured:
     """Run a contender once; raises NotMeasuredError if it fails, or makes less than it was to make."""
     server.reset()
@@ -87,8 +93,7 @@ def measure(entry: Entry, job: Job, server: FakeOpenAI) -> Measured:
         except subprocess.TimeoutExpired as error:
             raise NotMeasuredError(f"not done after {SECONDS} s") from error
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
-            raise NotMeasuredError(lines[-1])
+            raise NotMeasuredError(last_words(done))
         measured: Measured = json.loads(Path(folder, "measured.json").read_text())
     if (made := measured["made"]) != (wanted := job.calls if entry.contender.startswith("bare") else job.rows):
         raise NotMeasuredError(f"{made} of {wanted} were made")
