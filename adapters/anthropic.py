@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ..engine.errors import RecipeError
 from .anthropic_wire import OURS, MessagesWire
 from .chat_wire import check_extra
+from .dialect import adapting, dialect_of
 from .endpoint import Api, Endpoint
 from .exchange import Exchange, open_session
 from .failures import Failures, request_id
@@ -59,6 +60,7 @@ class AnthropicChat:
     def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, name: str, failures: Failures) -> None:
         """Take an open session."""
         self._name = name
+        self._endpoint = endpoint
         self._failures = failures
         self._base = "" if urlsplit(endpoint.url).path.rstrip("/").endswith("/v1") else "v1/"
         self._exchange = Exchange(
@@ -71,14 +73,14 @@ class AnthropicChat:
 
     def chat(self, parameters: ChatParameters) -> Ask:
         """Encode a column's parameters once."""
-        wire = MessagesWire(self._name, parameters, self._failures)
+        wire = MessagesWire(self._name, parameters, self._failures, dialect_of(self._endpoint, self._name))
         post, encode, decode = self._exchange.poster(f"{self._base}messages"), wire.encode, wire.decode
 
         async def ask(messages: list[Message]) -> Reply:
             raw, headers = await post(encode(messages))
             return decode(raw, request_id(headers))
 
-        return ask
+        return adapting(wire, ask)
 
 
 provider: Provider = AnthropicProvider()

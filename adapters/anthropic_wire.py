@@ -1,10 +1,11 @@
 """MessagesWire: one column's requests to Anthropic's Messages API as bytes, and its answers.
 
-All that the calls of a column have in common is encoded once; a call encodes its messages and nothing else. Answers
-are decoded straight into the few fields that are read.
+All that the calls of a column have in common is encoded once, and again when the endpoint was found not to take some of
+it; a call encodes its messages and nothing else. Answers are decoded straight into the few fields that are read.
 
 A schema goes into `output_config.format`, which every model since Claude 4.5 knows. The older way, a tool that the
-model is forced to use, is refused by the newest ones. A schema that cannot be enforced is told in the system prompt.
+model is forced to use, is refused by the newest ones. A schema that cannot be enforced, or not by this endpoint, is
+told in the system prompt.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..engine.events import Usage
-from ..engine.models import ChatParameters, Message, Reply
+from ..engine.models import ChatParameters, Message, Reply, in_words
 from .anthropic_schema import enforceable
 from .chat_wire import split_thinking
+from .dialect import IN_WORDS, JSON_SCHEMA, Adaptive, Dialect, logger
 
 if TYPE_CHECKING:
     from .failures import Failures
@@ -63,28 +65,51 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Message).decode
 
 
-class MessagesWire:
+class MessagesWire(Adaptive):
     """Requests and answers of one column. `parameters.extra` goes into the body last, and so overrides the rest."""
 
-    def __init__(self, name: str, parameters: ChatParameters, failures: Failures) -> None:
+    def __init__(
+        self, name: str, parameters: ChatParameters, failures: Failures, dialect: Dialect | None = None
+    ) -> None:
         """Encode what does not change."""
-        self._failures = failures
-        self._instructions: list[str] = []
-        fixed: dict[str, Any] = {"model": name, "max_tokens": parameters.max_tokens or MAX_TOKENS}
-        if parameters.temperature is not None:
+        self._name = name
+        super().__init__(parameters, failures, dialect or Dialect())
+
+    def _put_together(self) -> None:
+        parameters, fixed = self._parameters, self._fixed
+        fixed |= {"model": self._name, "max_tokens": parameters.max_tokens or MAX_TOKENS}
+        if parameters.temperature is not None and self._dialect.temperature:
             fixed["temperature"] = parameters.temperature
         if parameters.stop:
             fixed["stop_sequences"] = list(parameters.stop)
-        extra = dict(parameters.extra)
+        fixed |= parameters.extra
+        self._instructions: list[str] = []
+        self._native = False
         if parameters.schema is not None:
-            schema = enforceable(parameters.schema)
-            if schema is None:
-                self._instructions = [_told(parameters.schema)]
-            else:
-                # Beside the format there is the effort, which is the user's.
-                given = extra.pop("output_config", {})
-                fixed["output_config"] = {"format": {"type": "json_schema", "schema": schema}, **given}
-        self._prefix = _encode(fixed | extra)[:-1]
+            self._ask_for(parameters.schema)
+        self._prefix = _encode(fixed)[:-1]
+
+    def _ask_for(self, schema: dict[str, Any]) -> None:
+        form = max(self._dialect.form, self._least_form)
+        held = enforceable(schema) if form == JSON_SCHEMA else None
+        self._native = held is not None
+        if held is None:
+            self._instructions.append(in_words(schema))
+        else:
+            # Beside the format there is the effort, which is the user's.
+            given = self._fixed.get("output_config", {})
+            self._fixed["output_config"] = {"format": {"type": "json_schema", "schema": held}, **given}
+
+    def _learns(self, sent: dict[str, Any], said: str) -> bool:
+        if not self._native or "output_config" not in said:
+            return self._knows_no_temperature(sent, said)
+        if "schema" in said:
+            self._least_form = IN_WORDS  # it takes schemas, but not this one
+        else:
+            self._dialect.form = IN_WORDS
+            self._dialect.version += 1
+            logger.info("%s: answers that obey a schema are asked for in the prompt", self._failures.label)
+        return True
 
     def encode(self, messages: list[Message]) -> bytes:
         """Return the body of a request."""
@@ -120,11 +145,7 @@ class MessagesWire:
             thought, text = split_thinking(text)
             reasoning = reasoning or thought
         ended = _ENDED.get(message.stop_reason or "", message.stop_reason)
-        return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id)
-
-
-def _told(schema: dict[str, Any]) -> str:
-    return f"Answer with nothing but JSON that conforms to this JSON Schema:\n{_encode(schema).decode()}"
+        return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native)
 
 
 def _text(content: Any) -> str:

@@ -19,6 +19,7 @@ from .dialect import (
     JSON_OBJECT,
     JSON_SCHEMA,
     MAX_TOKENS,
+    Adaptive,
     Dialect,
     is_about_field,
     is_about_format,
@@ -88,7 +89,7 @@ def check_extra(model: Model, ours: Mapping[str, str] = _OURS) -> None:
         raise RecipeError(where, f"this cannot be written as JSON: {error}") from None
 
 
-class ChatWire:
+class ChatWire(Adaptive):
     """Requests and answers of one column. `parameters.extra` goes into the body last, and so overrides the rest."""
 
     def __init__(
@@ -96,20 +97,8 @@ class ChatWire:
     ) -> None:
         """Encode what does not change."""
         self._name = name
-        self._parameters = parameters
-        self._failures = failures
-        self._dialect = dialect or Dialect()
-        self._least_form = JSON_SCHEMA
-        self._times = 0
         self._swapped = False
-        self._put_together()
-
-    @property
-    def spoken(self) -> int:
-        """A number that is another one once requests are put together in another way."""
-        if self._version != self._dialect.version:
-            self._put_together()  # another column has learnt something
-        return self._times
+        super().__init__(parameters, failures, dialect or Dialect())
 
     def encode(self, messages: list[Message]) -> bytes:
         """Return the body of a request."""
@@ -126,18 +115,8 @@ class ChatWire:
             messages = _with_words(messages, self._words)
         return {**self._fixed, "messages": messages}
 
-    def adapts(self, spoken: int, said: str) -> bool:
-        """Learn from what an endpoint said to a request put together `spoken` way; False if nothing is learnt."""
-        if spoken != self.spoken:
-            return True  # another request has been told the same
-        if not self._learns(said):
-            return False
-        self._put_together()
-        return True
-
-    def _learns(self, said: str) -> bool:
+    def _learns(self, sent: dict[str, Any], said: str) -> bool:
         dialect, label = self._dialect, self._failures.label
-        sent = {name: value for name, value in self._fixed.items() if name not in self._parameters.extra}
         if "response_format" in sent and is_about_format(said):
             if is_about_this_schema(said):
                 self._least_form = self._form + 1
@@ -149,19 +128,14 @@ class ChatWire:
                 return False  # it takes neither
             self._swapped = True
             dialect.max_tokens = MAX_TOKENS[dialect.max_tokens == MAX_TOKENS[0]]
-        elif "temperature" in sent and is_about_field("temperature", said):
-            dialect.temperature = False
-            logger.warning("%s takes no temperature: temperature=%g is left out", label, sent["temperature"])
         else:
-            return False
+            return self._knows_no_temperature(sent, said)
         dialect.version += 1
         return True
 
     def _put_together(self) -> None:
-        name, parameters, dialect = self._name, self._parameters, self._dialect
-        self._version = dialect.version
-        self._times += 1
-        self._fixed: dict[str, Any] = {"model": name}
+        parameters, dialect = self._parameters, self._dialect
+        self._fixed["model"] = self._name
         if parameters.temperature is not None and dialect.temperature:
             self._fixed["temperature"] = parameters.temperature
         if parameters.max_tokens is not None:

@@ -1,9 +1,10 @@
 """Dialect: what an endpoint was found not to take in requests to a model, remembered for the process.
 
-Endpoints that speak OpenAI's API differ in what they know of it, and say so with status 400. Then the request is put
-in other words and asked again at once:
+Endpoints that speak one API differ in what they know of it, and say so with status 400. Then the request is put in
+other words and asked again at once:
 
     response_format       json_schema, then json_object with the schema in the prompt, then the prompt alone
+    output_config         the prompt alone
     max_tokens            max_completion_tokens, and the other way round
     temperature           left out, with a warning: the model has its own
 """
@@ -13,16 +14,16 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..engine.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ..engine.models import Ask, Message, Reply
-    from .chat_wire import ChatWire
+    from ..engine.models import Ask, ChatParameters, Message, Reply
     from .endpoint import Endpoint
+    from .failures import Failures
 
 logger = logging.getLogger("rowloop")
 
@@ -80,7 +81,59 @@ def is_about_field(name: str, said: str) -> bool:
     return name in said and _UNKNOWN.search(said) is not None
 
 
-def adapting(wire: ChatWire, send: Callable[[list[Message]], Awaitable[Reply]]) -> Ask:
+class Adaptive:
+    """Requests of one column that are put together once, and again whenever something is learnt of the endpoint."""
+
+    def __init__(self, parameters: ChatParameters, failures: Failures, dialect: Dialect) -> None:
+        """Put them together as the endpoint is known to take them."""
+        self._parameters = parameters
+        self._failures = failures
+        self._dialect = dialect
+        self._least_form = JSON_SCHEMA
+        self._times = 0
+        self._again()
+
+    @property
+    def spoken(self) -> int:
+        """A number that is another one once requests are put together in another way."""
+        if self._version != self._dialect.version:
+            self._again()  # another column has learnt something
+        return self._times
+
+    def adapts(self, spoken: int, said: str) -> bool:
+        """Learn from what an endpoint said to a request put together `spoken` way; False if nothing is learnt."""
+        if spoken != self.spoken:
+            return True  # another request has been told the same
+        sent = {name: value for name, value in self._fixed.items() if name not in self._parameters.extra}
+        if not self._learns(sent, said):
+            return False
+        self._again()
+        return True
+
+    def _again(self) -> None:
+        self._version = self._dialect.version
+        self._times += 1
+        self._fixed: dict[str, Any] = {}
+        self._put_together()
+
+    def _put_together(self) -> None:
+        """Fill `_fixed` with what all requests have in common."""
+        raise NotImplementedError
+
+    def _learns(self, sent: dict[str, Any], said: str) -> bool:
+        """Learn from what was said to a request with these fields, which are ours to change."""
+        raise NotImplementedError
+
+    def _knows_no_temperature(self, sent: dict[str, Any], said: str) -> bool:
+        if "temperature" not in sent or not is_about_field("temperature", said):
+            return False
+        self._dialect.temperature = False
+        self._dialect.version += 1
+        logger.warning("%s takes no temperature: temperature=%g is left out", self._failures.label, sent["temperature"])
+        return True
+
+
+def adapting(wire: Adaptive, send: Callable[[list[Message]], Awaitable[Reply]]) -> Ask:
     """Give the call that asks again, in other words, what the endpoint did not take."""
 
     async def ask(messages: list[Message]) -> Reply:

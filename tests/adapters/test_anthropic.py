@@ -12,6 +12,7 @@ from pydantic import SecretStr
 import rowloop as rl
 from fake_openai import Behaviour, FakeOpenAI
 from rowloop.adapters.anthropic import ANTHROPIC, provider
+from rowloop.adapters.dialect import forget
 from rowloop.adapters.endpoint import Endpoint
 from rowloop.engine.errors import ModelError, RecipeError
 from rowloop.engine.models import Ask, ChatParameters, Message, Reply
@@ -157,8 +158,19 @@ def test_a_schema_that_cannot_be_enforced_is_told_in_words(server, runtime):
     answer(runtime, ask, [{"role": "system", "content": "be brief"}, *HELLO])
     body = server.requests()[0].json()
     assert "output_config" not in body
-    assert body["system"].startswith("be brief\n\nAnswer with nothing but JSON that conforms to this JSON Schema:\n")
+    assert body["system"].startswith("be brief\n\nAnswer with JSON that obeys this JSON Schema")
     assert json.loads(body["system"].splitlines()[-1]) == free
+
+
+def test_what_the_endpoint_does_not_take_is_asked_for_in_another_way(server, runtime, caplog):
+    """Older models know no output format, the newest no temperature: the request is put in other words, and counted."""
+    forget()
+    server.configure(structured=False, unknown=("temperature",), record=3)
+    reply = answer(runtime, connect(runtime, model(server.url), schema=NOTE, temperature=0.5))
+    assert (reply.requests, reply.native) == (3, False)
+    assert "takes no temperature: temperature=0.5 is left out" in caplog.text
+    assert server.requests()[-1].json().keys() == {"model", "max_tokens", "system", "messages"}
+    forget()
 
 
 @pytest.mark.parametrize("fault", ["think", "reasoning"])

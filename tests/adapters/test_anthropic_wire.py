@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from rowloop.adapters.anthropic_schema import enforceable
 from rowloop.adapters.anthropic_wire import MessagesWire
+from rowloop.adapters.dialect import Dialect
 from rowloop.adapters.failures import Failures, retry_after
 from rowloop.engine.errors import ModelError
 from rowloop.engine.events import Usage
@@ -19,9 +20,44 @@ from rowloop.engine.models import ChatParameters
 FAILURES = Failures("anthropic:m", None, "message")
 
 
-def wire(**parameters: Any) -> MessagesWire:
+NOTE = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+def wire(dialect: Dialect | None = None, **parameters: Any) -> MessagesWire:
     """Compile a column."""
-    return MessagesWire("m", ChatParameters(**parameters), FAILURES)
+    return MessagesWire("m", ChatParameters(**parameters), FAILURES, dialect)
+
+
+def body(compiled: MessagesWire) -> dict[str, Any]:
+    """Give what it sends now."""
+    compiled.spoken  # noqa: B018 - it is looked at before each request
+    return json.loads(compiled.encode([{"role": "user", "content": "hello"}]))
+
+
+def test_what_an_endpoint_does_not_take_is_asked_for_in_another_way():
+    """The output format goes into words and the temperature is left out, in all columns; the effort stays."""
+    dialect = Dialect()
+    first = wire(dialect, schema=NOTE, temperature=0.5, extra={"output_config": {"effort": "low"}})
+    second = wire(dialect, schema=NOTE, temperature=0.5)
+    assert body(first)["output_config"]["format"]["type"] == "json_schema"
+    assert first.adapts(first.spoken, "answered 400: output_config.format: Extra inputs are not permitted")
+    assert body(first)["output_config"] == {"effort": "low"}
+    assert '"integer"' in body(first)["system"]
+    assert "output_config" not in body(second)
+    assert first.adapts(first.spoken, "answered 400: `temperature` is deprecated for this model.")
+    assert "temperature" not in {**body(first), **body(second)}
+    assert not first.adapts(first.spoken, "answered 400: output_config: Extra inputs are not permitted")
+    assert not first.adapts(first.spoken, "answered 400: messages: too long")
+
+
+def test_a_schema_that_is_too_much_for_the_endpoint_is_no_matter_of_other_columns():
+    """They are asked for in the best form still."""
+    dialect = Dialect()
+    first, second = wire(dialect, schema=NOTE), wire(dialect, schema=NOTE)
+    assert first.adapts(first.spoken, "answered 400: output_config.format.schema: Schema is too complex.")
+    assert "output_config" not in body(first)
+    assert "output_config" in body(second)
+    assert (first.decode(said(), None).native, second.decode(said(), None).native) == (False, True)
 
 
 def said(*content: dict[str, Any], stop_reason: str | None = "end_turn", **more: Any) -> bytes:
@@ -81,7 +117,7 @@ def test_a_refusal_is_an_error_that_was_paid_for():
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
+    ("sent", "kind"),
     [
         (b"", "truncated"),
         (b'{"content": [{"type": "text", "te', "truncated"),
@@ -95,10 +131,10 @@ def test_a_refusal_is_an_error_that_was_paid_for():
         (b'{"type": "error", "error": {"type": "rate_limit_error", "message": "Slow down"}}', "rate_limited"),
     ],
 )
-def test_what_is_no_message_is_an_error(body, kind):
+def test_what_is_no_message_is_an_error(sent, kind):
     """Whatever comes with status 200 ends as a reply or as a ModelError; these may be tried again."""
     with pytest.raises(ModelError) as caught:
-        wire().decode(body, None)
+        wire().decode(sent, None)
     assert (caught.value.kind, caught.value.retryable) == (kind, True)
 
 
@@ -114,8 +150,8 @@ def test_what_is_no_message_is_an_error(body, kind):
 )
 def test_the_kind_of_an_error_is_more_precise_than_its_status(kind, status, verdict, fatal):
     """Gateways change the status."""
-    body = msgspec.json.encode({"type": "error", "error": {"type": kind, "message": "So."}})
-    error = FAILURES.status(status, {"request-id": "req_1"}, body)
+    told = msgspec.json.encode({"type": "error", "error": {"type": kind, "message": "So."}})
+    error = FAILURES.status(status, {"request-id": "req_1"}, told)
     assert (error.kind, error.fatal, error.request_id) == (verdict, fatal, "req_1")
 
 
@@ -155,8 +191,8 @@ def test_images_go_in_the_apis_own_form():
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
         {"type": "image_url", "image_url": {"url": "https://host.example/a.png"}},
     ]
-    body = json.loads(wire().encode([{"role": "user", "content": content}]))
-    assert body["messages"][0]["content"] == [
+    sent = json.loads(wire().encode([{"role": "user", "content": content}]))
+    assert sent["messages"][0]["content"] == [
         {"type": "text", "text": "What is this?"},
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
         {"type": "image", "source": {"type": "url", "url": "https://host.example/a.png"}},

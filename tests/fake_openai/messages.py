@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from .answers import ChatRequest, JsonSchema, Message, Prompt, Reply, ResponseFormat, spoken
+from .behaviour import Behaviour
 
 _TYPES = {
     401: "authentication_error",
@@ -38,7 +39,7 @@ class MessagesRequest(msgspec.Struct):
     messages: list[Message]
     system: str = ""
     stream: bool = False
-    temperature: float = 1.0
+    temperature: float | None = None
     stop_sequences: list[str] = []
     output_config: OutputConfig | None = None
 
@@ -53,6 +54,19 @@ class MessagesRequest(msgspec.Struct):
         system = [Message("system", self.system)] if self.system else []
         return ChatRequest(self.model, [*system, *self.messages], response_format=wanted)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it holds an answer already."""
+        return any(message.role == "assistant" for message in self.messages)
+
+    def refusal(self, behaviour: Behaviour) -> str | None:
+        """Say what the endpoint does not take of this request; None for nothing."""
+        if self.output_config is not None and not (behaviour.structured and behaviour.json_schema):
+            return "output_config: Extra inputs are not permitted"
+        if self.temperature is not None and "temperature" in behaviour.unknown:
+            return "`temperature` is deprecated for this model."
+        return None
+
     def fault(self, headers: Mapping[str, str]) -> str:
         """Say why the API would answer 400; nothing where it would not."""
         if "anthropic-version" not in headers:
@@ -62,7 +76,7 @@ class MessagesRequest(msgspec.Struct):
                 return f"messages.{index}.role: Input should be 'user' or 'assistant'"
         if self.max_tokens < 1:
             return "max_tokens: Input should be greater than or equal to 1"
-        if not 0 <= self.temperature <= 1:
+        if not 0 <= (self.temperature or 0) <= 1:
             return "temperature: range: 0..1"
         if any(not text.strip() for text in self.stop_sequences):
             return "stop_sequences: each stop sequence must contain non-whitespace"

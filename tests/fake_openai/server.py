@@ -217,7 +217,7 @@ class FakeServer:
         ledger.ask(visit, asked.model, key)
         if behaviour.models and asked.model not in behaviour.models:
             raise RefusedError(404, f"The model `{asked.model}` does not exist or you do not have access to it.")
-        chat = asked if isinstance(asked, ChatRequest) else None
+        chat = None if isinstance(asked, EmbeddingRequest) else asked
         if chat and (problem := chat.refusal(behaviour)):
             raise RefusedError(400, problem)
         if not self._gate.admits(ledger.working, len(prompt.text) // 4 + 16, time.monotonic()):
