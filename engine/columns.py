@@ -85,7 +85,7 @@ class Text(Prompted):
         """Give the function that takes the value from a reply."""
 
         def read(reply: Reply) -> str:
-            if not self.allow_truncated:
+            if not (self.allow_truncated and reply.text):
                 check_length(reply, max_tokens)
             return reply.text.strip()
 

@@ -13,7 +13,7 @@ from .identity import fingerprint, identity_of
 from .models import MOST_IN_PROCESS
 from .pace import Pace
 from .processors import with_before_batch, written_columns
-from .prompted import Prompted
+from .prompted import Prompted, Reasoning
 from .seeds import Seed
 from .sequential import in_sequence
 
@@ -30,7 +30,7 @@ _MOST_REMOTE, _FIRST_REMOTE = 512, 16
 """Requests in flight at an endpoint, where nothing is said: at most, and at first."""
 
 
-_KEPT = Prompted | Embedding | Function
+_KEPT = Prompted | Reasoning | Embedding | Function
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,9 @@ def compile_recipe(
 
     It is compiled for the sequential engine when asked to, or when a column may change the number of rows.
     """
-    expanded = [column for given in columns for column in (given.expand() if isinstance(given, Seed) else [given])]
+    expanded = [
+        column for given in columns for column in (given.expand() if isinstance(given, Seed | Prompted) else [given])
+    ]
     if not expanded:
         raise RecipeError("columns", "a recipe needs at least one column")
     written = written_columns(processors, [column.name for column in expanded])

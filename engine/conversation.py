@@ -83,7 +83,8 @@ class Conversation:
                 error.usage = cost.asked(reasked)
                 raise
             else:
-                return Answer(value, cost.asked(reasked, native=reply.native, repaired=repaired))
+                spent = cost.asked(reasked, native=reply.native, repaired=repaired)
+                return Answer(value, spent, reply.reasoning)
 
     async def _read(self, text: str) -> tuple[Any, bool]:
         """Read an answer, and say whether it had to be repaired."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError
 from .events import WHOLE, Done, Failed, Failure, Resized
-from .work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Nothing, Render, Resize, Rewrite
+from .work import Answer, Await, AwaitWhole, Beside, CellError, Fill, InThread, Nothing, Render, Resize, Rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +39,7 @@ class Executor:
         self._works = works
         self._store = store
         self._threads = threads
+        self._beside = _beside(graph, works)
         self.places = [_place(work) for work in works]
 
     def work_now(self, run: Run) -> Done | Failed:
@@ -63,6 +64,9 @@ class Executor:
                 value = await work.call(*self._inputs(group, run))
                 usage = None
                 if type(value) is Answer:
+                    beside = self._beside[run.column]
+                    if beside is not None:
+                        group.values[beside][run.row] = value.beside
                     value, usage = value.value, value.usage
                 group.values[run.column][run.row] = value
                 return Done(run.group, run.column, run.row, usage)
@@ -145,8 +149,17 @@ def _spread(values: Sequence[Any], rows: Sequence[int], over: list[Any]) -> list
     return over
 
 
+def _beside(graph: Graph, works: Sequence[Work]) -> list[int | None]:
+    """Give for each column the one that stands beside it, or None."""
+    beside: list[int | None] = [None] * len(graph.columns)
+    for column, work in zip(graph.columns, works, strict=True):
+        if isinstance(work, Beside):
+            beside[column.needs[0]] = column.id
+    return beside
+
+
 def _place(work: Work) -> Place:
-    if isinstance(work, Fill | Render | Nothing):
+    if isinstance(work, Fill | Render | Beside | Nothing):
         return Place.ON_THE_SPOT
     return Place.IN_THREAD if isinstance(work, InThread) else Place.IN_TASK
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -14,7 +15,7 @@ from .pace import Pace
 from .spec import spec
 from .templates import Template
 from .usage import usage_of
-from .work import Answer, Await
+from .work import Answer, Await, Beside
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -32,17 +33,40 @@ _LETTERS = 4
 """Letters to a token, about."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A column beside the model's answers: what it thought before it gave them, None where it does not tell."""
+
+    name: str
+    of: str
+    type: ClassVar[str] = "reasoning"
+
+    def node(self, _lanes: Mapping[str, Lane]) -> Node:
+        """Need the column it stands beside."""
+        return Node(self.name, (self.of,))
+
+    def arrow_type(self) -> str:
+        """Text."""
+        return "string"
+
+    def bind(self, _binding: Binding) -> Beside:
+        """Do nothing: the value comes with the answer."""
+        return Beside()
+
+
 @spec
 class Prompted:
     """A column whose cells are a model's answers.
 
     `prompt` and `system` are Jinja templates; their variables are the columns it needs. `stop`, `max_tokens` and
-    `temperature` go before the model's own.
+    `temperature` go before the model's own. `reasoning` names a column of its own for what the model thought before it
+    answered, where it tells.
     """
 
     name: str
     model: str
     prompt: str
+    reasoning: str | None = Field(default=None, kw_only=True)
     system: str | None = Field(default=None, kw_only=True)
     stop: list[str] = Field(default_factory=list, kw_only=True)
     max_tokens: int | None = Field(default=None, ge=1, kw_only=True)
@@ -52,6 +76,10 @@ class Prompted:
     def __post_init__(self) -> None:
         """Refuse what is not a template."""
         self._templates()
+
+    def expand(self) -> list[Prompted | Reasoning]:
+        """Give the column, and the one beside it."""
+        return [self] if self.reasoning is None else [self, Reasoning(self.reasoning, self.name)]
 
     def node(self, lanes: Mapping[str, Lane]) -> Node:
         """Need the templates' variables, in the lane of the model."""
@@ -68,7 +96,7 @@ class Prompted:
             reply, seconds = await send(messages(values))
             usage = usage_of(reply, seconds)
             try:
-                return Answer(read(reply), usage)
+                return Answer(read(reply), usage, reply.reasoning)
             except ModelError as error:
                 error.usage = usage
                 raise
@@ -162,4 +190,7 @@ def check_length(reply: Reply, max_tokens: int | None) -> None:
     """Refuse an answer that was cut off."""
     if reply.finish_reason == "length":
         limit = "the model's limit" if max_tokens is None else f"max_tokens={max_tokens}"
-        raise ModelError(f"the answer was cut off at {limit}; raise max_tokens", kind="length", retryable=False)
+        problem = f"the answer was cut off at {limit}"
+        if not reply.text.strip():
+            problem = f"there is no answer: the model's reasoning used up {limit}"
+        raise ModelError(f"{problem}; raise max_tokens", kind="length", retryable=False)

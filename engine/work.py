@@ -19,10 +19,14 @@ Value: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A value that cost something: what a model column gives back instead of the bare value."""
+    """A value that cost something: what a model column gives back instead of the bare value.
+
+    `beside` is for the column that stands beside it, where there is one.
+    """
 
     value: Value
     usage: Usage
+    beside: Value = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +92,16 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """A cell whose value came with that of the one cell it needs, and is in its place: nothing is left to be done."""
+
+
+@dataclass(frozen=True, slots=True)
 class Nothing:
     """A node of the graph that does no work: columns wait for it that wait for all rows of another."""
 
 
-Work: TypeAlias = Fill | Render | Await | InThread | AwaitWhole | Rewrite | Resize | Nothing
+Work: TypeAlias = Fill | Render | Await | InThread | AwaitWhole | Rewrite | Resize | Beside | Nothing
 
 
 class CellError(Exception):

@@ -43,14 +43,14 @@ def nothing_known() -> Iterator[None]:
 
 def by_address(url: str, **fields: Any) -> rl.Model:
     """Take the fast path."""
-    return rl.Model("openai:m", base_url=url, api_key=SecretStr("k"), **fields)
+    return rl.Model("openai:m", base_url=url, api_key=SecretStr("sk-any-key"), **fields)
 
 
 def by_client(url: str, **fields: Any) -> rl.Model:
     """Bring a client of the openai package."""
 
     def make() -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=url, api_key="k", http_client=openai.DefaultAioHttpClient())
+        return openai.AsyncOpenAI(base_url=url, api_key="sk-any-key", http_client=openai.DefaultAioHttpClient())
 
     return rl.Model("openai:m", client=make, **fields)
 
