@@ -30,9 +30,6 @@ _MOST_REMOTE, _FIRST_REMOTE = 512, 16
 """Requests in flight at an endpoint, where nothing is said: at most, and at first."""
 
 
-_KEPT = Prompted | Reasoning | Embedding | Function
-
-
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """A recipe that has been checked, as far as a run needs it.
@@ -66,10 +63,15 @@ class Compiled:
 
     @property
     def kept(self) -> frozenset[int]:
-        """The columns whose values cost something, so that a journal is to keep them: models' and functions'."""
+        """The columns whose values cost something, so that a journal is to keep them: those that queue in a lane.
+
+        What stands beside them comes with them, and could not be had again.
+        """
         if not self.restorable:
             return frozenset()
-        return frozenset(i for i, column in enumerate(self.columns) if isinstance(column, _KEPT))
+        queued = (i for i in range(len(self.columns)) if self.graph.columns[i].lane is not None)
+        beside = (i for i, column in enumerate(self.columns) if isinstance(column, Reasoning))
+        return frozenset((*queued, *beside))
 
     @property
     def rewriting(self) -> dict[int, tuple[int, ...]]:
