@@ -51,7 +51,7 @@ _MOST_PATIENCE: Final = 16
 _LEAST_ANSWERS: Final = 64
 """Answers before the ceiling is probed, however low it is, so that probes are less than 2 % of all requests."""
 _IN_A_ROW: Final = 5
-"""429s in a row on trial which mean that everything is refused."""
+"""429s in a row on trial which mean that everything is refused, if nothing that was sent before is being answered."""
 _PLAIN: Final = 3, 0.2
 """So many 429s, and such a share of them, are more than what a cut should leave."""
 _CHANGED: Final = 4, 0.5
@@ -169,6 +169,8 @@ class LimitState:
         self._step = 1
         self._patience = _PATIENCE
         self._in_a_row = 0
+        self._older_than = 0  # tickets up to here were sent before the trial
+        self._older = 0  # so many of them are in flight
         self._holds = 0
 
     def room(self, now: float) -> int:
@@ -185,6 +187,7 @@ class LimitState:
         """Take notice of an answer: anything that shows that the server took the request, a 400 as well."""
         used = self.in_flight >= self.limit
         self.in_flight -= 1
+        self._older -= ticket.serial <= self._older_than
         if self._trial is not None and ticket.serial > self._trial.began:
             self._in_a_row = 0
         if not self._says_something(ticket, refused=False):
@@ -200,27 +203,34 @@ class LimitState:
     def refused(self, ticket: Ticket, now: float, retry_after: float | None = None) -> None:
         """Take notice of a 429. `retry_after`: the seconds that the server asked for, capped by the caller."""
         self.in_flight -= 1
+        self._older -= ticket.serial <= self._older_than
         telling, trial = self._says_something(ticket, refused=True), self._trial
         if trial is None:
             if telling and self._window.exceed(self._noise.share):
                 self._begin_trial(ticket.level, now)
             return
         self._in_a_row += ticket.serial > trial.began
-        if self._in_a_row >= _IN_A_ROW:
+        if self._in_a_row >= _IN_A_ROW and self._older > 0:
+            self._in_a_row = 0  # not shut: it is full of those that it took before the trial
+            if self.in_flight < self.limit:
+                self._set(max(1, self.in_flight), now, "rate limited")
+        elif self._in_a_row >= _IN_A_ROW:
             self._shut(trial, now, retry_after)
         elif telling:
             self._judge(trial, now)
         else:
             self._deepen(trial, ticket.level, now)
 
-    def troubled(self, _: Ticket) -> None:
+    def troubled(self, ticket: Ticket) -> None:
         """Take notice of a 5xx, a time-out or a broken connection: growth pauses, for up to a round trip."""
         self.in_flight -= 1
+        self._older -= ticket.serial <= self._older_than
         self._paused = max(self._paused, min(self._paused + _PAUSE, self.limit))
 
-    def withdrawn(self, _: Ticket) -> None:
+    def withdrawn(self, ticket: Ticket) -> None:
         """Take notice that a request was cancelled."""
         self.in_flight -= 1
+        self._older -= ticket.serial <= self._older_than
 
     # Growth
 
@@ -280,7 +290,7 @@ class LimitState:
         if since.share < _LITTLE:
             self._end_trial(self.limit, since)
         else:
-            self._cut(_Trial(self._sent, self.limit, self._ceiling, self.limit, since), now)
+            self._cut(self._new_trial(self.limit, since), now)
 
     def _end_trial(self, ceiling: int | None, noise: _Shares) -> None:
         self._noise.take(noise)
@@ -295,10 +305,14 @@ class LimitState:
         probed = self._step > 1
         self._patience = min(2 * self._patience, _MOST_PATIENCE) if probed else _PATIENCE
         self._in_a_row = 0
-        trial = _Trial(self._sent, self.limit, self._ceiling, level, _Shares(1, 1))
+        trial = self._new_trial(level, _Shares(1, 1))
         if self._proven and not probed:
             trial.doubt = self._window
         self._cut(trial, now)
+
+    def _new_trial(self, lowest: int, before: _Shares) -> _Trial:
+        self._older_than, self._older = self._sent, self.in_flight
+        return _Trial(self._sent, self.limit, self._ceiling, lowest, before)
 
     def _cut(self, trial: _Trial, now: float) -> None:
         """Cut the limit, as the first of a trial or once more: what is in flight leads to no further cut."""

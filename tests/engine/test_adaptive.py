@@ -130,6 +130,15 @@ def test_b13_where_everything_is_refused_the_lane_waits_as_it_was_told():
     assert limit.room(22.0) == 16
 
 
+def test_b13_a_server_that_is_full_is_not_taken_for_one_that_refuses_everything():
+    """It refuses at once while what it took before is still being answered: there is no wait for Retry-After."""
+    ran = [run(adaptive(256, start=256), 2000, seed, limit=lambda _: 64, refusal=0.005) for seed in range(5)]
+    assert all(one.seconds <= 1.15 * 2000 * 0.25 / 64 for one in ran)
+    limit = adaptive(256, start=256)
+    run(limit, 2000, 0, limit=lambda _: 64, refusal=0.005)
+    assert "refused throughout" not in {change.why for change in limit.history}
+
+
 def test_b13_a_stray_429_with_a_long_retry_after_holds_nothing_up():
     """One request of 64 is asked to come back in an hour: the others go on at once."""
     limit, tickets = settled()
