@@ -12,7 +12,7 @@ from .columns import Structured
 from .diagnostics import Diagnostics
 from .errors import DatasetGenerationError, EarlyShutdownError
 from .metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMetadata
-from .observe import Clock, FailureObserver
+from .observe import Clock, FailureObserver, LongWaits
 from .progress import ColumnProgress, ProgressSnapshot
 from .report import Report
 from .results import Result
@@ -62,9 +62,12 @@ class Account:
     @property
     def observers(self) -> list[Observer]:
         """Those who have to see every event of the run."""
-        usage: list[Observer] = [self._usage] if self._compiled.model_of else []
+        longest = self._settings.retry.longest_wait
+        asked: list[Observer] = (
+            [self._usage, LongWaits(self._compiled.graph, longest)] if self._compiled.model_of else []
+        )
         journaling: list[Observer] = [] if self._sink.journaling is None else [self._sink.journaling]
-        return [*usage, self._failures, *self._diagnostics.observers, *journaling]
+        return [*asked, self._failures, *self._diagnostics.observers, *journaling]
 
     def spending(self) -> Spending:
         """Tell what this run and those before it have spent."""

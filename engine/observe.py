@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from .events import Event, Record
     from .graph import Graph
     from .store import RowGroup
+
+
+logger = logging.getLogger("rowloop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +106,43 @@ class FailureObserver:
     def _inputs(self, group: RowGroup, needs: tuple[int, ...], row: int) -> str:
         inputs: dict[str, Any] = {}
         for need in needs:
-            inputs[self.graph.columns[need].name] = group.value(need, row)
+            inputs[self.graph.columns[need].name] = _without_bytes(group.value(need, row))
         try:
             return msgspec.json.encode(inputs, enc_hook=str).decode()
         except (TypeError, ValueError, OverflowError):  # surrogates, numbers beyond 64 bits, keys that are no text
             return writable(json.dumps({name: repr(value) for name, value in inputs.items()}))
+
+
+def _without_bytes(value: Any) -> Any:
+    """Say how many bytes there are in place of them: a photo in each line helps nobody."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"{len(value):,} bytes"
+    return [_without_bytes(part) for part in value] if isinstance(value, list) else value
+
+
+@dataclass(slots=True)
+class LongWaits:
+    """Warns, once for each lane, of an endpoint that asks to wait for longer than the policy does."""
+
+    graph: Graph
+    longest: float
+    _told: set[int | None] = field(default_factory=set)
+
+    def saw(self, event: Event) -> None:
+        """Look at what a failed attempt was told."""
+        if type(event) is not Failed or (event.failure.retry_after or 0.0) <= self.longest:
+            return
+        lane = self.graph.columns[event.column].lane
+        if lane is not None and lane not in self._told:
+            self._told.add(lane)
+            asked, name = event.failure.retry_after, self.graph.lanes[lane].name
+            problem = (
+                "%s asks to wait for %s s before another attempt; it is made after %g s (RetryPolicy.longest_wait)"
+            )
+            logger.warning(problem, name, f"{asked:,.0f}", self.longest)
+
+    def recorded(self, record: Record, group: RowGroup) -> None:
+        """Learn nothing: failed attempts were seen."""
 
 
 class Clock:

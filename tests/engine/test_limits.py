@@ -44,6 +44,15 @@ def test_b13_a_hidden_limit_is_found_and_told_on_the_result():
     assert result.report.load.lanes[0].cuts > 0
 
 
+def test_b13_an_absurd_retry_after_is_capped_and_named(caplog: pytest.LogCaptureFixture):
+    """The endpoint asks for a day: the policy's longest wait is kept to instead, which is said once."""
+    with FakeOpenAI(fault_429=1.0, fault_attempts=1, retry_after=86_400) as server:
+        result = recipe(server.url).preview(5, retry=rl.RetryPolicy(longest_wait=0.05), **QUIET)
+    assert result.status == "complete"
+    (warning,) = [record.getMessage() for record in caplog.records if "asks to wait" in record.getMessage()]
+    assert "asks to wait for 86,400 s before another attempt; it is made after 0.05 s" in warning
+
+
 def test_b13_a_request_larger_than_the_budget_of_a_minute_fails_clearly():
     """It would wait for ever."""
     with FakeOpenAI() as server:
