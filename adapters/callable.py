@@ -85,7 +85,7 @@ class CallableChat:
             raise ModelError(problem, kind="function", retryable=False) from None
 
     async def _called(self, messages: list[Message]) -> Any:
-        argument = messages if self._takes_messages else _prompt(messages)
+        argument = messages if self._takes_messages else _prompt(messages, self._name)
         try:
             if self._threads is None:
                 answer = await self._function(argument)
@@ -124,8 +124,11 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
         return []
 
 
-def _prompt(messages: list[Message]) -> str:
+def _prompt(messages: list[Message], name: str) -> str:
     """Join what the messages say."""
+    if any(isinstance(message["content"], list) for message in messages):
+        problem = f"{name}() takes a prompt alone; call its parameter `messages`, and it gets the images too"
+        raise ModelError(problem, kind="function", retryable=False)
     return "\n\n".join(str(message["content"]) for message in messages)
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from .deadline import Deadline
 from .errors import ModelError, RecipeError, nearest
 from .graph import Node, OnError
+from .images import image_parts
 from .models import ChatParameters
 from .pace import Pace
 from .spec import spec
@@ -59,13 +60,15 @@ class Prompted:
     """A column whose cells are a model's answers.
 
     `prompt` and `system` are Jinja templates; their variables are the columns it needs. `stop`, `max_tokens` and
-    `temperature` go before the model's own. `reasoning` names a column of its own for what the model thought before it
-    answered, where it tells.
+    `temperature` go before the model's own. `images` names columns whose images go with the prompt: bytes, http(s) or
+    data URLs, or lists of those. `reasoning` names a column of its own for what the model thought before it answered,
+    where it tells.
     """
 
     name: str
     model: str
     prompt: str
+    images: list[str] = Field(default_factory=list, kw_only=True)
     reasoning: str | None = Field(default=None, kw_only=True)
     system: str | None = Field(default=None, kw_only=True)
     stop: list[str] = Field(default_factory=list, kw_only=True)
@@ -84,8 +87,7 @@ class Prompted:
     def node(self, lanes: Mapping[str, Lane]) -> Node:
         """Need the templates' variables, in the lane of the model."""
         lane = lane_of(self.name, self.model, lanes)
-        needs = dict.fromkeys(need for _, template in self._templates() for need in template.needs)
-        return Node(self.name, tuple(needs), lane=lane, on_error=self.on_error)
+        return Node(self.name, tuple(self._needs()), lane=lane, on_error=self.on_error)
 
     def bind(self, binding: Binding) -> Await:
         """Compile all that the column's calls have in common, and give the call of one cell."""
@@ -134,6 +136,10 @@ class Prompted:
         system = [] if self.system is None else [("system", Template(self.system, "system"))]
         return [*system, ("user", Template(self.prompt, "prompt"))]
 
+    def _needs(self) -> list[str]:
+        """Give the columns whose values the messages are made of."""
+        return list(dict.fromkeys([*(need for _, t in self._templates() for need in t.needs), *self.images]))
+
     def most_tokens(self, binding: Binding) -> int | None:
         """Give the tokens that an answer may have; None where nothing is said."""
         return binding.models[self.model].max_tokens if self.max_tokens is None else self.max_tokens
@@ -149,19 +155,29 @@ class Prompted:
 
     def messages(self) -> Callable[[tuple[object, ...]], list[Message]]:
         """Give the function from the values of the needs to messages."""
-        needs = list(dict.fromkeys(need for _, template in self._templates() for need in template.needs))
+        needs, templates = self._needs(), self._templates()
         parts = [
-            (role, template.renderer(), [needs.index(need) for need in template.needs])
-            for role, template in self._templates()
+            (role, template.renderer(), [needs.index(need) for need in template.needs]) for role, template in templates
         ]
-        if len(parts) == 1:
+        if len(parts) == 1 and not self.images:
             render = parts[0][1]
             return lambda values: [{"role": "user", "content": render(*values)}]
 
         def messages(values: tuple[object, ...]) -> list[Message]:
             return [{"role": role, "content": render(*[values[i] for i in which])} for role, render, which in parts]
 
-        return messages
+        if not self.images:
+            return messages
+        images = [(name, needs.index(name)) for name in self.images]
+
+        def with_images(values: tuple[object, ...]) -> list[Message]:
+            made = messages(values)
+            seen = [part for name, i in images for part in image_parts(name, values[i])]
+            if seen:
+                made[-1]["content"] = [{"type": "text", "text": made[-1]["content"]}, *seen]
+            return made
+
+        return with_images
 
 
 def lane_of(column: str, model: str, lanes: Mapping[str, Lane]) -> Lane:

@@ -1,0 +1,194 @@
+"""Images against a real server: what is in the cells is what it gets, and what is no image is never sent."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pandas as pd
+import pytest
+from pydantic import SecretStr
+
+import rowloop as rl
+from rowloop.engine.images import image_parts
+from rowloop.engine.work import CellError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fake_openai import FakeOpenAI
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
+WEBP = b"RIFF\x10\x00\x00\x00WEBPVP8 " + bytes(10)
+ADDRESS = "https://example.com/cat.png"
+
+
+def by_address(url: str) -> rl.Model:
+    """Take the fast path."""
+    return rl.Model("openai:m", base_url=url, api_key=SecretStr("sk-any-key"))
+
+
+def by_client(url: str) -> rl.Model:
+    """Bring a client of the openai package."""
+
+    def make() -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=url, api_key="sk-any-key", http_client=openai.DefaultAioHttpClient())
+
+    return rl.Model("openai:m", client=make)
+
+
+@pytest.fixture(params=[by_address, by_client], ids=["aiohttp", "sdk"])
+def way(request: pytest.FixtureRequest) -> Callable[[str], rl.Model]:
+    """Return what makes a model from an address: each way must do the same."""
+    return request.param
+
+
+def data_url(data: bytes, media_type: str) -> str:
+    """Write bytes as an address."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def looking(model: rl.Model, photos: list[Any], **fields: Any) -> rl.Recipe:
+    """Make a recipe that asks about a photo in each row."""
+    return rl.Recipe(
+        models={"m": model},
+        columns=[
+            rl.Seed(pd.DataFrame({"name": [f"n{i}" for i in range(len(photos))], "photo": photos})),
+            rl.Text("seen", model="m", prompt="What does {{ name }} show?", images=["photo"], **fields),
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("photo", "sent"),
+    [
+        (ADDRESS, [ADDRESS]),
+        ("http://localhost/a.gif", ["http://localhost/a.gif"]),
+        (data_url(PNG, "image/png"), [data_url(PNG, "image/png")]),
+        (PNG, [data_url(PNG, "image/png")]),
+        (JPEG, [data_url(JPEG, "image/jpeg")]),
+        (b"GIF89a" + bytes(9), [data_url(b"GIF89a" + bytes(9), "image/gif")]),
+        (WEBP, [data_url(WEBP, "image/webp")]),
+        ([PNG, JPEG], [data_url(PNG, "image/png"), data_url(JPEG, "image/jpeg")]),
+        ([ADDRESS, ADDRESS], [ADDRESS, ADDRESS]),
+    ],
+    ids=["https", "http", "data", "png", "jpeg", "gif", "webp", "bytes", "addresses"],
+)
+def test_images_go_with_the_prompt(server: FakeOpenAI, way: Any, photo: Any, sent: list[str]):
+    """Addresses as they are, bytes as data URLs with the type that they are of, after the text."""
+    server.configure(reply="echo")
+    frame = looking(way(server.url), [photo]).preview(1, progress=False).dataset
+    assert frame["seen"][0] == "\n".join(["What does n0 show?", *sent])
+    (request,) = server.requests()
+    (message,) = request.json()["messages"]
+    text, *images = message["content"]
+    assert text == {"type": "text", "text": "What does n0 show?"}
+    assert images == [{"type": "image_url", "image_url": {"url": url}} for url in sent]
+
+
+def test_no_images_are_no_parts(server: FakeOpenAI, way: Any):
+    """An empty list is a plain prompt, which every endpoint takes."""
+
+    @rl.cell
+    def photo(name: str) -> list[str]:
+        return [] if name else [name]
+
+    recipe = rl.Recipe(
+        models={"m": way(server.url)},
+        columns=[rl.Category("name", ["x"]), photo, rl.Text("a", model="m", prompt="Say {{ name }}", images=["photo"])],
+    )
+    recipe.preview(1, progress=False)
+    (request,) = server.requests()
+    assert request.json()["messages"] == [{"role": "user", "content": "Say x"}]
+
+
+def test_structured_columns_see_too(server: FakeOpenAI, way: Any):
+    """With a system prompt before, and the images in the user's message alone."""
+    server.configure(reply='fixed:{"cats": 2}')
+    grade = rl.Structured("s", model="m", prompt="Count", system="Brief.", images=["a", "b"], schema={"type": "object"})
+    seed = rl.Seed(pd.DataFrame({"a": [PNG], "b": [ADDRESS]}))
+    recipe = rl.Recipe(models={"m": way(server.url)}, columns=[seed, grade])
+    assert recipe.preview(1, progress=False).dataset["s"][0] == {"cats": 2}
+    (request,) = server.requests()
+    system, user = request.json()["messages"]
+    assert system == {"role": "system", "content": "Brief."}
+    assert [part["type"] for part in user["content"]] == ["text", "image_url", "image_url"]
+
+
+@pytest.mark.parametrize(
+    ("photo", "problem"),
+    [
+        ("cat.png", "holds 'cat.png', which is no address of an image; images are bytes, http(s) or data URLs"),
+        ("/etc/passwd", "holds '/etc/passwd', which is no address"),
+        ("file:///etc/passwd", "holds 'file:///etc/passwd', which is no address"),
+        ("data:text/html,hm", "holds 'data:text/html,hm', which is no address"),
+        ("", "holds '', which is no address"),
+        ("x" * 10_000, f"holds '{'x' * 60}', which is no address"),
+        (Path("cat.png"), "holds 'cat.png', which is no address"),
+        (None, "holds nothing, which is no image"),
+        (5, "holds something of type int, which is no image"),
+        ({"url": ADDRESS}, "holds something of type dict, which is no image"),
+        ([ADDRESS, None], "holds nothing, which is no image"),
+        (b"", "holds no bytes at all, which are neither PNG, JPEG, GIF nor WebP"),
+        (b"%PDF-1.7 and so on", "holds bytes that begin with b'%PDF-1.7', which are neither"),
+        (b"RIFF\x10\x00\x00\x00WAVE", "holds bytes that begin with b'RIFF"),
+        (b"<svg></svg>", "which are neither"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_what_is_no_image_is_told(photo: Any, problem: str):
+    """Shortly, and with the column; no file is ever read."""
+    with pytest.raises(CellError) as caught:
+        list(image_parts("photo", photo))
+    assert str(caught.value).startswith("column 'photo' holds ")
+    assert problem in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_cell_without_an_image_fails_alone_and_is_not_asked(server: FakeOpenAI, way: Any):
+    """The others are; the failures table says how many bytes there were, and does not hold them."""
+    bad = b"%PDF" + bytes(5000)
+    result = looking(way(server.url), [PNG, bad, JPEG]).preview(3, progress=False)
+    assert (result.actual, result.dropped, server.counters().requests) == (2, 1, 2)
+    (failure,) = result.failures.to_dict("records")
+    assert (failure["column"], failure["error"], failure["row"]) == ("seen", "CellError", 1)
+    assert failure["inputs"] == '{"name":"n1","photo":"5,004 bytes"}'
+
+
+def test_images_are_needs_like_any_other():
+    """A name that no column has is refused, with the nearest right one."""
+    text = rl.Text("seen", model="m", prompt="p", images=["foto"])
+    with pytest.raises(rl.RecipeError, match=r"columns\.seen: needs the unknown column 'foto'; did you mean 'photo'"):
+        rl.Recipe(models={"m": "openai:m"}, columns=[rl.Category("photo", [ADDRESS]), text])
+
+
+@pytest.mark.parametrize("images", ["photo", [5], None, {"a": 1}])
+def test_images_are_a_list_of_names(images: Any):
+    """Not one name, and no values."""
+    with pytest.raises(rl.RecipeError, match=r"^Text\('seen'\)\.images"):
+        rl.Text("seen", model="m", prompt="p", images=images)
+
+
+def test_functions_that_take_messages_see_them_and_others_say_so():
+    """An image is not left out silently."""
+
+    def sees(messages: list[dict[str, Any]]) -> str:
+        return str(messages[0]["content"][1]["image_url"]["url"])
+
+    def blind(prompt: str) -> str:
+        return prompt
+
+    assert looking(rl.Model(sees), [ADDRESS]).preview(1, progress=False).dataset["seen"][0] == ADDRESS
+    result = looking(rl.Model(blind), [ADDRESS], on_error="null").preview(1, progress=False)
+    assert "blind() takes a prompt alone; call its parameter `messages`" in result.failures["message"][0]
+
+
+def test_a_body_of_megabytes_is_sent_whole(server: FakeOpenAI):
+    """Photos are large."""
+    server.configure(reply="echo")
+    photo = JPEG + bytes(3_000_000)
+    seen = looking(by_address(server.url), [photo]).preview(1, progress=False).dataset["seen"][0]
+    assert seen.endswith(data_url(photo, "image/jpeg"))
