@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .batches import embedding
 from .chat_http import HttpChat
 from .embedding_wire import EmbeddingWire
 
@@ -20,8 +21,8 @@ class HttpModel(HttpChat):
         wire = EmbeddingWire(self._name, parameters, replace(self._failures, expected="list of embeddings"))
         post, encode, decode = self._exchange.poster("embeddings"), wire.encode, wire.decode
 
-        async def embed(text: str) -> Embedded:
-            raw, _ = await post(encode(text))
-            return decode(raw)
+        async def send(texts: list[str]) -> list[Embedded]:
+            raw, _ = await post(encode(texts))
+            return decode(raw, texts)
 
-        return embed
+        return embedding(send, parameters)

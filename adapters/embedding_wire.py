@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from array import array
 from base64 import b64decode
+from itertools import accumulate, pairwise
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 class _Item(msgspec.Struct, gc=False):
     embedding: str | list[float]
+    index: int = 0
 
 
 class _Usage(msgspec.Struct, gc=False):
@@ -35,6 +38,7 @@ class _Embeddings(msgspec.Struct, gc=False):
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Embeddings).decode
+_index = attrgetter("index")
 
 
 class EmbeddingWire:
@@ -49,28 +53,44 @@ class EmbeddingWire:
         self._fixed |= parameters.extra
         self._prefix = _encode(self._fixed)[:-1] + b',"input":'
 
-    def encode(self, text: str) -> bytes:
+    def encode(self, texts: list[str]) -> bytes:
         """Return the body of a request."""
         try:
-            return self._prefix + _encode(text) + b"}"
+            return self._prefix + _encode(_input(texts)) + b"}"
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
             raise self._failures.unsendable(error) from None
 
-    def body(self, text: str) -> dict[str, Any]:
+    def body(self, texts: list[str]) -> dict[str, Any]:
         """Return the body of a request for a client that encodes it itself."""
-        return {**self._fixed, "input": text}
+        return {**self._fixed, "input": _input(texts)}
 
-    def decode(self, raw: bytes) -> Embedded:
-        """Return what is in the body of an answer with status 200, or raise what it says instead."""
+    def decode(self, raw: bytes, texts: list[str]) -> list[Embedded]:
+        """Return what is in the body of an answer with status 200 to these texts, or raise what it says instead."""
         try:
             answer = _decode(raw)
-            vector = _numbers(answer.data[0].embedding)
+            vectors = [_numbers(item.embedding) for item in sorted(answer.data, key=_index)]
         except msgspec.DecodeError as error:
             truncated = not raw or str(error).startswith("Input data was truncated")
             raise self._failures.unreadable(raw, truncated=truncated) from None
-        except (ValueError, IndexError, RecursionError):  # no base64, half a number, no vector at all
+        except (ValueError, RecursionError):  # no base64, half a number
             raise self._failures.unreadable(raw, truncated=False) from None
-        return Embedded(vector, (answer.usage and answer.usage.prompt_tokens) or 0)
+        if len(vectors) != len(texts):
+            raise self._failures.unreadable(raw, truncated=False)
+        tokens = shares((answer.usage and answer.usage.prompt_tokens) or 0, [len(text) for text in texts])
+        return [Embedded(vector, of) for vector, of in zip(vectors, tokens, strict=True)]
+
+
+def shares(tokens: int, letters: list[int]) -> list[int]:
+    """Divide the tokens of a request among its texts by their letters; each has one at least, if there are enough."""
+    least = 1 if tokens >= len(letters) else 0
+    rest, total = tokens - least * len(letters), sum(letters) or 1
+    ends = [rest * of // total for of in accumulate(letters)]
+    ends[-1] = rest
+    return [least + end - begin for begin, end in pairwise([0, *ends])]
+
+
+def _input(texts: list[str]) -> str | list[str]:
+    return texts[0] if len(texts) == 1 else texts
 
 
 def _numbers(embedding: str | list[float]) -> list[float]:

@@ -7,6 +7,7 @@ client carries the requests, and nothing else is left to it, neither retries nor
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -14,6 +15,7 @@ import openai
 
 from ..engine.arrivals import Arrival
 from ..engine.errors import RecipeError
+from .batches import embedding
 from .chat_wire import ChatWire
 from .dialect import adapting, dialect_of
 from .embedding_wire import EmbeddingWire
@@ -77,13 +79,13 @@ class ClientChat:
 
     def embed(self, parameters: EmbeddingParameters) -> Embed:
         """Put together once what a column's calls have in common."""
-        wire = EmbeddingWire(self._name, parameters, self._failures)
+        wire = EmbeddingWire(self._name, parameters, replace(self._failures, expected="list of embeddings"))
 
-        async def embed(text: str) -> Embedded:
-            response = await self._answer("/embeddings", wire.body(text), lambda: wire.encode(text))
-            return wire.decode(response.content)
+        async def send(texts: list[str]) -> list[Embedded]:
+            response = await self._answer("/embeddings", wire.body(texts), lambda: wire.encode(texts))
+            return wire.decode(response.content, texts)
 
-        return embed
+        return embedding(send, parameters)
 
     async def _answer(self, path: str, body: dict[str, Any], encode: Callable[[], bytes]) -> httpx2.Response:
         """Give an answer with status 200, or raise ModelError; `encode` raises one where the body is the reason."""

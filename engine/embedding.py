@@ -31,13 +31,14 @@ class Embedding:
     """The vector that a model gives to a text, as a list of 32-bit floats.
 
     `text` is a Jinja template; its variables are the columns it needs. `dimensions` asks for so many numbers, of
-    models that can give fewer than they have.
+    models that can give fewer than they have. Up to `batch_size` cells that are ready at once share a request.
     """
 
     name: str
     model: str
     text: str
     dimensions: int | None = Field(default=None, ge=1, kw_only=True)
+    batch_size: int = Field(default=1, ge=1, kw_only=True)
     on_error: OnError = Field(default="drop", kw_only=True)
     type: Literal["embedding"] = Field(default="embedding", kw_only=True)
 
@@ -67,7 +68,7 @@ class Embedding:
                 f"{model.lane} gives no embeddings; openai: models do, at any endpoint that has them, and functions"
             )
             raise RecipeError(f"columns.{self.name}.model", problem)
-        embed = connected.embed(EmbeddingParameters(self.dimensions, model.extra))
+        embed = connected.embed(EmbeddingParameters(self.dimensions, self.batch_size, model.extra))
         render, check = self._compile().renderer(), size_check(model, None)
         hold = Deadline(None if model.timeout == "auto" else model.timeout).hold
 

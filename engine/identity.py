@@ -77,6 +77,7 @@ def _named(plain: dict[str, Any], column: ColumnSpec | Seed) -> tuple[str, dict[
         return f"seed of {names}", {**plain, "data": column.digest}
     if isinstance(column, Function):
         return str(plain.pop("name")), {**plain, **_code(column.function)}
+    plain.pop("batch_size", None)  # how an embedding is asked for, not what it is
     return str(plain.pop("name")), plain
 
 

@@ -150,9 +150,13 @@ class ChatModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingParameters:
-    """What all the embeddings of one column have in common. `dimensions` is None for as many as the model has."""
+    """What all the embeddings of one column have in common.
+
+    `dimensions` is None for as many as the model has. `batch_size` texts at most may share a request.
+    """
 
     dimensions: int | None = None
+    batch_size: int = 1
     extra: dict[str, Any] = field(default_factory=dict)
 
 

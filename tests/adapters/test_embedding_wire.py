@@ -7,10 +7,12 @@ import json
 import struct
 from typing import Any
 
+import hypothesis.strategies as st
 import msgspec
 import pytest
+from hypothesis import given
 
-from rowloop.adapters.embedding_wire import EmbeddingWire
+from rowloop.adapters.embedding_wire import EmbeddingWire, shares
 from rowloop.adapters.failures import Failures
 from rowloop.engine.errors import ModelError
 from rowloop.engine.models import EmbeddingParameters
@@ -40,20 +42,37 @@ def said(*embeddings: object, **more: Any) -> bytes:
 def test_a_request_says_what_the_parameters_say(parameters, sent):
     """Base64 unless `extra` says otherwise; both paths send the same."""
     compiled = wire(**parameters)
-    assert json.loads(compiled.encode("hello")) == {"model": "m", "input": "hello", **sent} == compiled.body("hello")
+    assert json.loads(compiled.encode(["hello"])) == {"model": "m", "input": "hello", **sent}
+    assert compiled.body(["hello"]) == json.loads(compiled.encode(["hello"]))
+    assert compiled.body(["a", "b"]) == {"model": "m", "input": ["a", "b"], **sent}
 
 
 @pytest.mark.parametrize("embedding", [[0.5, -1.0, 2.0], base64.b64encode(struct.pack("<3f", 0.5, -1.0, 2.0)).decode()])
 def test_a_vector_is_read_in_both_forms(embedding):
     """As base64 of little-endian 32-bit floats, and as numbers."""
-    embedded = wire().decode(said(embedding, usage={"prompt_tokens": 7, "total_tokens": 7}))
+    (embedded,) = wire().decode(said(embedding, usage={"prompt_tokens": 7, "total_tokens": 7}), ["hello"])
     assert (embedded.vector, embedded.prompt_tokens) == ([0.5, -1.0, 2.0], 7)
 
 
 def test_missing_usage_counts_nothing():
     """Some endpoints send none, or null."""
-    assert wire().decode(said([1.0])).prompt_tokens == 0
-    assert wire().decode(said([1.0], usage={"prompt_tokens": None})).prompt_tokens == 0
+    assert wire().decode(said([1.0]), ["a"])[0].prompt_tokens == 0
+    assert wire().decode(said([1.0], usage={"prompt_tokens": None}), ["a"])[0].prompt_tokens == 0
+
+
+def test_vectors_are_given_to_their_texts_by_their_index():
+    """Whatever order they come in; tokens are divided by the texts' letters."""
+    data = [{"index": 1, "embedding": [1.0]}, {"index": 0, "embedding": [0.0]}]
+    both = wire().decode(msgspec.json.encode({"data": data, "usage": {"prompt_tokens": 9}}), ["a" * 10, "b" * 70])
+    assert [(one.vector, one.prompt_tokens) for one in both] == [([0.0], 1), ([1.0], 8)]
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 1000), min_size=1, max_size=50))
+def test_tokens_are_divided_without_a_rest(tokens, letters):
+    """Each text has one at least, as far as there are any."""
+    divided = shares(tokens, letters)
+    assert (len(divided), sum(divided)) == (len(letters), tokens)
+    assert min(divided) >= (tokens >= len(letters))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +84,7 @@ def test_missing_usage_counts_nothing():
         (b"{}", "unreadable"),
         (b"null", "unreadable"),
         (b"\xff\xfe", "unreadable"),
+        (said([1.0], [2.0]), "unreadable"),
         (said("not base64!"), "unreadable"),
         (said("AAAA"), "unreadable"),
         (said(["one"]), "unreadable"),
@@ -76,11 +96,11 @@ def test_missing_usage_counts_nothing():
 def test_what_is_no_vector_is_an_error(body, kind):
     """Whatever comes with status 200 ends as a vector or as a ModelError, and may be tried again."""
     with pytest.raises(ModelError) as caught:
-        wire().decode(body)
+        wire().decode(body, ["hello"])
     assert (caught.value.kind, caught.value.retryable) == (kind, True)
 
 
 def test_a_text_that_is_none_is_refused():
     """A lone surrogate has no UTF-8 form."""
     with pytest.raises(ModelError, match=r"cannot be sent: .*surrogates"):
-        wire().encode("\ud800")
+        wire().encode(["\ud800"])

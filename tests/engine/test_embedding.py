@@ -89,6 +89,43 @@ def test_numbers_and_base64_are_the_same_vector(server):
         assert list(one) == pytest.approx(list(other), abs=1e-6)
 
 
+@pytest.mark.parametrize("way", [at, by_client])
+def test_cells_that_are_ready_at_once_may_share_a_request(server, way):
+    """The vectors are the same, the tokens add up, and the server has far fewer requests."""
+    alone = recipe(way(server.url)).preview(60).dataset
+    server.reset()
+    server.configure(record=1000)
+    result = recipe(way(server.url), batch_size=16).preview(60)
+    assert [list(vector) for vector in result.dataset["vector"]] == [list(vector) for vector in alone["vector"]]
+    asked = [request.json()["input"] for request in server.requests()]
+    assert max(len(texts) for texts in asked if isinstance(texts, list)) == 16
+    assert len(asked) < 20
+    assert (result.usage.requests, result.usage.prompt_tokens) == (60, server.counters().prompt_tokens)
+
+
+@rl.cell
+def said(word: str) -> str:
+    """Make a text that cannot be sent of one word in ten."""
+    return "\ud800" if word.endswith("9") else word
+
+
+def test_one_text_that_will_not_do_does_not_take_the_others_of_its_request_with_it(server):
+    """A request that is refused is taken apart; one that may be tried again is, for each cell."""
+    columns = [
+        rl.Category("word", values=WORDS),
+        said,
+        rl.Embedding("v", model="m", text="{{ said }}", batch_size=16),
+    ]
+    result = rl.Recipe(models={"m": at(server.url)}, columns=columns, seed=7).preview(
+        60, error_budget=rl.ErrorBudget(rate=None)
+    )
+    assert not any(word.endswith("9") for word in result.dataset["word"])
+    assert set(result.failures["error"]) == {"ModelError(bad_request)"}
+    assert len(result.dataset) + len(result.failures) == 60
+    server.configure(fault_500=0.5, fault_cut=0.2, fault_attempts=1)
+    assert len(recipe(at(server.url), batch_size=8).preview(40).dataset) == 40
+
+
 def test_failures_are_those_of_any_model_column(server):
     """Transient ones are retried, others drop their row with the reason; the key is in none."""
     server.configure(fault_429=0.3, fault_500=0.2, fault_cut=0.1, retry_after=0.01, fault_attempts=1)
@@ -182,9 +219,11 @@ def test_it_goes_to_yaml_and_back(server):
 
 
 def test_a_resumed_run_asks_for_no_vector_again(server, tmp_path: Path):
-    """Vectors are kept in the journal as other answers are, and come back the same."""
-    made = recipe(at(server.url))
-    made.build(tmp_path / "out", rows=10)
+    """Whatever the size of batches, which is not what makes a vector."""
+    recipe(at(server.url)).build(tmp_path / "out", rows=10)
     server.reset()
-    result = made.build(tmp_path / "out", rows=20, resume="always")
-    assert (result.actual, server.counters().requests) == (20, 10)
+    server.configure(record=20)
+    result = recipe(at(server.url), batch_size=4).build(tmp_path / "out", rows=20, resume="always")
+    texts = [request.json()["input"] for request in server.requests()]
+    assert sum(len(text) if isinstance(text, list) else 1 for text in texts) == 10
+    assert result.actual == 20

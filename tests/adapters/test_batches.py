@@ -1,0 +1,119 @@
+"""Batches: who shares a request with whom, whose error is whose, and when a request ends; on a loop, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rowloop.adapters.batches import batched
+from rowloop.engine.errors import ModelError
+from rowloop.engine.models import Embedded
+
+
+class Endpoint:
+    """Answers with the length of each text, when it is let."""
+
+    def __init__(self) -> None:
+        """Answer at once."""
+        self.asked: list[list[str]] = []
+        self.cancelled = 0
+        self.arrived = asyncio.Event()
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def send(self, texts: list[str]) -> list[Embedded]:
+        """Take one request."""
+        self.asked.append(list(texts))
+        self.arrived.set()
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        for kind in ("bad_request", "rate_limited"):
+            if kind in texts:
+                raise ModelError(kind, kind=kind, retryable=kind == "rate_limited")
+        return [Embedded([float(len(text))], 1) for text in texts]
+
+
+def test_texts_of_one_turn_share_requests_of_a_size():
+    """Those of a later turn have another; each gets its own vector."""
+
+    async def run() -> None:
+        endpoint = Endpoint()
+        embed = batched(endpoint.send, 3)
+        answers = await asyncio.gather(*(embed("x" * length) for length in range(1, 8)))
+        assert [answer.vector for answer in answers] == [[float(length)] for length in range(1, 8)]
+        assert [len(texts) for texts in endpoint.asked] == [3, 3, 1]
+        await embed("alone")
+        assert endpoint.asked[3:] == [["alone"]]
+
+    asyncio.run(run())
+
+
+def test_a_refused_request_is_taken_apart():
+    """Only the text that was the reason has the error."""
+
+    async def run() -> None:
+        endpoint = Endpoint()
+        embed = batched(endpoint.send, 8)
+        texts = ["a", "bad_request", "b"]
+        answers = await asyncio.gather(*map(embed, texts), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [Embedded, ModelError, Embedded]
+        assert endpoint.asked == [texts, ["a"], ["bad_request"], ["b"]]
+
+    asyncio.run(run())
+
+
+def test_what_may_be_tried_again_is_everyones():
+    """The request is not repeated here: that is the tracker's business."""
+
+    async def run() -> None:
+        endpoint = Endpoint()
+        embed = batched(endpoint.send, 8)
+        answers = await asyncio.gather(*map(embed, ["a", "rate_limited"]), return_exceptions=True)
+        assert [str(answer) for answer in answers] == ["rate_limited"] * 2
+        assert len(endpoint.asked) == 1
+
+    asyncio.run(run())
+
+
+def test_a_request_ends_with_the_last_who_waits():
+    """One who gives up does not end it for the others; the last one waits until it is gone."""
+
+    async def run() -> None:
+        endpoint = Endpoint()
+        endpoint.open.clear()
+        embed = batched(endpoint.send, 8)
+        first, second, third = (asyncio.ensure_future(embed(text)) for text in "abc")
+        await endpoint.arrived.wait()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert endpoint.cancelled == 0
+        second.cancel()
+        third.cancel()
+        for task in (second, third):
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert endpoint.cancelled == 1
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        endpoint.open.set()
+        assert (await embed("d")).vector == [1.0]
+
+    asyncio.run(run())
+
+
+def test_an_error_of_ours_is_nobodys_answer():
+    """What is no ModelError comes out at everyone who waits."""
+
+    async def run() -> None:
+        async def broken(_texts: list[str]) -> list[Embedded]:
+            raise LookupError("a slip")
+
+        embed = batched(broken, 8)
+        answers = await asyncio.gather(embed("a"), embed("b"), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [LookupError] * 2
+
+    asyncio.run(run())
