@@ -322,6 +322,30 @@ def test_a_recipe_runs_from_end_to_end(server, tmp_path: Path, monkeypatch: pyte
     assert KEY not in repr(result) + repr(recipe) + recipe.to_yaml()
 
 
+def test_images_of_a_column_go_along(server):
+    """In the API's own form, beside the prompt."""
+    recipe = rl.Recipe(
+        models={"m": model(server.url)},
+        columns=[
+            rl.Category("photo", values=["data:image/png;base64,aGk="]),
+            rl.Text("seen", model="m", prompt="What is it?", images=["photo"]),
+        ],
+    )
+    assert recipe.preview(1).status == "complete"
+    (message,) = server.requests()[0].json()["messages"]
+    assert {part["type"] for part in message["content"]} == {"text", "image"}
+    (image,) = [part for part in message["content"] if part["type"] == "image"]
+    assert image["source"] == {"type": "base64", "media_type": "image/png", "data": "aGk="}
+
+
+def test_thinking_can_be_had_in_a_column_of_its_own(server):
+    """What `reasoning` asks for is found in thinking blocks."""
+    server.configure(reply="fixed:The answer.", fault_reasoning=1)
+    columns = [rl.Text("answer", model="m", prompt="Why?", reasoning="why")]
+    frame = rl.Recipe(models={"m": model(server.url)}, columns=columns).preview(1).dataset
+    assert (frame["answer"][0], frame["why"][0]) == ("The answer.", "Let me think about this step by step.")
+
+
 class TestCheck:
     """What is wrong with a model is told before anything is connected."""
 
