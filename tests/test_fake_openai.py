@@ -172,6 +172,39 @@ def test_response_format_can_be_unsupported(server, client):
     assert ask(client).status_code == 200
 
 
+def test_schemas_alone_can_be_unsupported(server, client):
+    """json_schema=False leaves json_object."""
+    server.configure(json_schema=False)
+    assert ask(client, response_format=wanting({"type": "object"})).status_code == 400
+    assert ask(client, response_format={"type": "json_object"}).status_code == 200
+
+
+def test_fields_can_be_unknown(server, client):
+    """400 names the first of them that the request has."""
+    server.configure(unknown=["max_tokens", "temperature"])
+    assert ask(client, max_completion_tokens=5).status_code == 200
+    for name in ("max_tokens", "temperature"):
+        refused = ask(client, **{name: 1})
+        assert refused.status_code == 400
+        assert f"'{name}'" in refused.json()["error"]["message"]
+
+
+def test_answers_can_be_badly_put(server, client):
+    """Fenced, prose in place of JSON, or no answer at all for reasoning; with heals, only until it is told."""
+    form = wanting(Grade.model_json_schema())
+    plain = said(ask(client, response_format=form))
+    server.configure(fault_fenced=1)
+    assert f"```json\n{plain}\n```" in said(ask(client, response_format=form))
+    server.configure(fault_fenced=0, fault_overthink=1)
+    (choice,) = ask(client).json()["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("", "length")
+    assert choice["message"]["reasoning_content"]
+    server.configure(fault_overthink=0, fault_prose=1, heals=True)
+    assert not said(ask(client, response_format=form)).startswith("{")
+    talk = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hm"}]
+    Grade.model_validate_json(said(ask(client, messages=talk, response_format=form)))
+
+
 def test_a_stream_says_what_the_plain_answer_says(client):
     """The deltas add up to the content; the usage comes last when it is asked for."""
     with client.stream(
