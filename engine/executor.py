@@ -181,12 +181,26 @@ def failure_of(error: BaseException) -> Failure:
             cause=error,
         )
     cause = error.__cause__ if isinstance(error, CellError) and error.__cause__ is not None else error
-    status = getattr(cause, "status_code", None)
-    transient = isinstance(cause, ConnectionError | TimeoutError) or _is_transient(status)
+    status = getattr(cause, "status_code", None) or getattr(getattr(cause, "response", None), "status_code", None)
+    transient = _is_transient(status) or (status is None and _is_of_connection(cause))
     message = str(cause) if cause is error or str(error) == "" else f"{error}: {cause}"
     return Failure(type(cause).__name__, message, retryable=transient, rate_limited=status == 429, cause=cause)  # noqa: PLR2004
 
 
 def _is_transient(status: object) -> bool:
-    """Clients that users bring (openai, httpx) put the status on their errors."""
+    """Clients that users bring put the status on their errors (openai), or on the response there (httpx)."""
     return isinstance(status, int) and (status in _TRANSIENT_STATUS or status >= 500)  # noqa: PLR2004 - HTTP's own
+
+
+def _is_of_connection(error: BaseException | None) -> bool:
+    """Tell whether it is a connection or a wait that failed, which clients wrap in errors of their own."""
+    while error is not None:
+        if isinstance(error, ConnectionError | TimeoutError) or _is_httpx(error):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _is_httpx(error: BaseException) -> bool:
+    """Know httpx's errors by their name: they may be of any of its versions."""
+    return any(cls.__name__ == "TransportError" for cls in type(error).__mro__)

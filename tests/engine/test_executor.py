@@ -71,6 +71,45 @@ def test_a_fault_of_the_cell_with_words_of_its_own_keeps_them():
     assert failure_of(error).message == "the template does not fit: 'x'"
 
 
+class TransportError(Exception):
+    """Named as httpx's are."""
+
+
+class StatusError(Exception):
+    """Has its status where httpx's has it."""
+
+    def __init__(self, status: int) -> None:
+        self.response = type("Response", (), {"status_code": status})()
+
+
+def wrapped(error: Exception, cause: Exception) -> Exception:
+    """Give an error with a cause."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        (TransportError("disconnected"), True),
+        (StatusError(503), True),
+        (StatusError(429), True),
+        (StatusError(422), False),
+        (wrapped(ValueError("no connection"), ConnectionResetError("reset")), True),
+        (wrapped(ValueError("no connection"), wrapped(OSError("x"), TimeoutError("late"))), True),
+        (wrapped(ValueError("no number"), KeyError("x")), False),
+        (wrapped(StatusError(400), ConnectionResetError("reset")), False),
+    ],
+    ids=lambda value: f"{value!r:.40}",
+)
+def test_a14_errors_of_clients_that_users_bring_are_judged_by_what_is_in_them(error, retryable):
+    """A status on the response, the name of httpx's own, or a connection that failed underneath."""
+    assert failure_of(error).retryable == retryable
+    assert failure_of(error).rate_limited == (
+        str(getattr(error, "response", None) and error.response.status_code) == "429"
+    )
+
+
 class Bench:
     """An executor of one column `y` over a filled column `x`, in one open row group of three rows."""
 
