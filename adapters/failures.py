@@ -47,7 +47,7 @@ class _Verdict(NamedTuple):
 _AUTH = _Verdict("auth", fatal=True, advice="check the key, and that it may use this model")
 _QUOTA = _Verdict("quota", fatal=True, advice="the account has no credit left")
 _ADDRESS = _Verdict("not_found", fatal=True, advice="check the model's name and base_url")
-_MOVED = _Verdict("not_found", fatal=True)
+_MOVED = _Verdict("not_found", fatal=True, advice="set base_url accordingly")
 _RATE = _Verdict("rate_limited", retryable=True)
 _SERVER = _Verdict("server", retryable=True)
 _REQUEST = _Verdict("bad_request")
@@ -79,12 +79,14 @@ _BY_CODE = {  # endpoints say these with several statuses; the code is more prec
 class Failures:
     """Makes the errors of one connected model. `label` names it in messages; `secret` appears in none.
 
-    `expected` is what an answer should have been.
+    `expected` is what an answer should have been, `advice` what to say of a kind of failure in place of what is said of
+    models.
     """
 
     label: str
     secret: str | None = field(default=None, repr=False)
     expected: str = "chat completion"
+    advice: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def status(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
         """Tell what an answer with this status means."""
@@ -92,7 +94,7 @@ class Failures:
         verdict = _BY_CODE.get(code) or _verdict(status)
         if verdict is _MOVED:
             location = headers.get("location", "another address")
-            told = f"it has moved to {location}; set base_url accordingly"
+            told = f"it has moved to {location}"
         return self._error(
             f"{self.label} answered {status} {_phrase(status)}".rstrip(),
             told,
@@ -135,11 +137,11 @@ class Failures:
         return self._error(problem, "", _Verdict(kind, fatal=True))
 
     def _error(self, problem: str, detail: str, verdict: _Verdict, **facts: Any) -> ModelError:
-        text = ": ".join(filter(None, (problem, self._clean(detail))))
-        text = "; ".join(filter(None, (text, verdict.advice)))
+        text = ": ".join(filter(None, (problem, self.clean(detail))))
+        text = "; ".join(filter(None, (text, self.advice.get(verdict.kind, verdict.advice))))
         return ModelError(text, kind=verdict.kind, retryable=verdict.retryable, fatal=verdict.fatal, **facts)
 
-    def _clean(self, text: str) -> str:
+    def clean(self, text: str) -> str:
         """Put text of others on one line, short, and without the key, which some endpoints echo half masked."""
         text = _SPACE.sub(" ", _ERRNO.sub("", text)).strip().rstrip(".")
         if self.secret:

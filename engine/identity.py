@@ -10,6 +10,7 @@ import msgspec
 
 from .functions import Function
 from .seeds import Seed
+from .validation import Validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -77,6 +78,9 @@ def _named(plain: dict[str, Any], column: ColumnSpec | Seed) -> tuple[str, dict[
         return f"seed of {names}", {**plain, "data": column.digest}
     if isinstance(column, Function):
         return str(plain.pop("name")), {**plain, **_code(column.function)}
+    if isinstance(column, Validate):
+        decisive = {field: value for field, value in plain.items() if field not in _HOW_TO_CALL}
+        return str(decisive.pop("name")), {**decisive, **_code(column.check)}
     plain.pop("batch_size", None)  # how an embedding is asked for, not what it is
     return str(plain.pop("name")), plain
 

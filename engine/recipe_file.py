@@ -19,6 +19,7 @@ from .processors import DropColumns, SchemaTransform, name_of
 from .samplers import Category, Uniform
 from .seeds import Seed
 from .spec import recipe_error, spec
+from .validation import Validate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SEEDS = 2**63
-FileColumn: TypeAlias = Category | Uniform | Expression | Text | Structured | Embedding | Seed
+FileColumn: TypeAlias = Category | Uniform | Expression | Text | Structured | Embedding | Validate | Seed
 
 FileProcessor: TypeAlias = DropColumns | SchemaTransform
 
@@ -39,6 +40,7 @@ _TYPES: dict[str, type[FileColumn]] = {
     "text": Text,
     "structured": Structured,
     "embedding": Embedding,
+    "validate": Validate,
     "seed": Seed,
 }
 _PROCESSOR_TYPES: dict[str, type[FileProcessor]] = {

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fake_openai import FakeOpenAI
+from fake_validator import FakeValidator
 from rowloop import Recipe, Result
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +64,17 @@ def test_workflow_in_the_documents_runs(endpoint, tmp_path):
     assert isinstance(names["last"], Result)
     assert names["last"].actual == endpoint.counters().requests == 6
     assert (tmp_path / "out/essays/topics/metadata.json").exists()
+
+
+def test_lookup_in_the_documents_runs():
+    """Its function finds each row's capital, though the first answer for each country is a 503."""
+    (source,) = [block for block in blocks("docs/recipes.md", "python") if "/capitals" in block]
+    names: dict[str, object] = {}
+    with FakeValidator() as server:
+        exec(compile(source.replace("http://localhost:8000", server.url), "recipes.md", "exec"), names)  # noqa: S102
+    assert isinstance(names["result"], Result)
+    frame = names["result"].dataset
+    assert frame["capital"].tolist() == [f"the capital of {country}" for country in frame["country"]]
 
 
 def test_resuming_in_the_documents_runs(endpoint):

@@ -21,7 +21,7 @@ ERRORS = {
     "ResumeError": "RowloopError",
     "ModelError": "RowloopError",
 }
-COLUMNS = ["Category", "Uniform", "Seed", "Expression", "Text", "Structured", "Embedding"]
+COLUMNS = ["Category", "Uniform", "Seed", "Expression", "Text", "Structured", "Embedding", "Validate"]
 OTHERS = [
     *("Recipe", "Workflow", "Stage", "Model", "Price", "batch", "cell", "Processor", "DropColumns", "SchemaTransform"),
     *("Result", "Run", "ProgressSnapshot", "TaskTrace", "Part", "RetryPolicy", "ErrorBudget", "run_sync", "client"),
@@ -29,7 +29,7 @@ OTHERS = [
 # Public names that are to come; nothing else may
 TO_COME = [
     *("Subcategory", "Gaussian", "Poisson", "Bernoulli", "Datetime", "UUID", "Person"),
-    *("Judge", "Code", "Validate"),
+    *("Judge", "Code"),
 ]
 HEAVY = ["pandas", "pyarrow", "numpy", "openai", "aiohttp", "pydantic", "jinja2", "rich", "msgspec", "asyncio"]
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .engine.samplers import Category, Uniform
     from .engine.seeds import Seed
     from .engine.traces import TaskTrace
+    from .engine.validation import Validate
     from .engine.workflow import Stage, Workflow
     from .runtime import client, run_sync
 
@@ -61,6 +62,7 @@ _MODULES = {
     "engine.seeds": ["Seed"],
     "engine.parts": ["Part"],
     "engine.traces": ["TaskTrace"],
+    "engine.validation": ["Validate"],
     "engine.workflow": ["Stage", "Workflow"],
     "runtime": ["client", "run_sync"],
 }
@@ -72,6 +74,7 @@ _PROVIDERS = {
     "local": "rowloop.adapters.local:provider",
     "python": "rowloop.adapters.callable:provider",
 }
+_VALIDATORS = dict.fromkeys(("http", "https"), "rowloop.adapters.http_validation:validator")
 _DISPLAYS = {"auto": "rowloop.adapters.displays:auto"}
 
 __all__ = [
@@ -104,6 +107,7 @@ __all__ = [
     "TaskTrace",
     "Text",
     "Uniform",
+    "Validate",
     "Workflow",
     "batch",
     "cell",
@@ -130,8 +134,11 @@ def __dir__() -> list[str]:
 def _register_adapters() -> None:
     from .engine.models import providers  # noqa: PLC0415 - nothing is loaded before it is used
     from .engine.progress import displays  # noqa: PLC0415 - the same
+    from .engine.validation import validators  # noqa: PLC0415 - the same
 
     for name, target in _PROVIDERS.items():
         providers.register(name, target)
     for name, target in _DISPLAYS.items():
         displays.register(name, target)
+    for name, target in _VALIDATORS.items():
+        validators.register(name, target)
