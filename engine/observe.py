@@ -145,13 +145,6 @@ class LongWaits:
         """Learn nothing: failed attempts were seen."""
 
 
-def _without_bytes(value: Any) -> Any:
-    """Say how many bytes there are in place of them: a photo in each line helps nobody."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"{len(value):,} bytes"
-    return [_without_bytes(part) for part in value] if isinstance(value, list) else value
-
-
 class Clock:
     """When a run began and how long it has taken."""
 
