@@ -77,10 +77,14 @@ class Throttle:
         else:
             self._limit.troubled(ticket)
         if self._pace is not None:
-            self._correct(self._pace, event, estimate)
+            self._correct(self._pace, event, estimate, now)
 
-    def _correct(self, pace: PaceState, event: Done | Failed | Cancelled | Resized, estimate: float) -> None:
+    def _correct(
+        self, pace: PaceState, event: Done | Failed | Cancelled | Resized, estimate: float, now: float
+    ) -> None:
         usage: Usage | None = getattr(event, "usage", None)
+        for _ in range(1, getattr(usage, "requests", 1)):  # an answer that did not obey was asked for again
+            pace.sent(now)
         if usage is not None and usage.prompt_tokens:
             tokens = usage.prompt_tokens + usage.completion_tokens
             self._tokens += tokens

@@ -35,6 +35,7 @@ from rowloop.engine.pace import Pace
 from rowloop.engine.policy import CostBudget, ErrorBudget, RetryPolicy
 from rowloop.engine.row_groups import Plan
 from rowloop.engine.tracker import IllegalEventError, Tracker
+from rowloop.engine.usage import Asked
 
 if TYPE_CHECKING:
     from rowloop.engine.events import Command, Event
@@ -111,6 +112,13 @@ def test_b13_requests_per_minute_are_spaced():
     assert commands[-1] == Wake(1.0, 0)
     assert run.handle(Done(0, 0, 0), 0.25) == []  # the timer is set already
     assert ran(run.handle(Woken(0), 1.0)) == [1]
+
+
+def test_b13_an_answer_that_was_asked_for_again_counts_as_often_as_it_was():
+    """Three requests of sixty a minute: the next may go after three seconds."""
+    run = tracker(Lane("m", limit=1, pace=Pace(requests_per_minute=60)))
+    run.handle(Started())
+    assert run.handle(Done(0, 0, 0, Asked(requests=3)), 0.5) == [Wake(2.5, 0)]
 
 
 def test_b13_tokens_per_minute_are_estimated_first_and_corrected_by_the_answers():
