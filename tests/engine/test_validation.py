@@ -351,7 +351,7 @@ def test_transient_failures_are_tried_again(server):
 
 def test_each_attempt_has_a_time_limit_of_its_own(server):
     """Which really ends it."""
-    result = made(asking(f"{server.url}/slow", timeout=0.3), retry=AT_ONCE)
+    result = made(asking(f"{server.url}/slow", timeout=0.6), retry=AT_ONCE)
     assert (values(result), set(result.report.retries)) == (VALID, {"ModelError(timeout)"})
 
 
@@ -447,6 +447,29 @@ def test_a_resumed_run_asks_for_no_verdict_again(server, tmp_path: Path):
     recipe.build(tmp_path / "out", rows=10, progress=False)
     result = recipe.build(tmp_path / "out", rows=20, resume="always", progress=False)
     assert (values(result), len(server.seen()["requests"])) == (VALID, 20)
+
+
+def test_a_run_that_is_cancelled_waits_for_no_verdict(server, tmp_path: Path):
+    """Requests in flight are cancelled with it; those that had been answered are kept."""
+    columns = [ROWS, rl.Validate("small", sql="n < 10"), asking(f"{server.url}/slow", max_parallel=8)]
+    run = rl.Recipe(columns=columns).start(tmp_path / "out", rows=20, progress=False)
+    while len(server.seen()["requests"]) < 8:
+        pass
+    run.cancel()
+    result = run.result(timeout=5)
+    assert (result.status, result.actual) == ("cancelled", 0)
+
+
+def test_a24_both_engines_come_to_the_same(server):
+    """With validators of all kinds."""
+    columns = [
+        rl.Validate("small", sql="n < 10"),
+        rl.Validate("not_four", check=lambda n: n != 4, drop_invalid=True),
+        asking(f"{server.url}/validate"),
+    ]
+    one, other = made(*columns, engine="sequential"), made(*columns)
+    assert one.dataset.equals(other.dataset)
+    assert (one.actual, one.status, one.metadata["engine"]) == (19, other.status, "sequential")
 
 
 def test_values_go_out_as_json(server):
