@@ -24,6 +24,8 @@ class Failure(msgspec.Struct, frozen=True):
     fatal: bool = False
     """Every other cell of this column would fail for the same reason, so the run ends."""
     rate_limited: bool = False
+    verdict: bool = False
+    """The work was done, and finds that the row is not to be kept: no sign that the column is broken."""
     cause: BaseException | None = None
 
 

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError
 from .events import WHOLE, Done, Failed, Failure, Resized
-from .work import Answer, Await, AwaitWhole, Beside, CellError, Fill, InThread, Nothing, Render, Resize, Rewrite
+from .work import (
+    Answer,
+    Await,
+    AwaitWhole,
+    Beside,
+    CellError,
+    Fill,
+    InThread,
+    Invalid,
+    Nothing,
+    Render,
+    Resize,
+    Rewrite,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -184,7 +197,14 @@ def failure_of(error: BaseException) -> Failure:
     status = getattr(cause, "status_code", None) or getattr(getattr(cause, "response", None), "status_code", None)
     transient = _is_transient(status) or (status is None and _is_of_connection(cause))
     message = str(cause) if cause is error or str(error) == "" else f"{error}: {cause}"
-    return Failure(type(cause).__name__, message, retryable=transient, rate_limited=status == 429, cause=cause)  # noqa: PLR2004
+    return Failure(
+        type(cause).__name__,
+        message,
+        retryable=transient,
+        rate_limited=status == 429,  # noqa: PLR2004 - HTTP's own
+        verdict=isinstance(cause, Invalid),
+        cause=cause,
+    )
 
 
 def _is_transient(status: object) -> bool:

@@ -425,7 +425,7 @@ class Tracker:
         self._do_without(group, column, event.row, rows, cut=halts)
         self._settle(group, column, event.row, FAILED)
         self._ended[column.id] += 1
-        if not event.failure.retryable:
+        if not (event.failure.retryable or event.failure.verdict):
             self._failed_at[column.id].append(self._ended[column.id])
         self._judge(column.id)
 

@@ -22,7 +22,7 @@ from .registry import Registry
 from .spec import spec
 from .sql import Condition
 from .together import Together
-from .work import Await, CellError, InThread
+from .work import Await, CellError, InThread, Invalid
 
 if TYPE_CHECKING:
     from .binding import Binding
@@ -38,10 +38,6 @@ _SETTINGS = {
     "url": {"needs", "max_parallel", "timeout", "api_key_env"},
 }
 """The kinds, and the fields that say more about one."""
-
-
-class Invalid(Exception):  # noqa: N818 - the word that the failures table has for it
-    """A row is not valid, and is to be dropped; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)

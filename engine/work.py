@@ -104,6 +104,10 @@ class Nothing:
 Work: TypeAlias = Fill | Render | Await | InThread | AwaitWhole | Rewrite | Resize | Beside | Nothing
 
 
+class Invalid(Exception):  # noqa: N818 - the word that the failures table has for it
+    """A row is not valid, and is to be dropped; the message is the reason."""
+
+
 class CellError(Exception):
     """A fault of this cell alone: what the user's function or template raised, or a value that will not do.
 

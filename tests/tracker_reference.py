@@ -60,7 +60,8 @@ FATAL = Failure("AuthError", "broken for all", fatal=True)
 FLAKY = Failure("ServerError", "try again", retryable=True)
 LATER = Failure("ServerError", "try again later", retryable=True, retry_after=3.0)
 LIMITED = Failure("RateLimitError", "too many", retryable=True, rate_limited=True)
-FAILURES = (BROKEN, FLAKY, LATER, LIMITED, FATAL)
+INVALID = Failure("Invalid", "not to be kept", verdict=True)
+FAILURES = (BROKEN, FLAKY, LATER, LIMITED, FATAL, INVALID)
 
 
 @dataclass
@@ -265,7 +266,7 @@ class Reference:
                 self.expected.append(Null(part.id, *task))
             else:
                 self._drop(part, rows, cut=self.halting is not None)  # what ends a run is tried again in the next one
-            self._outcome(column, failed=not failure.retryable)
+            self._outcome(column, failed=not (failure.retryable or failure.verdict))
 
     def _delay(self, failure: Failure, attempts: int) -> float:
         if failure.retry_after is not None:
@@ -708,7 +709,7 @@ class Shell:
         if rng.random() > 0.95 + health / 20:
             self.send(Halted(rng.choice(("cancelled", "early_shutdown", "failed"))))
         else:
-            weights = 8, 8, 4, 4, 1 + 4 * self.reference.cancelled
+            weights = 8, 8, 4, 4, 1 + 4 * self.reference.cancelled, 4
             self.go_on(rng, lambda _: None if rng.random() < health else rng.choices(FAILURES, weights)[0])
 
     def finish(self, rng: random.Random, health: float = 1.0) -> None:

@@ -109,11 +109,13 @@ def test_rows_that_are_not_valid_are_dropped_where_that_is_asked_for(check):
     assert {line["inputs"] for line in lines} == {f'{{"n":{n}}}' for n in range(1, 20, 2)}
 
 
-def test_a_run_that_finds_too_many_rows_invalid_stops_unless_told_otherwise():
-    """They count as failures that no retry can mend."""
+def test_rows_that_are_not_valid_do_not_count_for_the_error_budget():
+    """However many; rows for which the check fails do."""
     column = rl.Validate("ok", check=lambda n: n < 4, drop_invalid=True)
-    assert made(column, error_budget=rl.ErrorBudget(), row_group_size=1).metadata["early_shutdown"]
-    assert not made(column).metadata["early_shutdown"]
+    result = made(column, error_budget=rl.ErrorBudget(), row_group_size=1)
+    assert (result.actual, bool(result.metadata["early_shutdown"])) == (4, False)
+    failing = rl.Validate("ok", check=lambda n: n < 4 or 1 / 0 > 0, drop_invalid=True)
+    assert made(failing, error_budget=rl.ErrorBudget(), row_group_size=1).metadata["early_shutdown"]
 
 
 @pytest.mark.parametrize("value", [None, 1, 0.0, ["x"], np.int64(1)])
