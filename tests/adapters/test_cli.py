@@ -349,7 +349,7 @@ def test_ctrl_c_before_the_run_tells_of_no_other_runs_rows(folder, here, monkeyp
 
 def test_a_run_on_a_terminal_ends_with_the_report_alone(folder):
     """The progress display is there while the run goes on, and gone when the report is printed."""
-    with FakeOpenAI(latency=0.5) as server:
+    with FakeOpenAI(latency=0.3) as server:
         command = [*ROWLOOP, "run", str(folder / "recipe.yaml"), "-o", str(folder / "out"), "--base-url", server.url]
         with Terminal(command, columns=160, lines=60, env=environment()) as window:
             window.wait_until(lambda text: "question" in text and "running" in text and "%" in text)

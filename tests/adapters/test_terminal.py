@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -267,6 +267,7 @@ columns_of_any_kind = st.lists(
 
 
 @given(columns_of_any_kind, st.integers(2, 300), st.integers(2, 100), st.booleans())
+@settings(max_examples=60)
 def test_c19_layout_fits_whatever_is_reported(columns, width, height, drawing):
     """Lines are narrower than the window and fewer than its height, whatever names and numbers they hold."""
     now = snapshot(columns=0)

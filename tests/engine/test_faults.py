@@ -55,8 +55,8 @@ def faulty(rows: int) -> None:
 
 
 def test_b14_all_faults_at_once_and_every_row_is_accounted_for():
-    """A hundred and fifty rows."""
-    faulty(150)
+    """A hundred rows."""
+    faulty(100)
 
 
 @pytest.mark.stress

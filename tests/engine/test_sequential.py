@@ -191,7 +191,7 @@ TIMED = {"started_at", "finished_at", "elapsed", "engine", "recipe_fingerprint"}
 
 
 @given(recipes(), st.integers(1, 40), st.integers(1, 15))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_d24_both_engines_give_the_same_table_failures_and_metadata(recipe: Recipe, rows: int, size: int) -> None:
     """Whatever the recipe: rows, failures, counts and parts are the same, apart from times and the engine's name.
 

@@ -236,7 +236,7 @@ def outcome(command: Command, now: float, rng: random.Random, share: float) -> t
 
 
 @given(of=lanes(), rows=st.integers(1, 60), seed=st.integers(0, 2**16), needs=st.booleans(), share=st.floats(0, 0.9))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_b13_no_run_gets_stuck_whatever_the_limits_do(of: list[Lane], rows: int, seed: int, needs: bool, share: float):  # noqa: FBT001
     """With 429s at any rate, every row comes out, never more than a lane's most are in flight, and counts add up."""
     rng = random.Random(seed)  # noqa: S311 - no secret

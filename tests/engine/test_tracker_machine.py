@@ -38,8 +38,6 @@ from rowloop.engine.row_groups import Earlier, Plan
 from tracker_reference import BROKEN, FATAL, FLAKY, INVALID, LATER, LIMITED, Journal, Setup, Shell
 
 if TYPE_CHECKING:
-    from _pytest.mark import ParameterSet
-
     from rowloop.engine.events import Event, Failure, Reason
     from rowloop.engine.graph import OnError
 
@@ -312,7 +310,7 @@ class Series:
         return self.journal.parts
 
 
-@settings(max_examples=100, phases=FAST)
+@settings(max_examples=30, phases=FAST)
 @given(setups(), st.lists(KILLS, min_size=1, max_size=4), st.integers(0, 2**16))
 def test_runs_that_are_killed_make_the_rows_of_one_that_is_not(setup: Setup, kills: list[Kill], seed: int) -> None:
     """Whenever it is killed, whatever else goes wrong before, however much of the log is lost, and with rows added."""
@@ -423,21 +421,15 @@ def planted(old: str, new: str) -> ModuleType:
     return module
 
 
-def some(slips: dict[str, tuple[str, str]]) -> list[ParameterSet]:
-    """Leave most of the slips to the stress runs: each takes a second or so to be found, and they say nothing new."""
-    return [
-        pytest.param(*slip, id=name, marks=[pytest.mark.stress] if i % 6 else [])
-        for i, (name, slip) in enumerate(slips.items())
-    ]
-
-
-@pytest.mark.parametrize(("old", "new"), some(SLIPS))
+@pytest.mark.stress
+@pytest.mark.parametrize(("old", "new"), SLIPS.values(), ids=SLIPS)
 def test_a_slip_in_the_tracker_is_caught(old: str, new: str) -> None:
     """The machine finds each bug that is planted, so that it would have found it had we made it."""
     assert_caught(planted(old, new), resumed=0)
 
 
-@pytest.mark.parametrize(("old", "new"), some(SLIPS_IN_RESUMING))
+@pytest.mark.stress
+@pytest.mark.parametrize(("old", "new"), SLIPS_IN_RESUMING.values(), ids=SLIPS_IN_RESUMING)
 def test_a_slip_in_resuming_is_caught(old: str, new: str) -> None:
     """The same for what only matters in a run that goes on from an earlier one."""
     assert_caught(planted(old, new), resumed=1)
