@@ -48,14 +48,11 @@ class Account:
         self._settings = settings
         self._tracker = tracker
         self._sink = sink
-        prices = prices_of(compiled)
-        self._usage, self._failures = UsageObserver(prices), FailureObserver(compiled.graph)
-        self._retries, self._seconds = 0, 0.0  # of earlier runs
+        self._earlier = sink.spent
         self._earlier_rows = self._actual()
-        if sink.journaling is not None:
-            earlier = sink.journaling.spent
-            self._usage, self._retries, self._seconds = UsageObserver(prices, earlier), earlier.retries, earlier.seconds
-            self._failures = FailureObserver(compiled.graph, sink.journaling.failures, sink.journaling.keep)
+        self._usage = UsageObserver(prices_of(compiled), sink.spent)
+        keep = None if sink.journaling is None else sink.journaling.keep
+        self._failures = FailureObserver(compiled.graph, list(sink.failures), keep)
         self._diagnostics = Diagnostics(tracker, compiled.model_of, compiled.working, trace=bool(settings.trace))
         self._clock = Clock()
 
@@ -71,8 +68,8 @@ class Account:
 
     def spending(self) -> Spending:
         """Tell what this run and those before it have spent."""
-        retries = self._retries + self._tracker.totals.retries
-        return self._usage.spending(retries, self._seconds + self._clock.elapsed)
+        retries, seconds = self._tracker.totals.retries, self._clock.elapsed
+        return self._usage.spending(self._earlier.retries + retries, self._earlier.seconds + seconds)
 
     @property
     def traces(self) -> Traces | None:
@@ -178,12 +175,12 @@ class Account:
             early_shutdown=self._tracker.halted == "early_shutdown",
             budget_spent=self._tracker.halted == "budget",
             error=_told(error),
-            retries=self._retries + totals.retries,
+            retries=self._earlier.retries + totals.retries,
             failures=dict(self._failures.by_error),
             cost=added_up(spent.values()).cost,
             started_at=self._clock.started_at.isoformat(),
             finished_at=None if status == "running" else datetime.now(UTC).isoformat(),
-            elapsed=self._seconds + self._clock.elapsed,
+            elapsed=self._earlier.seconds + self._clock.elapsed,
         )
 
     def _column_metadata(self, i: int, spent: Spent) -> ColumnMetadata:

@@ -73,6 +73,11 @@ class KeptFailure(msgspec.Struct, frozen=True, array_like=True):
     final: bool
     lines: list[FailedCell]
 
+    @property
+    def task(self) -> tuple[int, int, int]:
+        """Which task it is: row group, column, row."""
+        return self.row_group, self.column, self.row
+
 
 class Over(msgspec.Struct, frozen=True, array_like=True):
     """What became of a row group, and how many rows its part has; None while it is being written."""
@@ -173,7 +178,7 @@ class Journal:
 
         `void` are the tasks whose values no longer count, for each row group that is opened again.
         """
-        again = {(failure.row_group, failure.column, failure.row) for failure in retried}
+        again = {failure.task for failure in retried}
         groups = {failure.row_group for failure in retried}
         there = [failure for failure in self.failures() if failure.row_group in groups]
         with self._writing(durable=True):
@@ -182,7 +187,7 @@ class Journal:
                 self._db.execute("UPDATE groups SET over = NULL WHERE row_group = ?", (group,))
                 self._db.execute("INSERT INTO entries VALUES (NULL, ?, 1, ?)", (group, _encode(tasks)))
             self._db.executemany("DELETE FROM failures WHERE row_group = ?", ((group,) for group in groups))
-            self._put_failures(f for f in there if (f.row_group, f.column, f.row) not in again)
+            self._put_failures(failure for failure in there if failure.task not in again)
 
     def write(self, entries: Sequence[Entry], failures: Sequence[KeptFailure], spending: Spending) -> None:
         """Add what has ended since the last time. Values that would not come back as they are are left out."""

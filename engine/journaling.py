@@ -38,10 +38,6 @@ class Journaling:
         What comes of the latter is kept as well: another time they may make something else of the same values, and
         answers would stand beside what they are no answers to.
         """
-        self.failures = [line for failure in place.failures for line in failure.lines]
-        """The failures of earlier runs that still are."""
-        self.spent = place.spent
-        """What earlier runs have spent."""
         self._journal = place.journal
         self._kept = kept
         self._spending: Callable[[], Spending] | None = None

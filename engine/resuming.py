@@ -187,8 +187,8 @@ def _found(place: Place, wanted: _Wanted) -> Place:
     over = _over(place, plan)
     failures = [failure for failure in failures if failure.row_group not in place.lost]
     place.retried = [f for f in failures if wanted.settings.retry_failed or not f.final or _is_moot(f, over, compiled)]
-    again = {(f.row_group, f.column, f.row) for f in place.retried}
-    place.failures = [f for f in failures if (f.row_group, f.column, f.row) not in again]
+    again = {failure.task for failure in place.retried}
+    place.failures = [failure for failure in failures if failure.task not in again]
     place.void = _void([failure for failure in place.retried if failure.final], compiled, plan)
     tallies = {group: one.tally for group, one in over.items() if group not in place.void}
     known = journal.begun() - tallies.keys() - set(place.lost) if compiled.restorable else ()

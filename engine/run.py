@@ -21,7 +21,6 @@ from .scheduler import Scheduler
 from .store import Store
 from .threads import Threads
 from .tracker import Tracker
-from .usage import Spending
 from .work import Nothing
 
 if TYPE_CHECKING:
@@ -58,8 +57,7 @@ class Execution:
         self._compiled = compiled
         self._settings = settings
         self._sink = sink
-        spent = Spending() if sink.journaling is None else sink.journaling.spent
-        cost = cost_budget(compiled, settings, spent)
+        cost = cost_budget(compiled, settings, sink.spent)
         self._tracker = Tracker(compiled.graph, plan, settings.retry, settings.error_budget, cost)
         self._account = Account(compiled, settings, self._tracker, sink)
         self._scheduler: Scheduler | None = None

@@ -18,6 +18,7 @@ from .errors import DatasetGenerationError
 from .events import Restored
 from .journaling import Journaling
 from .parts import Part, read_parts
+from .usage import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from .events import Tally
     from .metadata import Metadata
+    from .observe import FailedCell
     from .parts import OnPart
     from .processing import Tables
     from .resuming import Place
@@ -57,6 +59,16 @@ class Sink(Protocol):
     @property
     def finished(self) -> bool:
         """Whether an earlier run has made all there is to be made."""
+        ...
+
+    @property
+    def failures(self) -> list[FailedCell]:
+        """The failures of earlier runs that still are."""
+        ...
+
+    @property
+    def spent(self) -> Spending:
+        """What earlier runs have spent."""
         ...
 
     @property
@@ -114,6 +126,8 @@ class MemorySink:
     def __init__(self, on_part: OnPart | None = None) -> None:
         """Start empty; `on_part` is called with each part."""
         self.parts: list[Part] = []
+        self.failures: list[FailedCell] = []
+        self.spent = Spending()
         self._on_part = on_part
         self._kept: dict[int, pa.Table] = {}
         self._schema: pa.Schema | None = None
@@ -173,6 +187,8 @@ class ParquetSink:
         """Take a directory that is claimed; `on_part` is called with each part."""
         self.path = place.path
         self.parts = list(place.parts)
+        self.failures = [line for failure in place.failures for line in failure.lines]
+        self.spent = place.spent
         self.finished = place.finished
         self.rewritten = place.rewritten
         self.journaling = journaling or Journaling(place)
