@@ -240,12 +240,15 @@ def _report(result: Result, rows: int) -> None:
 
 def _kept(output: Path, begun: datetime) -> str:
     """Say what a run that was interrupted has left in its directory, and how to go on."""
-    told = {}
-    with contextlib.suppress(OSError, ValueError):
-        told = json.loads((output / "metadata.json").read_bytes())
-    if told.get("status") != "cancelled" or datetime.fromisoformat(told["finished_at"]) < begun:
+    from ..engine.datasets import read_metadata  # noqa: PLC0415 - not for --help
+
+    told = None
+    with contextlib.suppress(ResumeError):
+        told = read_metadata(output)
+    ended = "" if told is None or told.status != "cancelled" else told.finished_at
+    if told is None or not ended or datetime.fromisoformat(ended) < begun:
         return "nothing was written"  # it had not begun: what is there is another run's
-    rows, wanted = told["actual_num_records"], told["target_num_records"]
+    rows, wanted = told.actual_num_records, told.target_num_records
     where = f"{rows:,} of {wanted:,} rows were finished and are in {output / 'data'}" if rows else "no row was finished"
     return f"{where}; the same command with --resume goes on"
 

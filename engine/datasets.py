@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .directory import METADATA
 from .errors import ResumeError
 from .metadata import Metadata
 from .observe import FailedCell
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def read_metadata(path: Path) -> Metadata | None:
     """Read a dataset's metadata.json, None where there is none; raises ResumeError for a file that is not one."""
-    file = path / "metadata.json"
+    file = path / METADATA
     try:
         return msgspec.json.decode(file.read_bytes(), type=Metadata)
     except FileNotFoundError:
@@ -41,7 +42,7 @@ def read_result(path: Path) -> Result:
     """
     metadata = read_metadata(path)
     if metadata is None:
-        raise ResumeError(f"'{path}' holds no dataset: there is no metadata.json")
+        raise ResumeError(f"'{path}' holds no dataset: there is no {METADATA}")
     asked = [(column.name, column.model, _spent(column)) for column in metadata.columns if column.model is not None]
     columns = {name: spent for name, _, spent in asked}
     return Result(

@@ -79,16 +79,19 @@ def _named(plain: dict[str, Any], column: ColumnSpec | Seed) -> tuple[str, dict[
     if isinstance(column, Function):
         return str(plain.pop("name")), {**plain, **_code(column.function)}
     if isinstance(column, Validate):
-        decisive = {field: value for field, value in plain.items() if field not in _HOW_TO_CALL}
+        decisive = _decisive(plain)
         return str(decisive.pop("name")), {**decisive, **_code(column.check)}
     plain.pop("batch_size", None)  # how an embedding is asked for, not what it is
     return str(plain.pop("name")), plain
 
 
 def _model(plain: str | Mapping[str, Any], model: Model) -> dict[str, Any]:
-    fields = {"spec": plain} if isinstance(plain, str) else dict(plain)
-    decisive = {name: value for name, value in fields.items() if name not in _HOW_TO_CALL}
+    decisive = _decisive({"spec": plain} if isinstance(plain, str) else plain)
     return decisive if isinstance(model.spec, str) else {**decisive, **_code(model.spec)}
+
+
+def _decisive(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in _HOW_TO_CALL}
 
 
 def _code(thing: object) -> dict[str, str]:
