@@ -126,11 +126,8 @@ class MessagesWire(Adaptive):
         """Return the reply in the body of an answer with status 200, or raise what it says instead of one."""
         try:
             message = _decode(raw)
-        except msgspec.ValidationError:
-            raise self._failures.unreadable(raw, truncated=False) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            truncated = not raw or str(error).startswith("Input data was truncated")
-            raise self._failures.unreadable(raw, truncated=truncated) from None
+            raise self._failures.undecoded(raw, error) from None
         usage = message.usage or _NO_USAGE
         read = (usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_read_input_tokens)
         prompt_tokens, completion_tokens = sum(filter(None, read)), usage.output_tokens or 0

@@ -168,11 +168,8 @@ class ChatWire(Adaptive):
         try:
             completion = _decode(raw)
             choice = completion.choices[0]
-        except msgspec.ValidationError:
-            raise self._failures.unreadable(raw, truncated=False) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError) as error:
-            truncated = not raw or str(error).startswith("Input data was truncated")
-            raise self._failures.unreadable(raw, truncated=truncated) from None
+            raise self._failures.undecoded(raw, error) from None
         message, usage, ended = choice.message, completion.usage or _NO_USAGE, choice.finish_reason
         request_id = request_id or completion.id
         prompt_tokens, completion_tokens = usage.prompt_tokens or 0, usage.completion_tokens or 0

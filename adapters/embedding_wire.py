@@ -69,11 +69,8 @@ class EmbeddingWire:
         try:
             answer = _decode(raw)
             vectors = [_numbers(item.embedding) for item in sorted(answer.data, key=_index)]
-        except msgspec.DecodeError as error:
-            truncated = not raw or str(error).startswith("Input data was truncated")
-            raise self._failures.unreadable(raw, truncated=truncated) from None
-        except (ValueError, RecursionError):  # no base64, half a number
-            raise self._failures.unreadable(raw, truncated=False) from None
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:  # also no base64, half a number
+            raise self._failures.undecoded(raw, error) from None
         if len(vectors) != len(texts):
             raise self._failures.unreadable(raw, truncated=False)
         tokens = shares((answer.usage and answer.usage.prompt_tokens) or 0, [len(text) for text in texts])

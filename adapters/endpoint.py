@@ -54,12 +54,22 @@ class Endpoint:
     @property
     def shown(self) -> str:
         """The address as messages show it: a query may hold a key."""
-        return urlunsplit((*urlsplit(self.url)[:3], "", ""))
+        return shown(self.url)
 
     def at(self, path: str) -> str:
         """Return the address of `path` below this one; a query (`?api-version=...`) stays at the end."""
         scheme, netloc, base, query, _ = urlsplit(self.url)
         return urlunsplit((scheme, netloc, f"{base.rstrip('/')}/{path}", query, ""))
+
+
+def shown(url: str) -> str:
+    """Give an address as messages show it: a query may hold a key."""
+    return urlunsplit((*urlsplit(url)[:3], "", ""))
+
+
+def is_sendable(key: str) -> bool:
+    """Tell whether a header can carry a key."""
+    return key.isascii() and key.isprintable() and " " not in key
 
 
 def is_loopback(host: str) -> bool:
@@ -110,7 +120,7 @@ def _key(model: Model, url: str, named: str, api: Api) -> str | None:
         key = os.environ.get(source, "")
     key = key.strip()
     if key:
-        if not (key.isascii() and key.isprintable() and " " not in key):
+        if not is_sendable(key):
             raise RecipeError(source, "this is no key: it holds spaces or other characters that no header can carry")
         return key
     host = urlsplit(url).hostname or ""

@@ -110,6 +110,10 @@ class Failures:
         what, verdict = _no_answer(root)
         return self._error(f"{self.label} {what}", _detail(root), verdict)
 
+    def undecoded(self, body: bytes, error: Exception) -> ModelError:
+        """Tell that a body with status 200 cannot be decoded: it breaks off, or is something else."""
+        return self.unreadable(body, truncated=not body or str(error).startswith("Input data was truncated"))
+
     def unreadable(self, body: bytes, *, truncated: bool) -> ModelError:
         """Tell that a body with status 200 is not what was asked for."""
         said = _json(body)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
 from ..engine.errors import ModelError, RecipeError
 from ..engine.validation import Verdict
 from ..runtime import Runtime
+from .endpoint import is_sendable, shown
 from .failures import Failures
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class HttpValidator:
         except httpx2.InvalidURL as error:
             raise RecipeError("url", f"is no address: {error}") from None
         key = _key(api_key_env)
-        failures = Failures(f"the validator at {_shown(url)}", key, "verdict", _ADVICE)
+        failures = Failures(f"the validator at {shown(url)}", key, "verdict", _ADVICE)
         headers = {**_HEADERS, **({} if key is None else {"Authorization": f"Bearer {key}"})}
 
         async def ask(row: Mapping[str, Any]) -> Verdict:
@@ -111,16 +111,11 @@ def _key(api_key_env: str | None) -> str | None:
     key = os.environ.get(api_key_env, "").strip()
     if not key:
         raise RecipeError("api_key_env", f"the environment variable {api_key_env} is not set; it is to hold the key")
-    if not (key.isascii() and key.isprintable() and " " not in key):
+    if not is_sendable(key):
         raise RecipeError(
             "api_key_env", f"the key in {api_key_env} has spaces or other characters that no header can carry"
         )
     return key
-
-
-def _shown(url: str) -> str:
-    """Give the address as messages show it: a query may hold a key."""
-    return urlunsplit((*urlsplit(url)[:3], "", ""))
 
 
 validator: RemoteValidator = HttpValidator()
