@@ -31,22 +31,6 @@ FOLDER = Path(__file__).parent / "fake_openai"
 TLS = ssl.create_default_context()  # not used here, but without it each client spends 30 ms on making its own
 
 
-@pytest.fixture(scope="module")
-def process() -> Iterator[FakeOpenAI]:
-    """Share one process, since each takes half a second to start."""
-    with FakeOpenAI() as server:
-        yield server
-
-
-@pytest.fixture
-def server(process: FakeOpenAI) -> FakeOpenAI:
-    """Give the module's server out as if it were new."""
-    process.start()
-    process.configure(Behaviour())
-    process.reset()
-    return process
-
-
 @pytest.fixture
 def client(server: FakeOpenAI) -> Iterator[httpx.Client]:
     """Talk to the server over connections that are new in each test."""

@@ -10,7 +10,6 @@ import pytest
 from pydantic import SecretStr
 
 import rowloop as rl
-from fake_openai import Behaviour, FakeOpenAI
 from rowloop.adapters.anthropic import ANTHROPIC, provider
 from rowloop.adapters.dialect import forget
 from rowloop.adapters.endpoint import Endpoint
@@ -30,22 +29,6 @@ NOTE: dict[str, Any] = {
     "required": ["title", "stars"],
 }
 GRADE = {"type": "object", "properties": {"stars": {"enum": [1, 2, 3]}}, "required": ["stars"]}
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[FakeOpenAI]:
-    """Share one server process, since each takes half a second to start."""
-    with FakeOpenAI() as server:
-        yield server
-
-
-@pytest.fixture
-def server(process: FakeOpenAI) -> FakeOpenAI:
-    """Give the module's server out as if it were new."""
-    process.start()
-    process.configure(Behaviour())
-    process.reset()
-    return process
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import openai
 import pytest
 from pydantic import SecretStr
 
-from fake_openai import Behaviour, FakeOpenAI
 from rowloop.adapters.openai import provider
 from rowloop.engine.errors import ModelError, RecipeError
 from rowloop.engine.models import Ask, ChatParameters, Model, Reply
@@ -22,22 +21,6 @@ from rowloop.runtime.runtime import Runtime
 KEY = "sk-very-secret-1234"
 HELLO = [{"role": "user", "content": "hello"}]
 NOTE = {"type": "object", "properties": {"title": {"type": "string"}, "stars": {"type": "integer"}}}
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[FakeOpenAI]:
-    """Share one server process, since each takes half a second to start."""
-    with FakeOpenAI() as server:
-        yield server
-
-
-@pytest.fixture
-def server(process: FakeOpenAI) -> FakeOpenAI:
-    """Give the module's server out as if it were new."""
-    process.start()
-    process.configure(Behaviour())
-    process.reset()
-    return process
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the engine's tests share: a loop with a virtual clock, and a server to talk to."""
+"""What the engine's tests share: a loop with a virtual clock, and the two ways to ask an endpoint."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import looptime
 import pytest
 
-from fake_openai import Behaviour, FakeOpenAI
+from rowloop.adapters import dialect
 from rowloop.runtime import Runtime
+from ways import by_address, by_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+
+    from rowloop import Model
 
 T = TypeVar("T")
 
@@ -35,17 +38,15 @@ def virtual_runtime() -> Iterator[Runtime]:
         yield runtime
 
 
-@pytest.fixture(scope="module")
-def server_process() -> Iterator[FakeOpenAI]:
-    """Share one server process in a module, since each takes half a second to start."""
-    with FakeOpenAI() as process:
-        yield process
+@pytest.fixture(params=[by_address, by_client], ids=["aiohttp", "sdk"])
+def way(request: pytest.FixtureRequest) -> Callable[..., Model]:
+    """Return what makes a model from an address: each way must do the same."""
+    return request.param
 
 
 @pytest.fixture
-def server(server_process: FakeOpenAI) -> FakeOpenAI:
-    """Give the module's server out as if it were new."""
-    server_process.start()
-    server_process.configure(Behaviour())
-    server_process.reset()
-    return server_process
+def nothing_known() -> Iterator[None]:
+    """Begin as a process that has talked to nobody."""
+    dialect.forget()
+    yield
+    dialect.forget()

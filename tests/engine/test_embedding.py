@@ -13,32 +13,15 @@ import pytest
 from pydantic import SecretStr
 
 import rowloop as rl
-from fake_openai import Behaviour, FakeOpenAI
+from fake_openai import Behaviour
 from rowloop.adapters.chat_http import HttpChat
 from rowloop.adapters.embedding_http import HttpModel
 from rowloop.engine.models import Embedder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 WORDS = [f"word {number}" for number in range(50)]
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[FakeOpenAI]:
-    """Share one server process, since each takes half a second to start."""
-    with FakeOpenAI() as server:
-        yield server
-
-
-@pytest.fixture
-def server(process: FakeOpenAI) -> FakeOpenAI:
-    """Give the module's server out as if it were new."""
-    process.start()
-    process.configure(Behaviour())
-    process.reset()
-    return process
 
 
 def recipe(model: rl.Model, **settings: Any) -> rl.Recipe:

@@ -6,44 +6,21 @@ import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import openai
 import pandas as pd
 import pytest
-from pydantic import SecretStr
 
 import rowloop as rl
 from rowloop.engine.images import image_parts
 from rowloop.engine.work import CellError
+from ways import by_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fake_openai import FakeOpenAI
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
 WEBP = b"RIFF\x10\x00\x00\x00WEBPVP8 " + bytes(10)
 ADDRESS = "https://example.com/cat.png"
-
-
-def by_address(url: str) -> rl.Model:
-    """Take the fast path."""
-    return rl.Model("openai:m", base_url=url, api_key=SecretStr("sk-any-key"))
-
-
-def by_client(url: str) -> rl.Model:
-    """Bring a client of the openai package."""
-
-    def make() -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=url, api_key="sk-any-key", http_client=openai.DefaultAioHttpClient())
-
-    return rl.Model("openai:m", client=make)
-
-
-@pytest.fixture(params=[by_address, by_client], ids=["aiohttp", "sdk"])
-def way(request: pytest.FixtureRequest) -> Callable[[str], rl.Model]:
-    """Return what makes a model from an address: each way must do the same."""
-    return request.param
 
 
 def data_url(data: bytes, media_type: str) -> str:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import openai
 import pytest
-from pydantic import SecretStr
 
 import rowloop as rl
-from rowloop.adapters import dialect
+from ways import by_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fake_openai import FakeOpenAI
@@ -21,33 +18,7 @@ if TYPE_CHECKING:
 THOUGHT = "Let me think about this step by step."
 ROWS = 6
 
-
-@pytest.fixture(autouse=True)
-def nothing_known() -> Iterator[None]:
-    """Begin as a process that has talked to nobody."""
-    dialect.forget()
-    yield
-    dialect.forget()
-
-
-def by_address(url: str, **fields: Any) -> rl.Model:
-    """Take the fast path."""
-    return rl.Model("openai:m", base_url=url, api_key=SecretStr("sk-any-key"), **fields)
-
-
-def by_client(url: str, **fields: Any) -> rl.Model:
-    """Bring a client of the openai package."""
-
-    def make() -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=url, api_key="sk-any-key", http_client=openai.DefaultAioHttpClient())
-
-    return rl.Model("openai:m", client=make, **fields)
-
-
-@pytest.fixture(params=[by_address, by_client], ids=["aiohttp", "sdk"])
-def way(request: pytest.FixtureRequest) -> Callable[..., rl.Model]:
-    """Return what makes a model from an address: each way must do the same."""
-    return request.param
+pytestmark = pytest.mark.usefixtures("nothing_known")
 
 
 def thinking(model: rl.Model, **fields: Any) -> rl.Recipe:

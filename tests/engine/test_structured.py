@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import jsonschema_rs
-import openai
 import pydantic
 import pytest
-from pydantic import SecretStr
 
 import rowloop as rl
-from rowloop.adapters import dialect
 from rowloop.engine.datasets import read_result
 from rowloop.engine.metadata import json_schema
 from rowloop.engine.usage import StructuredCounts
+from ways import by_address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,43 +23,16 @@ if TYPE_CHECKING:
 ROWS = 12
 OBEYS = 'fixed:{"score": 7, "verdict": "good"}'
 
+Way = Callable[..., rl.Model]
+
+pytestmark = pytest.mark.usefixtures("nothing_known")
+
 
 class Grade(pydantic.BaseModel):
     """What a judge says."""
 
     score: int = pydantic.Field(ge=1, le=10)
     verdict: Literal["good", "bad"]
-
-
-@pytest.fixture(autouse=True)
-def nothing_known() -> Iterator[None]:
-    """Begin as a process that has talked to nobody."""
-    dialect.forget()
-    yield
-    dialect.forget()
-
-
-def by_address(url: str, **fields: Any) -> rl.Model:
-    """Take the fast path."""
-    return rl.Model("openai:m", base_url=url, api_key=SecretStr("sk-any-key"), **fields)
-
-
-def by_client(url: str, **fields: Any) -> rl.Model:
-    """Bring a client of the openai package."""
-
-    def make() -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=url, api_key="sk-any-key", http_client=openai.DefaultAioHttpClient())
-
-    return rl.Model("openai:m", client=make, **fields)
-
-
-Way = Callable[..., rl.Model]
-
-
-@pytest.fixture(params=[by_address, by_client], ids=["aiohttp", "sdk"])
-def way(request: pytest.FixtureRequest) -> Way:
-    """Return what makes a model from an address: each way must do the same."""
-    return request.param
 
 
 def graded(model: rl.Model, *, schema: Any = Grade, **fields: Any) -> rl.Recipe:
