@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from .errors import ModelError
 from .events import Usage
@@ -19,11 +19,11 @@ T = TypeVar("T")
 class Deadline:
     """What the attempts of one column are held to. A limit that changes holds for those in flight as well."""
 
-    def __init__(self, timeout: float | None, policy: TimeLimit | None = None) -> None:
-        """Take the seconds, or None and what to learn them by."""
+    def __init__(self, timeout: float | Literal["auto"], policy: TimeLimit | None = None) -> None:
+        """Take the seconds, or "auto" and what to learn them by."""
         self._policy = policy or TimeLimit()
-        self._learning = timeout is None
-        self._seconds = self._policy.first if timeout is None else timeout
+        self._learning = timeout == "auto"
+        self._seconds = self._policy.first if timeout == "auto" else timeout
         self._answers = Latency()
         self._in_flight: dict[asyncio.Timeout, float] = {}
 

@@ -70,7 +70,7 @@ class Embedding:
             raise RecipeError(f"columns.{self.name}.model", problem)
         embed = connected.embed(EmbeddingParameters(self.dimensions, self.batch_size, model.extra))
         render, check = self._compile().renderer(), size_check(model, None)
-        hold = Deadline(None if model.timeout == "auto" else model.timeout).hold
+        hold = Deadline(model.timeout).hold
 
         async def call(*values: object) -> Answer:
             text = render(*values)

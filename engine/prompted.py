@@ -112,7 +112,7 @@ class Prompted:
         ask = binding.connected[self.model].chat(parameters)
         if binding.cache is not None:
             ask = binding.cache.around(ask, model.lane, parameters)
-        hold = Deadline(None if model.timeout == "auto" else model.timeout).hold
+        hold = Deadline(model.timeout).hold
         check = size_check(model, max_tokens)
         if check is None:
             return lambda messages: hold(ask(messages))

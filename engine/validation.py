@@ -179,7 +179,7 @@ class Validate:
             ask = validators.get(url.partition(":")[0]).connect(url, self.api_key_env)
         except RecipeError as error:
             raise RecipeError(f"columns.{self.name}.{error.path or 'url'}", error.problem) from None
-        hold = Deadline(None if self.timeout == "auto" else self.timeout).hold
+        hold = Deadline(self.timeout).hold
 
         async def call(*values: object) -> bool:
             verdict, _ = await hold(ask(dict(zip(needs, values, strict=True))))

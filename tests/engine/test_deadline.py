@@ -68,7 +68,7 @@ def test_c21_an_attempt_that_hangs_from_the_start_is_ended_by_a_limit_learnt_aft
     """The first wave holds the hung requests: what is learnt later must hold for them as well."""
 
     async def main():
-        deadline = Deadline(None)
+        deadline = Deadline("auto")
         hung = asyncio.create_task(missed(deadline, 1e6))
         for _ in range(50):
             await deadline.hold(asyncio.sleep(0.2))
@@ -83,7 +83,7 @@ def test_c21_without_50_answers_a_hung_attempt_ends_after_600_seconds(virtually)
     """The limit that holds before anything is known."""
 
     async def main():
-        deadline = Deadline(None)
+        deadline = Deadline("auto")
         await deadline.hold(asyncio.sleep(1))
         await missed(deadline, 1e6)
         assert now() == pytest.approx(601)
@@ -95,7 +95,7 @@ def test_c21_a_model_whose_answers_become_slow_is_not_cut_off_for_ever(virtually
     """Fast answers first, then slow ones: a few are cut off, then the limit has followed."""
 
     async def main():
-        deadline = Deadline(None)
+        deadline = Deadline("auto")
         for _ in range(50):
             await deadline.hold(asyncio.sleep(0.2))
         cut = 0
@@ -113,7 +113,7 @@ def test_c21_half_a_percent_that_hangs_leaves_the_limit_where_it_is(virtually):
     """The doubling is for models that are slow, not for a few requests that hang."""
 
     async def main():
-        deadline = Deadline(None)
+        deadline = Deadline("auto")
         hung = [asyncio.create_task(missed(deadline, 1e6)) for _ in range(10)]
         for _ in range(40):
             await asyncio.gather(*[deadline.hold(asyncio.sleep(0.2)) for _ in range(50)])
@@ -129,7 +129,7 @@ def test_c21_cancelling_an_attempt_is_no_timeout_and_leaves_nothing_behind(virtu
     """A cancellation goes through as it is."""
 
     async def main():
-        deadline = Deadline(None)
+        deadline = Deadline("auto")
         task = asyncio.create_task(deadline.hold(asyncio.sleep(100)))
         await asyncio.sleep(1)
         task.cancel()
