@@ -38,8 +38,8 @@ import rowloop
 from contenders import bare
 from contenders.job import NAME, PROMPT, TEMPERATURE
 from fake_openai import FakeOpenAI
-from rowloop.adapters.openai import provider
-from rowloop.engine.models import ChatParameters, Message, Model
+from rowloop.adapters.providers.openai.provider import provider
+from rowloop.engine.models.provider import ChatParameters, Message, Model
 from rowloop.runtime.runtime import Runtime, new_loop
 
 Call = Callable[[list[Message]], Awaitable[Any]]

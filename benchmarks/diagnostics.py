@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import rowloop as rl
-from rowloop.adapters import terminal
+from rowloop.adapters.displays import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

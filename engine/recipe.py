@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from . import recipe_file
-from .compiling import compile_recipe
-from .errors import RecipeError, nearest
-from .functions import Function, cell
-from .jobs import Job, directory_of
-from .models import Model
-from .processors import processor_of
-from .results import Run
-from .seeds import Seed
+from .columns.functions import Function, cell
+from .columns.seeds import Seed
+from .compiler.compiling import compile_recipe
+from .core.errors import RecipeError, nearest
+from .datasets.result import Run
+from .models.provider import Model
+from .processors.processor import processor_of
+from .runs.job import Job, directory_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from .binding import ColumnSpec
-    from .compiling import Compiled
-    from .functions import AnyFunction
-    from .models import ModelFunction
-    from .processors import Processor
-    from .results import Result
-    from .settings import RunOptions
+    from .columns.column import ColumnSpec
+    from .columns.functions import AnyFunction
+    from .compiler.compiling import Compiled
+    from .datasets.result import Result
+    from .models.provider import ModelFunction
+    from .processors.processor import Processor
+    from .runs.settings import RunOptions
 
 T = TypeVar("T")
 

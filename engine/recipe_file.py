@@ -11,21 +11,21 @@ import yaml
 from pydantic import Field
 from pydantic_core import PydanticSerializationError
 
-from .columns import Expression, Structured, Text
-from .embedding import Embedding
-from .errors import RecipeError, nearest, writable
-from .models import Model
-from .processors import DropColumns, SchemaTransform, name_of
-from .samplers import Category, Uniform
-from .seeds import Seed
-from .spec import recipe_error, spec
-from .validation import Validate
+from .columns.embedding import Embedding
+from .columns.expression import Expression, Structured, Text
+from .columns.samplers import Category, Uniform
+from .columns.seeds import Seed
+from .columns.validation import Validate
+from .core.errors import RecipeError, nearest, writable
+from .core.spec import recipe_error, spec
+from .models.provider import Model
+from .processors.processor import DropColumns, SchemaTransform, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .binding import ColumnSpec
-    from .processors import Processor
+    from .columns.column import ColumnSpec
+    from .processors.processor import Processor
 
 T = TypeVar("T")
 _SEEDS = 2**63

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import Field, field_validator
 
-from .errors import DatasetGenerationError, RecipeError, RowloopError, nearest
+from .core.errors import DatasetGenerationError, RecipeError, RowloopError, nearest
+from .core.spec import spec
 from .recipe import Recipe
-from .spec import spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from .results import Result
-    from .settings import RunOptions
+    from .datasets.result import Result
+    from .runs.settings import RunOptions
 
 Filter: TypeAlias = str | Callable[[Any], Any]
 

@@ -8,9 +8,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from rowloop.engine.adaptive import AdaptiveLimit, LimitState, Ticket
-from rowloop.engine.events import Failure
-from rowloop.engine.policy import RetryPolicy
+from rowloop.engine.core.adaptive_limit import AdaptiveLimit, LimitState, Ticket
+from rowloop.engine.core.events import Failure
+from rowloop.engine.core.policy import RetryPolicy
 
 if TYPE_CHECKING:
     import random

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
-from rowloop.engine.events import (
+from rowloop.engine.core.events import (
     WHOLE,
     Admit,
     Cancel,
@@ -36,16 +36,16 @@ from rowloop.engine.events import (
     Stop,
     Tally,
 )
-from rowloop.engine.row_groups import Earlier, Plan
+from rowloop.engine.core.row_groups import Earlier, Plan
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable
 
-    from rowloop.engine.events import Command, Event, Reason
-    from rowloop.engine.graph import Lane, Node
-    from rowloop.engine.policy import ErrorBudget, RetryPolicy
-    from rowloop.engine.tracker import Tracker
+    from rowloop.engine.core.events import Command, Event, Reason
+    from rowloop.engine.core.graph import Lane, Node
+    from rowloop.engine.core.policy import ErrorBudget, RetryPolicy
+    from rowloop.engine.core.tracker import Tracker
 
 RUNNING, DUE, DONE, NULL, FAILED, CUT = "running", "due", "done", "null", "failed", "cut"
 VALUE: Final = {DONE, NULL}

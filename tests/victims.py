@@ -17,7 +17,7 @@ import pandas as pd
 from pydantic import SecretStr
 
 import rowloop as rl
-from rowloop.engine.journal import Journal
+from rowloop.engine.datasets.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,8 +163,12 @@ def _import_everything() -> None:
     """Import what a run does, and start no thread."""
     import pyarrow.pandas_compat  # noqa: F401, PLC0415 - victims alone need it
 
-    from rowloop.adapters import callable, openai  # noqa: A004, F401, PLC0415 - the same
-    from rowloop.engine import jobs, processing, resuming, sinks  # noqa: F401, PLC0415 - the same
+    from rowloop.adapters.providers import function as callable  # noqa: A004, F401, PLC0415 - the same
+    from rowloop.adapters.providers.openai import provider as openai  # noqa: F401, PLC0415 - the same
+    from rowloop.engine.datasets import sinks  # noqa: F401, PLC0415 - the same
+    from rowloop.engine.processors import applying as processing  # noqa: F401, PLC0415 - the same
+    from rowloop.engine.runs import job as jobs  # noqa: F401, PLC0415 - the same
+    from rowloop.engine.runs import resuming  # noqa: F401, PLC0415 - the same
 
     assert chain(rl.Model(echo)).columns
 

@@ -6,23 +6,23 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from rowloop.engine.diagnostics import Diagnostics
-from rowloop.engine.events import Restored
-from rowloop.engine.executor import Executor
-from rowloop.engine.graph import Lane, Node, compile_graph
-from rowloop.engine.policy import ErrorBudget, RetryPolicy
-from rowloop.engine.row_groups import Plan
-from rowloop.engine.scheduler import Scheduler
-from rowloop.engine.store import Store
-from rowloop.engine.threads import Threads
-from rowloop.engine.tracker import Tracker
-from rowloop.engine.work import Await, Fill
+from rowloop.engine.columns.work import Await, Fill
+from rowloop.engine.core.events import Restored
+from rowloop.engine.core.graph import Lane, Node, compile_graph
+from rowloop.engine.core.policy import ErrorBudget, RetryPolicy
+from rowloop.engine.core.row_groups import Plan
+from rowloop.engine.core.store import Store
+from rowloop.engine.core.tracker import Tracker
+from rowloop.engine.runs.diagnostics import Diagnostics
+from rowloop.engine.runs.executor import Executor
+from rowloop.engine.runs.scheduler import Scheduler
+from rowloop.runtime.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from rowloop.engine.events import Tally
-    from rowloop.engine.store import RowGroup
+    from rowloop.engine.core.events import Tally
+    from rowloop.engine.core.store import RowGroup
 
 
 class Nowhere:

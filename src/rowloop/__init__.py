@@ -9,9 +9,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .engine.columns import Expression, Structured, Text
-    from .engine.embedding import Embedding
-    from .engine.errors import (
+    from .engine.columns.embedding import Embedding
+    from .engine.columns.expression import Expression, Structured, Text
+    from .engine.columns.functions import batch, cell
+    from .engine.columns.samplers import Category, Uniform
+    from .engine.columns.seeds import Seed
+    from .engine.columns.validation import Validate
+    from .engine.core.errors import (
         DatasetGenerationError,
         DatasetProcessingError,
         EarlyShutdownError,
@@ -21,19 +25,15 @@ if TYPE_CHECKING:
         ResumeError,
         RowloopError,
     )
-    from .engine.functions import batch, cell
-    from .engine.models import Model
-    from .engine.parts import Part
-    from .engine.policy import ErrorBudget, RetryPolicy
-    from .engine.prices import Price
-    from .engine.processors import DropColumns, Processor, SchemaTransform
-    from .engine.progress import ProgressSnapshot
+    from .engine.core.policy import ErrorBudget, RetryPolicy
+    from .engine.datasets.parts import Part
+    from .engine.datasets.result import Result, Run
+    from .engine.models.prices import Price
+    from .engine.models.provider import Model
+    from .engine.processors.processor import DropColumns, Processor, SchemaTransform
     from .engine.recipe import Recipe
-    from .engine.results import Result, Run
-    from .engine.samplers import Category, Uniform
-    from .engine.seeds import Seed
-    from .engine.traces import TaskTrace
-    from .engine.validation import Validate
+    from .engine.telemetry.progress import ProgressSnapshot
+    from .engine.telemetry.traces import TaskTrace
     from .engine.workflow import Stage, Workflow
     from .runtime import client, run_sync
 
@@ -69,13 +69,13 @@ _MODULES = {
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 _PROVIDERS = {
-    "anthropic": "rowloop.adapters.anthropic:provider",
-    "openai": "rowloop.adapters.openai:provider",
-    "local": "rowloop.adapters.local:provider",
-    "python": "rowloop.adapters.callable:provider",
+    "anthropic": "rowloop.adapters.providers.anthropic.provider:provider",
+    "openai": "rowloop.adapters.providers.openai.provider:provider",
+    "local": "rowloop.adapters.providers.local:provider",
+    "python": "rowloop.adapters.providers.function:provider",
 }
-_VALIDATORS = dict.fromkeys(("http", "https"), "rowloop.adapters.http_validation:validator")
-_DISPLAYS = {"auto": "rowloop.adapters.displays:auto"}
+_VALIDATORS = dict.fromkeys(("http", "https"), "rowloop.adapters.validators.http:validator")
+_DISPLAYS = {"auto": "rowloop.adapters.displays.auto:auto"}
 
 __all__ = [
     "Category",
@@ -132,9 +132,9 @@ def __dir__() -> list[str]:
 
 
 def _register_adapters() -> None:
-    from .engine.models import providers  # noqa: PLC0415 - nothing is loaded before it is used
-    from .engine.progress import displays  # noqa: PLC0415 - the same
-    from .engine.validation import validators  # noqa: PLC0415 - the same
+    from .engine.columns.validation import validators  # noqa: PLC0415 - the same
+    from .engine.models.provider import providers  # noqa: PLC0415 - nothing is loaded before it is used
+    from .engine.telemetry.progress import displays  # noqa: PLC0415 - the same
 
     for name, target in _PROVIDERS.items():
         providers.register(name, target)

@@ -10,11 +10,11 @@ import pytest
 from pydantic import SecretStr
 
 import rowloop as rl
-from rowloop.adapters.anthropic import ANTHROPIC, provider
-from rowloop.adapters.dialect import forget
-from rowloop.adapters.endpoint import Endpoint
-from rowloop.engine.errors import ModelError, RecipeError
-from rowloop.engine.models import Ask, ChatParameters, Message, Reply
+from rowloop.adapters.http.endpoint import Endpoint
+from rowloop.adapters.providers.anthropic.provider import ANTHROPIC, provider
+from rowloop.adapters.providers.wire.dialect import forget
+from rowloop.engine.core.errors import ModelError, RecipeError
+from rowloop.engine.models.provider import Ask, ChatParameters, Message, Reply
 from rowloop.runtime.runtime import Runtime
 
 if TYPE_CHECKING:

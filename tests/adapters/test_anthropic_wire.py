@@ -9,13 +9,13 @@ import msgspec
 import pytest
 from pydantic import BaseModel, Field
 
-from rowloop.adapters.anthropic_schema import enforceable
-from rowloop.adapters.anthropic_wire import MessagesWire
-from rowloop.adapters.dialect import Dialect
-from rowloop.adapters.failures import Failures, retry_after
-from rowloop.engine.errors import ModelError
-from rowloop.engine.events import Usage
-from rowloop.engine.models import ChatParameters
+from rowloop.adapters.http.errors import Failures, retry_after
+from rowloop.adapters.providers.anthropic.messages import MessagesWire
+from rowloop.adapters.providers.anthropic.schema import enforceable
+from rowloop.adapters.providers.wire.dialect import Dialect
+from rowloop.engine.core.errors import ModelError
+from rowloop.engine.core.events import Usage
+from rowloop.engine.models.provider import ChatParameters
 
 FAILURES = Failures("anthropic:m", None, "message")
 

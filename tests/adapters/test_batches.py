@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from rowloop.adapters.batches import batched
-from rowloop.engine.errors import ModelError
-from rowloop.engine.models import Embedded
+from rowloop.adapters.providers.wire.embedding_batches import batched
+from rowloop.engine.core.errors import ModelError
+from rowloop.engine.models.provider import Embedded
 
 
 class Endpoint:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from rowloop.adapters.callable import provider
-from rowloop.engine.errors import ModelError, RecipeError
-from rowloop.engine.models import ChatParameters, Message, Model, Reply
+from rowloop.adapters.providers.function import provider
+from rowloop.engine.core.errors import ModelError, RecipeError
+from rowloop.engine.models.provider import ChatParameters, Message, Model, Reply
 from rowloop.runtime.runtime import Runtime
 
 TALK: list[Message] = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]

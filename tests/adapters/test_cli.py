@@ -18,7 +18,7 @@ import yaml
 from emulator import Terminal
 from fake_openai import FakeOpenAI
 from rowloop import Recipe
-from rowloop.adapters.cli import main
+from rowloop.adapters.cli.commands import main
 
 if TYPE_CHECKING:
     from pathlib import Path

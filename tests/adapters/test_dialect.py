@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from rowloop.adapters.chat_wire import ChatWire
-from rowloop.adapters.dialect import Dialect, adapting, dialect_of, forget
-from rowloop.adapters.endpoint import Endpoint
-from rowloop.adapters.failures import Failures
-from rowloop.engine.errors import ModelError
-from rowloop.engine.models import ChatParameters, Reply
+from rowloop.adapters.http.endpoint import Endpoint
+from rowloop.adapters.http.errors import Failures
+from rowloop.adapters.providers.openai.chat import ChatWire
+from rowloop.adapters.providers.wire.dialect import Dialect, adapting, dialect_of, forget
+from rowloop.engine.core.errors import ModelError
+from rowloop.engine.models.provider import ChatParameters, Reply
 
 HELLO = [{"role": "user", "content": "hello"}]
 NOTE = {"type": "object", "properties": {"a": {"type": "integer"}}}

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from rowloop.adapters.embedding_wire import EmbeddingWire, shares
-from rowloop.adapters.failures import Failures
-from rowloop.engine.errors import ModelError
-from rowloop.engine.models import EmbeddingParameters
+from rowloop.adapters.http.errors import Failures
+from rowloop.adapters.providers.openai.embeddings import EmbeddingWire, shares
+from rowloop.engine.core.errors import ModelError
+from rowloop.engine.models.provider import EmbeddingParameters
 
 FAILURES = Failures("openai:m", None, "list of embeddings")
 

@@ -9,10 +9,10 @@ import types
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from rowloop.adapters.displays import auto
-from rowloop.adapters.jupyter import in_kernel, notebook, page
-from rowloop.adapters.progress_text import Pace
-from rowloop.engine.progress import ColumnProgress, ProgressSnapshot
+from rowloop.adapters.displays.auto import auto
+from rowloop.adapters.displays.notebook import in_kernel, notebook, page
+from rowloop.adapters.displays.wording import Pace
+from rowloop.engine.telemetry.progress import ColumnProgress, ProgressSnapshot
 
 
 def snapshot(done: int = 3, columns: int = 1, name: str = "<b>answer</b>") -> ProgressSnapshot:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rowloop.adapters import local
-from rowloop.adapters.local import provider
-from rowloop.engine.errors import ModelError, RecipeError
-from rowloop.engine.models import Ask, ChatParameters, Model, Reply
+from rowloop.adapters.providers import local
+from rowloop.adapters.providers.local import provider
+from rowloop.engine.core.errors import ModelError, RecipeError
+from rowloop.engine.models.provider import Ask, ChatParameters, Model, Reply
 from rowloop.runtime.runtime import Runtime
 
 GEMMA = Model("local:gemma-3-270m")

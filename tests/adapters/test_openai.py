@@ -13,9 +13,9 @@ import openai
 import pytest
 from pydantic import SecretStr
 
-from rowloop.adapters.openai import provider
-from rowloop.engine.errors import ModelError, RecipeError
-from rowloop.engine.models import Ask, ChatParameters, Model, Reply
+from rowloop.adapters.providers.openai.provider import provider
+from rowloop.engine.core.errors import ModelError, RecipeError
+from rowloop.engine.models.provider import Ask, ChatParameters, Model, Reply
 from rowloop.runtime.runtime import Runtime
 
 KEY = "sk-very-secret-1234"

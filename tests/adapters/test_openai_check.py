@@ -3,11 +3,11 @@
 import pytest
 from pydantic import SecretStr
 
-from rowloop.adapters.chat_http import headers_for
-from rowloop.adapters.endpoint import Endpoint, is_loopback
-from rowloop.adapters.openai import provider
-from rowloop.engine.errors import RecipeError
-from rowloop.engine.models import Model
+from rowloop.adapters.http.endpoint import Endpoint, is_loopback
+from rowloop.adapters.providers.openai.http_model import headers_for
+from rowloop.adapters.providers.openai.provider import provider
+from rowloop.engine.core.errors import RecipeError
+from rowloop.engine.models.provider import Model
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,13 @@ import msgspec
 import pytest
 from pydantic import BaseModel, Field
 
-from rowloop.adapters.chat_wire import ChatWire, split_thinking
-from rowloop.adapters.dialect import Dialect
-from rowloop.adapters.failures import Failures
-from rowloop.adapters.strict_schema import strict
-from rowloop.engine.errors import ModelError
-from rowloop.engine.events import Usage
-from rowloop.engine.models import ChatParameters
+from rowloop.adapters.http.errors import Failures
+from rowloop.adapters.providers.openai.chat import ChatWire, split_thinking
+from rowloop.adapters.providers.openai.strict_schema import strict
+from rowloop.adapters.providers.wire.dialect import Dialect
+from rowloop.engine.core.errors import ModelError
+from rowloop.engine.core.events import Usage
+from rowloop.engine.models.provider import ChatParameters
 
 HELLO = [{"role": "user", "content": "hello"}]
 FAILURES = Failures("openai:m")

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from emulator import Terminal
-from rowloop.adapters import displays as displays_module
-from rowloop.adapters.displays import auto, plain
-from rowloop.adapters.progress_text import Pace, compact, duration, per_second, rows_over, totals
-from rowloop.adapters.terminal import Style, layout
-from rowloop.adapters.ticker import Ticker
-from rowloop.engine.progress import ColumnProgress, ProgressSnapshot
+from rowloop.adapters.displays import auto as displays_module
+from rowloop.adapters.displays.auto import auto, plain
+from rowloop.adapters.displays.terminal import Style, layout
+from rowloop.adapters.displays.ticker import Ticker
+from rowloop.adapters.displays.wording import Pace, compact, duration, per_second, rows_over, totals
+from rowloop.engine.telemetry.progress import ColumnProgress, ProgressSnapshot
 
 
 def snapshot(done: int = 40, target: int = 100, columns: int = 3, **facts: Any) -> ProgressSnapshot:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import looptime
 import pytest
 
-from rowloop.adapters import dialect
+from rowloop.adapters.providers.wire import dialect
 from rowloop.runtime import Runtime
 from ways import by_address, by_client
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 import rowloop as rl
-from rowloop.engine.adaptive import AdaptiveLimit, Change, LimitState, Ticket
+from rowloop.engine.core.adaptive_limit import AdaptiveLimit, Change, LimitState, Ticket
 from simulated_server import Client, Fixed, Ran, Server
 
 if TYPE_CHECKING:

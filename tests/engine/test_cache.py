@@ -10,13 +10,13 @@ import pytest
 
 import rowloop as rl
 from fake_openai import FakeOpenAI
-from rowloop.engine.cache import ResponseCache
-from rowloop.engine.models import ChatParameters, Reply
+from rowloop.engine.models.provider import ChatParameters, Reply
+from rowloop.engine.models.response_cache import ResponseCache
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rowloop.engine.models import Message
+    from rowloop.engine.models.provider import Message
 
 QUIET: Any = {"progress": False}
 

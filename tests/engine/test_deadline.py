@@ -9,9 +9,9 @@ import pytest
 
 import rowloop as rl
 from fake_openai import FakeOpenAI
-from rowloop.engine.deadline import Deadline
-from rowloop.engine.errors import ModelError
-from rowloop.engine.policy import TimeLimit
+from rowloop.engine.core.errors import ModelError
+from rowloop.engine.core.policy import TimeLimit
+from rowloop.engine.models.deadline import Deadline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +153,7 @@ def test_c21_a_run_of_short_answers_survives_requests_that_hang_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """End to end, with a floor of half a second: requests that are never answered are ended and asked again."""
-    monkeypatch.setattr("rowloop.engine.deadline.TimeLimit", lambda: TimeLimit(least=0.5))
+    monkeypatch.setattr("rowloop.engine.models.deadline.TimeLimit", lambda: TimeLimit(least=0.5))
     with FakeOpenAI(latency=0.005, fault_hang=0.02, fault_attempts=1, seed=1) as server:
         recipe = rl.Recipe(
             models={"m": rl.Model("openai:m", base_url=server.url)},

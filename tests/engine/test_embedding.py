@@ -14,9 +14,9 @@ from pydantic import SecretStr
 
 import rowloop as rl
 from fake_openai import Behaviour
-from rowloop.adapters.chat_http import HttpChat
-from rowloop.adapters.embedding_http import HttpModel
-from rowloop.engine.models import Embedder
+from rowloop.adapters.providers.openai.embedding_http import HttpModel
+from rowloop.adapters.providers.openai.http_model import HttpChat
+from rowloop.engine.models.provider import Embedder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 
 import rowloop as rl
-from rowloop.engine import metadata as contract
-from rowloop.engine.policy import ErrorBudget
-from rowloop.engine.report import Report
-from rowloop.engine.seeds import SeedColumn
-from rowloop.engine.sinks import ParquetSink
-from rowloop.engine.tracker import DONE, FAILED, SKIPPED, Tracker
-from rowloop.engine.work import CellError, Fill
+from rowloop.engine.columns.seeds import SeedColumn
+from rowloop.engine.columns.work import CellError, Fill
+from rowloop.engine.core.policy import ErrorBudget
+from rowloop.engine.core.tracker import DONE, FAILED, SKIPPED, Tracker
+from rowloop.engine.datasets import metadata as contract
+from rowloop.engine.datasets.sinks import ParquetSink
+from rowloop.engine.telemetry.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

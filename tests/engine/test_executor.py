@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from rowloop.engine.errors import ModelError
-from rowloop.engine.events import WHOLE, Admit, Done, Failed, Run, Usage
-from rowloop.engine.executor import Executor, Place, failure_of
-from rowloop.engine.graph import Lane, Node, compile_graph
-from rowloop.engine.store import Store
-from rowloop.engine.threads import Threads
-from rowloop.engine.work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Nothing, Render
+from rowloop.engine.columns.work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Nothing, Render
+from rowloop.engine.core.errors import ModelError
+from rowloop.engine.core.events import WHOLE, Admit, Done, Failed, Run, Usage
+from rowloop.engine.core.graph import Lane, Node, compile_graph
+from rowloop.engine.core.store import Store
+from rowloop.engine.runs.executor import Executor, Place, failure_of
+from rowloop.runtime.threads import Threads
 
 if TYPE_CHECKING:
-    from rowloop.engine.work import Work
+    from rowloop.engine.columns.work import Work
 
 
 def answered(status: int) -> httpx.HTTPStatusError:

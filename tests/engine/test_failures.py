@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fake_openai import FakeOpenAI
-    from rowloop.engine.functions import Function
+    from rowloop.engine.columns.functions import Function
 
 LOGGER = "rowloop"
 
@@ -309,7 +309,7 @@ def test_a3_an_observer_that_raises_fails_the_run_with_that_cause(
     async def fails(row: int) -> int:
         raise ValueError(row)
 
-    monkeypatch.setattr(f"rowloop.engine.observe.FailureObserver.{method}", broken)
+    monkeypatch.setattr(f"rowloop.engine.telemetry.failures.FailureObserver.{method}", broken)
     with pytest.raises(rl.DatasetGenerationError, match="ZeroDivisionError: in the observer") as caught:
         run(rl.Recipe(columns=[numbered(4), fails]), place, 4)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
@@ -761,7 +761,7 @@ def test_a7_an_internal_error_of_the_engine_ends_the_run_rather_than_drop_rows(
 
         return read
 
-    monkeypatch.setattr("rowloop.engine.columns.Text.reader", slip)
+    monkeypatch.setattr("rowloop.engine.columns.expression.Text.reader", slip)
     with pytest.raises(rl.DatasetGenerationError, match="engine: AttributeError: a slip") as caught:
         run(asking(server, 20), place, 20)
     assert isinstance(caught.value.__cause__, AttributeError)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from pydantic import BaseModel
 
-from rowloop.engine.errors import DatasetGenerationError
-from rowloop.engine.events import Admit
-from rowloop.engine.frames import Frames, arrow_type_of_schema
-from rowloop.engine.graph import Node, compile_graph
-from rowloop.engine.store import RowGroup
+from rowloop.engine.core.errors import DatasetGenerationError
+from rowloop.engine.core.events import Admit
+from rowloop.engine.core.graph import Node, compile_graph
+from rowloop.engine.core.store import RowGroup
+from rowloop.engine.datasets.tables import Frames, arrow_type_of_schema
 
 
 def group(values: list[Any], id_: int = 0, start: int = 0) -> RowGroup:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from rowloop.engine.functions import Function
+    from rowloop.engine.columns.functions import Function
 
 ROWS = Seed(pd.DataFrame({"a": [1, 2, 3, 4], "b": [10, 20, 30, 40]}))
 

@@ -6,8 +6,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from rowloop.engine.errors import RecipeError
-from rowloop.engine.graph import Lane, Node, compile_graph
+from rowloop.engine.core.errors import RecipeError
+from rowloop.engine.core.graph import Lane, Node, compile_graph
 
 
 def refusal(*nodes: Node) -> str:

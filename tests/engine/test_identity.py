@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import rowloop as rl
-from rowloop.engine.identity import differences, fingerprint
-from rowloop.engine.journal import _encode
+from rowloop.engine.compiler.identity import differences, fingerprint
+from rowloop.engine.datasets.journal import _encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

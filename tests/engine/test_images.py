@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import rowloop as rl
-from rowloop.engine.images import image_parts
-from rowloop.engine.work import CellError
+from rowloop.engine.columns.images import image_parts
+from rowloop.engine.columns.work import CellError
 from ways import by_address
 
 if TYPE_CHECKING:

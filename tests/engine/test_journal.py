@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 
 import rowloop as rl
-from rowloop.engine.events import WHOLE, Tally
-from rowloop.engine.journal import Facts, Journal, KeptFailure, Known, Over
-from rowloop.engine.observe import FailedCell
-from rowloop.engine.usage import Spending
+from rowloop.engine.core.events import WHOLE, Tally
+from rowloop.engine.datasets.journal import Facts, Journal, KeptFailure, Known, Over
+from rowloop.engine.telemetry.failures import FailedCell
+from rowloop.engine.telemetry.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

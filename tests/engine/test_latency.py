@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from rowloop.engine.latency import Latency
+from rowloop.engine.core.histogram import Latency
 
 TIMES = st.lists(st.floats(1e-5, 1e5), min_size=1, max_size=200)
 

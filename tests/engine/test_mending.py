@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import rowloop as rl
-from rowloop.engine.schemas import DisobedientError, JsonReader
+from rowloop.engine.columns.schemas import DisobedientError, JsonReader
 
 NOTE: dict[str, Any] = {
     "type": "object",

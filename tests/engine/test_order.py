@@ -13,16 +13,16 @@ import pandas as pd
 import pytest
 
 import rowloop as rl
-from rowloop.engine.events import Admit, Commit, Done, Run, Started
-from rowloop.engine.graph import Lane, Node, compile_graph
-from rowloop.engine.row_groups import Plan
-from rowloop.engine.tracker import Tracker
+from rowloop.engine.core.events import Admit, Commit, Done, Run, Started
+from rowloop.engine.core.graph import Lane, Node, compile_graph
+from rowloop.engine.core.row_groups import Plan
+from rowloop.engine.core.tracker import Tracker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fake_openai import FakeOpenAI
-    from rowloop.engine.functions import Function
+    from rowloop.engine.columns.functions import Function
     from rowloop.runtime import Runtime
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 import rowloop as rl
-from rowloop.engine.pace import Pace, PaceState
+from rowloop.engine.core.pace import Pace, PaceState
 
 
 def send(pace: Pace, tokens: list[float]) -> list[float]:

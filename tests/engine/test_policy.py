@@ -10,8 +10,8 @@ import pytest
 import tenacity
 from hypothesis import given
 
-from rowloop.engine.events import Failure
-from rowloop.engine.policy import ErrorBudget, RetryPolicy, tenacity_wait
+from rowloop.engine.core.events import Failure
+from rowloop.engine.core.policy import ErrorBudget, RetryPolicy, tenacity_wait
 
 FLAKY = Failure("ServerError", "try again", retryable=True)
 BROKEN = Failure("ValueError", "broken for good")

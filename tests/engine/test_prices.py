@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 
 import rowloop as rl
-from rowloop.engine.events import Done, Event, Failed, Failure, Usage
-from rowloop.engine.prices import ANTHROPIC_PRICES, PRICES, dollars, price_of
-from rowloop.engine.usage import Spent, UsageObserver, added_up, by_model, known_cost
+from rowloop.engine.core.events import Done, Event, Failed, Failure, Usage
+from rowloop.engine.models.prices import ANTHROPIC_PRICES, PRICES, dollars, price_of
+from rowloop.engine.telemetry.spending import Spent, UsageObserver, added_up, by_model, known_cost
 
 OWN = rl.Price(0.25, 2.0)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import rowloop as rl
-from rowloop.engine.models import providers
-from rowloop.engine.registry import Registry
+from rowloop.engine.core.registry import Registry
+from rowloop.engine.models.provider import providers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

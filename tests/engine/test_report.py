@@ -14,16 +14,16 @@ import pytest
 import rowloop as rl
 from emulator import Terminal
 from fake_openai import FakeOpenAI
-from rowloop.adapters.progress_text import totals
-from rowloop.engine.datasets import read_result
-from rowloop.engine.events import Done, Due, Failed, Failure, Record, Usage
-from rowloop.engine.graph import Lane, Node, compile_graph
-from rowloop.engine.measures import RequestObserver
-from rowloop.engine.metadata import json_schema
-from rowloop.engine.report import LaneReport, Load, ModelReport, Report, SlowCell
-from rowloop.engine.row_groups import Plan
-from rowloop.engine.store import Store
-from rowloop.engine.usage import Spent
+from rowloop.adapters.displays.wording import totals
+from rowloop.engine.core.events import Done, Due, Failed, Failure, Record, Usage
+from rowloop.engine.core.graph import Lane, Node, compile_graph
+from rowloop.engine.core.row_groups import Plan
+from rowloop.engine.core.store import Store
+from rowloop.engine.datasets.metadata import json_schema
+from rowloop.engine.datasets.reading import read_result
+from rowloop.engine.telemetry.metrics import RequestObserver
+from rowloop.engine.telemetry.report import LaneReport, Load, ModelReport, Report, SlowCell
+from rowloop.engine.telemetry.spending import Spent
 from virtual_run import VirtualRun
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from pydantic import SecretStr
 
 import rowloop as rl
 import victims
-from rowloop.engine.journal import Journal
-from rowloop.engine.sinks import ParquetSink
+from rowloop.engine.datasets.journal import Journal
+from rowloop.engine.datasets.sinks import ParquetSink
 from victims import CRASHED, Victims, at, chain, echo, outcome
 
 if TYPE_CHECKING:

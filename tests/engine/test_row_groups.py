@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowloop.engine.row_groups import Earlier, Plan
+from rowloop.engine.core.row_groups import Earlier, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 
 from rowloop import Category, RecipeError, Uniform
-from rowloop.engine.binding import Binding
-from rowloop.engine.threads import Threads
+from rowloop.engine.columns.column import Binding
+from rowloop.runtime.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rowloop.engine.errors import ModelError
-from rowloop.engine.events import Admit, Commit, Done, Failed, Halted, Restored, Usage
-from rowloop.engine.executor import Executor
-from rowloop.engine.graph import Lane, Node, compile_graph
-from rowloop.engine.policy import ErrorBudget, RetryPolicy
-from rowloop.engine.row_groups import Plan
-from rowloop.engine.scheduler import Scheduler
-from rowloop.engine.store import Store
-from rowloop.engine.threads import Threads
-from rowloop.engine.tracker import Tracker
-from rowloop.engine.work import Answer, Await, CellError, Fill, InThread, Render
+from rowloop.engine.columns.work import Answer, Await, CellError, Fill, InThread, Render
+from rowloop.engine.core.errors import ModelError
+from rowloop.engine.core.events import Admit, Commit, Done, Failed, Halted, Restored, Usage
+from rowloop.engine.core.graph import Lane, Node, compile_graph
+from rowloop.engine.core.policy import ErrorBudget, RetryPolicy
+from rowloop.engine.core.row_groups import Plan
+from rowloop.engine.core.store import Store
+from rowloop.engine.core.tracker import Tracker
+from rowloop.engine.runs.executor import Executor
+from rowloop.engine.runs.scheduler import Scheduler
+from rowloop.runtime.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rowloop.engine.events import Event, Record, Tally
-    from rowloop.engine.graph import OnError
-    from rowloop.engine.store import RowGroup
-    from rowloop.engine.work import Work
+    from rowloop.engine.columns.work import Work
+    from rowloop.engine.core.events import Event, Record, Tally
+    from rowloop.engine.core.graph import OnError
+    from rowloop.engine.core.store import RowGroup
 
 ROW = Node("row", strategy="whole")
 NUMBERS = Fill(lambda start, rows: range(start, start + rows))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 import rowloop as rl
-from rowloop.engine.schemas import JsonReader, SchemaLike, json_schema_of
+from rowloop.engine.columns.schemas import JsonReader, SchemaLike, json_schema_of
 
 
 class Review(pydantic.BaseModel):

@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rowloop as rl
-from rowloop.engine.events import WHOLE, Admit, Commit, Committed, Done, Resized, Run, Started, Stop, Tally
-from rowloop.engine.graph import Lane, Node, compile_graph
-from rowloop.engine.row_groups import Plan
-from rowloop.engine.sequential import in_sequence
-from rowloop.engine.tracker import Tracker
+from rowloop.engine.core.events import WHOLE, Admit, Commit, Committed, Done, Resized, Run, Started, Stop, Tally
+from rowloop.engine.core.graph import Lane, Node, compile_graph
+from rowloop.engine.core.row_groups import Plan
+from rowloop.engine.core.sequential import in_sequence
+from rowloop.engine.core.tracker import Tracker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rowloop import Recipe, Result
-    from rowloop.engine.events import Command
-    from rowloop.engine.graph import OnError
+    from rowloop.engine.core.events import Command
+    from rowloop.engine.core.graph import OnError
 
 ON_ERRORS: list[OnError] = ["drop", "null"]
 NEVER = rl.ErrorBudget(rate=None)

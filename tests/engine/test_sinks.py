@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 
 import rowloop as rl
-from rowloop.engine.directory import make_directory, remove_dataset, write_atomically
-from rowloop.engine.events import NO_TALLY, Admit
-from rowloop.engine.frames import Frames
-from rowloop.engine.graph import Node, compile_graph
-from rowloop.engine.journal import Facts, Journal
-from rowloop.engine.parts import Part
-from rowloop.engine.resuming import Place
-from rowloop.engine.sinks import MemorySink, ParquetSink, Sink
-from rowloop.engine.store import RowGroup, Store
+from rowloop.engine.core.events import NO_TALLY, Admit
+from rowloop.engine.core.graph import Node, compile_graph
+from rowloop.engine.core.store import RowGroup, Store
+from rowloop.engine.datasets.directory import make_directory, remove_dataset, write_atomically
+from rowloop.engine.datasets.journal import Facts, Journal
+from rowloop.engine.datasets.parts import Part
+from rowloop.engine.datasets.sinks import MemorySink, ParquetSink, Sink
+from rowloop.engine.datasets.tables import Frames
+from rowloop.engine.runs.resuming import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

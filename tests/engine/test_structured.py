@@ -10,9 +10,9 @@ import pydantic
 import pytest
 
 import rowloop as rl
-from rowloop.engine.datasets import read_result
-from rowloop.engine.metadata import json_schema
-from rowloop.engine.usage import StructuredCounts
+from rowloop.engine.datasets.metadata import json_schema
+from rowloop.engine.datasets.reading import read_result
+from rowloop.engine.telemetry.spending import StructuredCounts
 from ways import by_address
 
 if TYPE_CHECKING:

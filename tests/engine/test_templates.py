@@ -7,8 +7,8 @@ import jinja2
 import pytest
 from hypothesis import given
 
-from rowloop.engine.templates import Template
-from rowloop.engine.work import CellError
+from rowloop.engine.columns.templates import Template
+from rowloop.engine.columns.work import CellError
 
 PLAIN = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701 - prompts are no HTML
 

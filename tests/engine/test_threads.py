@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rowloop.engine.threads import Threads
+from rowloop.runtime.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from rowloop.engine.events import (
+from rowloop.engine.core.events import (
     Cancel,
     Cancelled,
     Commit,
@@ -30,15 +30,15 @@ from rowloop.engine.events import (
     Wake,
     Woken,
 )
-from rowloop.engine.graph import Lane, Node, compile_graph
-from rowloop.engine.pace import Pace
-from rowloop.engine.policy import CostBudget, ErrorBudget, RetryPolicy
-from rowloop.engine.row_groups import Plan
-from rowloop.engine.tracker import IllegalEventError, Tracker
-from rowloop.engine.usage import Asked
+from rowloop.engine.core.graph import Lane, Node, compile_graph
+from rowloop.engine.core.pace import Pace
+from rowloop.engine.core.policy import CostBudget, ErrorBudget, RetryPolicy
+from rowloop.engine.core.row_groups import Plan
+from rowloop.engine.core.tracker import IllegalEventError, Tracker
+from rowloop.engine.telemetry.spending import Asked
 
 if TYPE_CHECKING:
-    from rowloop.engine.events import Command, Event
+    from rowloop.engine.core.events import Command, Event
 
 OFF = ErrorBudget(rate=None)
 LIMITED = Failure("ModelError", "too many", retryable=True, rate_limited=True, retry_after=7.0)

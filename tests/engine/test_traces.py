@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rowloop as rl
-from rowloop.engine.errors import ModelError
-from rowloop.engine.policy import RetryPolicy
-from rowloop.engine.trace_export import export
-from rowloop.engine.traces import TaskTrace
+from rowloop.engine.core.errors import ModelError
+from rowloop.engine.core.policy import RetryPolicy
+from rowloop.engine.telemetry.chrome_trace import export
+from rowloop.engine.telemetry.traces import TaskTrace
 from virtual_run import VirtualRun
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def test_c18_a_run_that_fails_leaves_its_traces(tmp_path: Path):
 
 def test_c18_times_are_those_of_the_run(virtually, monkeypatch: pytest.MonkeyPatch):
     """Two at a time, 2 s each, the first try of row 1 fails and waits 10 s: when each was queued, started and ended."""
-    monkeypatch.setattr("rowloop.engine.traces.TraceObserver.__init__.__defaults__", (_virtual_time,))
+    monkeypatch.setattr("rowloop.engine.telemetry.traces.TraceObserver.__init__.__defaults__", (_virtual_time,))
     tries: Counter[int] = Counter()
 
     async def flaky(row: int) -> int:

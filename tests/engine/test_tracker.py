@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rowloop.engine.events import (
+from rowloop.engine.core.events import (
     WHOLE,
     Admit,
     Cancel,
@@ -32,18 +32,18 @@ from rowloop.engine.events import (
     Stop,
     Tally,
 )
-from rowloop.engine.graph import Lane, Node, compile_graph
-from rowloop.engine.policy import ErrorBudget, RetryPolicy
-from rowloop.engine.row_groups import Earlier, Plan
-from rowloop.engine.totals import Count
-from rowloop.engine.tracker import IllegalEventError, Tracker
+from rowloop.engine.core.graph import Lane, Node, compile_graph
+from rowloop.engine.core.policy import ErrorBudget, RetryPolicy
+from rowloop.engine.core.row_groups import Earlier, Plan
+from rowloop.engine.core.totals import Count
+from rowloop.engine.core.tracker import IllegalEventError, Tracker
 from tracker_reference import BROKEN, FATAL, FLAKY, LATER, LIMITED
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from rowloop.engine.events import Command, Event
-    from rowloop.engine.graph import OnError
+    from rowloop.engine.core.events import Command, Event
+    from rowloop.engine.core.graph import OnError
 
 OFF = ErrorBudget(rate=None)
 NOTHING = Earlier()

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from rowloop.engine import lanes, row_groups, totals
-from rowloop.engine import tracker as tracker_module
-from rowloop.engine.events import (
+from rowloop.engine.core import lanes, row_groups, totals
+from rowloop.engine.core import tracker as tracker_module
+from rowloop.engine.core.events import (
     WHOLE,
     Cancelled,
     CommitFailed,
@@ -32,14 +32,14 @@ from rowloop.engine.events import (
     Restored,
     Started,
 )
-from rowloop.engine.graph import Lane, Node, compile_graph
-from rowloop.engine.policy import ErrorBudget, RetryPolicy
-from rowloop.engine.row_groups import Earlier, Plan
+from rowloop.engine.core.graph import Lane, Node, compile_graph
+from rowloop.engine.core.policy import ErrorBudget, RetryPolicy
+from rowloop.engine.core.row_groups import Earlier, Plan
 from tracker_reference import BROKEN, FATAL, FLAKY, INVALID, LATER, LIMITED, Journal, Setup, Shell
 
 if TYPE_CHECKING:
-    from rowloop.engine.events import Event, Failure, Reason
-    from rowloop.engine.graph import OnError
+    from rowloop.engine.core.events import Event, Failure, Reason
+    from rowloop.engine.core.graph import OnError
 
 FAST: Final = set(Phase) - {Phase.explain}  # it takes minutes here
 QUICK: Final = settings(

@@ -15,8 +15,8 @@ import pytest
 
 import rowloop as rl
 from fake_validator import FakeValidator
-from rowloop.engine.sql import Condition, SqlError
-from rowloop.engine.together import Together
+from rowloop.engine.columns.microbatch import Together
+from rowloop.engine.columns.sql_condition import Condition, SqlError
 from rowloop.runtime import Runtime
 
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ import pytest
 
 import rowloop as rl
 from fake_openai import FakeOpenAI
-from rowloop.engine.arrivals import Arrival, received
-from rowloop.engine.errors import ModelError
-from rowloop.engine.policy import RetryPolicy
+from rowloop.engine.core.errors import ModelError
+from rowloop.engine.core.policy import RetryPolicy
+from rowloop.engine.models.bytes_received import Arrival, received
 from virtual_run import VirtualRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rowloop.engine.models import Model
+    from rowloop.engine.models.provider import Model
 
 
 def waits(seconds: dict[int, float]):

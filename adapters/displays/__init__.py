@@ -1,0 +1,1 @@
+"""Progress displays: a terminal, a notebook, plain lines."""

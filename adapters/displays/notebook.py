@@ -1,0 +1,77 @@
+"""The progress display of a notebook: one output area, replaced as the run goes on."""
+
+from __future__ import annotations
+
+import html
+import importlib
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .ticker import Ticker
+from .wording import Pace, compact, headline, over, totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ...engine.telemetry.progress import ColumnProgress, ProgressSnapshot
+
+_PAUSE = 1 / 2  # seconds from one drawing to the next: each is a message to the browser
+_MOST_COLUMNS = 20
+
+
+def in_kernel() -> bool:
+    """Tell whether this is the kernel of a notebook; an IPython in a terminal is not."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and type(shell).__name__ in {"ZMQInteractiveShell", "Shell"}  # Jupyter's, and Colab's
+
+
+@contextmanager
+def notebook(snapshot: Callable[[], ProgressSnapshot]) -> Iterator[None]:
+    """Show a run below the cell that started it; the last state stays there."""
+    shell: Any = importlib.import_module("IPython.display")
+    pace = Pace()
+    start = snapshot()
+    pace.see(start)
+    handle = shell.display(shell.HTML(page(start, pace)), display_id=True)
+
+    def draw() -> None:
+        now = snapshot()
+        pace.see(now)
+        handle.update(shell.HTML(page(now, pace)))
+
+    try:
+        with Ticker(draw, _PAUSE):
+            yield
+    finally:
+        draw()
+
+
+def page(snapshot: ProgressSnapshot, pace: Pace) -> str:
+    """Write a run as HTML that needs neither scripts nor style sheets."""
+    rows = "".join(_row(column) for column in snapshot.columns[:_MOST_COLUMNS])
+    hidden = len(snapshot.columns) - _MOST_COLUMNS
+    more = f"<tr><td>and {hidden} more columns</td></tr>" if hidden > 0 else ""
+    total = _bar(snapshot.cells_over, snapshot.cells)
+    return (
+        f"<div><b>rowloop</b> {total} {' · '.join(headline(snapshot, pace))}"
+        f"<table>{rows}{more}</table>"
+        f"<small>{' · '.join(totals(snapshot))}</small></div>"
+    )
+
+
+def _row(column: ColumnProgress) -> str:
+    failures = f"{compact(column.failed)} failed" if column.failed else ""
+    cells = (
+        html.escape(column.name),
+        _bar(over(column), column.total),
+        f"{compact(over(column))}/{compact(column.total)}",
+        f"{compact(column.running)} running" if column.running else "",
+        f"<span style='color: crimson'>{failures}</span>" if failures else "",
+    )
+    return "<tr>" + "".join(f"<td style='text-align: left'>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _bar(done: int, total: int) -> str:
+    return f"<progress value='{done}' max='{max(1, total)}'></progress>"

@@ -1,0 +1,1 @@
+"""One HTTP client for providers and validators alike."""

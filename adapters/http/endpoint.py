@@ -1,0 +1,133 @@
+"""Endpoint: where an API of a known kind is, and the key that opens it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from ...engine.core.errors import RecipeError
+
+if TYPE_CHECKING:
+    from ...engine.models.provider import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A kind of API: its maker's own address, the variables for another one and for the key, and its main path."""
+
+    url: str
+    url_variable: str
+    key_variable: str
+    path: str
+
+
+OPENAI = Api("https://api.openai.com/v1", "OPENAI_BASE_URL", "OPENAI_API_KEY", "/chat/completions")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address and a key. It is hashable, to share clients by, and its repr does not show the key."""
+
+    url: str
+    key: str | None = field(default=None, repr=False)
+    api: Api = field(default=OPENAI, repr=False)
+
+    @classmethod
+    def of(cls, model: Model, api: Api = OPENAI) -> Endpoint:
+        """Read address and key from the model and the environment; raises RecipeError that says what to set."""
+        url, named = _address(model, api)
+        return cls(url, _key(model, url, named, api), api)
+
+    @property
+    def host(self) -> str:
+        """The host's name, in lower case."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether this is OpenAI's own API, which alone needs its newest parameter names."""
+        return self.host == "api.openai.com" or self.host.endswith(".openai.azure.com")
+
+    @property
+    def shown(self) -> str:
+        """The address as messages show it: a query may hold a key."""
+        return shown(self.url)
+
+    def at(self, path: str) -> str:
+        """Return the address of `path` below this one; a query (`?api-version=...`) stays at the end."""
+        scheme, netloc, base, query, _ = urlsplit(self.url)
+        return urlunsplit((scheme, netloc, f"{base.rstrip('/')}/{path}", query, ""))
+
+
+def shown(url: str) -> str:
+    """Give an address as messages show it: a query may hold a key."""
+    return urlunsplit((*urlsplit(url)[:3], "", ""))
+
+
+def is_sendable(key: str) -> bool:
+    """Tell whether a header can carry a key."""
+    return key.isascii() and key.isprintable() and " " not in key
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _address(model: Model, api: Api) -> tuple[str, str]:
+    """Return the address and what names it in a message."""
+    if model.base_url is not None:
+        url, named = model.base_url, f"Model({model.spec!r}).base_url"
+    elif os.environ.get(api.url_variable):
+        url, named = os.environ[api.url_variable], api.url_variable
+    else:
+        return api.url, f"Model({model.spec!r})"
+    url = url.strip()
+    parts = _parts(url)
+    if parts is None:
+        raise RecipeError(named, "this is no http address; it looks like http://localhost:8000/v1")
+    if parts.username is not None or parts.password is not None:
+        raise RecipeError(named, "an address holds no user name or password; give the key through api_key_env")
+    if parts.path.rstrip("/").endswith(api.path):
+        raise RecipeError(named, f"the address ends where {api.path} would begin; leave that out")
+    return url, named
+
+
+def _parts(url: str) -> SplitResult | None:
+    """Take an address apart, or return None if it is none."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that are not closed
+        return None
+    return parts if usable else None
+
+
+def _key(model: Model, url: str, named: str, api: Api) -> str | None:
+    """Return the key, or None where the address is on this machine and no key was named."""
+    if model.api_key is not None:
+        key, source = model.api_key.get_secret_value(), f"Model({model.spec!r}).api_key"
+    else:
+        source = model.api_key_env or api.key_variable
+        key = os.environ.get(source, "")
+    key = key.strip()
+    if key:
+        if not is_sendable(key):
+            raise RecipeError(source, "this is no key: it holds spaces or other characters that no header can carry")
+        return key
+    host = urlsplit(url).hostname or ""
+    if is_loopback(host) and model.api_key is None and model.api_key_env is None:
+        return None
+    raise RecipeError(
+        source if model.api_key is not None else named,
+        f"{source} is not set; put the key for {host} into that environment variable"
+        " (any text will do for an endpoint that asks for none)",
+    )

@@ -1,0 +1,139 @@
+"""Exchange: requests to one endpoint over a shared aiohttp session, bytes out and bytes back.
+
+One session per endpoint serves all models and columns. What aiohttp can be told once (address, headers, time limits,
+proxy) is told once. There is no total time limit here: the engine puts one around each attempt.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from ...engine.models.bytes_received import Arrival
+from .endpoint import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from .endpoint import Endpoint
+    from .errors import Failures
+
+CONNECT_SECONDS = 10.0
+KEEP_ALIVE_SECONDS = 30.0
+_WHOLE_BYTES = 2**20  # aiohttp warns of larger bodies in one piece
+_OK = 200
+_ERRORS = (aiohttp.ClientError, OSError)  # TimeoutError is an OSError
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",  # completions are small: unpacking them costs more than receiving them
+    "User-Agent": "rowloop",
+}
+
+Post: TypeAlias = "Callable[[bytes], Awaitable[tuple[bytes, Mapping[str, str]]]]"
+"""A body out; the body and the headers of an answer with status 200 back, or ModelError."""
+
+
+@asynccontextmanager
+async def open_session(
+    endpoint: Endpoint, headers: Mapping[str, str] | None = None, *, limit: int = 0
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open the session that everyone who talks to `endpoint` shares. `headers` go with every request; no keys here.
+
+    `limit` is the most connections at once; 0 is no limit, since a lane already bounds the requests in flight, and
+    a second queue below it would only eat the time limits of those who wait there.
+    """
+    connector = aiohttp.TCPConnector(
+        limit=limit,
+        ttl_dns_cache=300,
+        keepalive_timeout=KEEP_ALIVE_SECONDS,
+        ssl=_trusted() if endpoint.url.startswith("https") else True,
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        headers={**_HEADERS, **(headers or {})},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        raise_for_status=False,
+    ) as session:
+        yield session
+
+
+class Exchange:
+    """One model's requests on a shared session."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        endpoint: Endpoint,
+        failures: Failures,
+        key_headers: Mapping[str, str],
+    ) -> None:
+        """Look for a proxy once."""
+        self._session = session
+        self._endpoint = endpoint
+        self._failures = failures
+        way = {"allow_redirects": False, **_proxy(endpoint)}
+        # Keys go not with the session's headers: aiohttp shows those to a proxy as well.
+        self._way: dict[str, Any] = {**way, "headers": {**way.get("headers", {}), **key_headers}}
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        """Get the status and the body of what is at `path`; raises ModelError where there is no answer."""
+        try:
+            async with self._session.get(self._url(path), **self._way) as response:
+                return response.status, await response.read()
+        except _ERRORS as error:
+            raise self._failures.transport(error) from None
+
+    def poster(self, path: str) -> Post:
+        """Give the function that posts a body to `path`."""
+        send, failures = partial(self._session.post, self._url(path), **self._way), self._failures
+
+        async def post(body: bytes) -> tuple[bytes, Mapping[str, str]]:
+            try:
+                with Arrival() as answer:
+                    async with send(data=body if len(body) < _WHOLE_BYTES else io.BytesIO(body)) as response:
+                        content = response.content
+                        answer.count = lambda: content.total_bytes
+                        raw = await response.read()
+            except _ERRORS as error:
+                # What aiohttp raises holds the request's headers, and so the key: it goes no further.
+                raise failures.transport(error) from None
+            if response.status != _OK:
+                raise failures.status(response.status, response.headers, raw)
+            return raw, response.headers
+
+        return post
+
+    def _url(self, path: str) -> URL:
+        return URL(self._endpoint.at(path), encoded=True)
+
+
+def _trusted() -> Any:
+    """Return the certificates that the openai package trusts as well, so that both paths reach the same hosts."""
+    import httpx2  # noqa: PLC0415 - not needed on this machine, and slow to import
+
+    return httpx2.create_ssl_context()
+
+
+def _proxy(endpoint: Endpoint) -> dict[str, Any]:
+    """Read the proxy from the environment, once; aiohttp's trust_env would do so in a thread for each request."""
+    url = URL(endpoint.url)
+    proxies = getproxies()
+    found = proxies.get(url.scheme) or proxies.get("all")
+    if not found or is_loopback(endpoint.host) or proxy_bypass(endpoint.host):
+        return {}
+    proxy = URL(found)
+    if proxy.user is None:
+        return {"proxy": proxy}
+    pair = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+    # Through a tunnel (https) the password is for the one who opens it; without one, it travels with each request.
+    carrier = "proxy_headers" if url.scheme == "https" else "headers"
+    return {"proxy": proxy.with_user(None), carrier: {"Proxy-Authorization": f"Basic {pair}"}}

@@ -1,0 +1,1 @@
+"""Where models come from: endpoints, this process, Python functions."""

@@ -1,0 +1,1 @@
+"""Endpoints that speak the Messages API of Anthropic."""

@@ -1,0 +1,166 @@
+"""MessagesWire: one column's requests to Anthropic's Messages API as bytes, and its answers.
+
+All that the calls of a column have in common is encoded once, and again when the endpoint was found not to take some of
+it; a call encodes its messages and nothing else. Answers are decoded straight into the few fields that are read.
+
+A schema goes into `output_config.format`, which every model since Claude 4.5 knows. The older way, a tool that the
+model is forced to use, is refused by the newest ones. A schema that cannot be enforced, or not by this endpoint, is
+told in the system prompt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ....engine.core.events import Usage
+from ....engine.models.provider import ChatParameters, Message, Reply, in_words
+from ..openai.chat import split_thinking
+from ..wire.dialect import IN_WORDS, JSON_SCHEMA, Adaptive, Dialect, logger
+from .schema import enforceable
+
+if TYPE_CHECKING:
+    from ...http.errors import Failures
+
+MAX_TOKENS = 8192
+"""The most tokens of an answer where neither model nor column says. The API wants a number, and what the model thinks
+counts; every model that is still offered takes this one."""
+
+OURS = {
+    "messages": "the messages come from the column's prompt",
+    "system": "the system prompt is the column's own field",
+    "stream": "answers are read whole; leave it out",
+}
+_ENDED = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+}
+
+
+class _Block(msgspec.Struct, gc=False):
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: list[_Block]
+    stop_reason: str | None = None
+    usage: _Usage | None = None
+    id: str | None = None
+
+
+_NO_USAGE = _Usage()
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Message).decode
+
+
+class MessagesWire(Adaptive):
+    """Requests and answers of one column. `parameters.extra` goes into the body last, and so overrides the rest."""
+
+    def __init__(
+        self, name: str, parameters: ChatParameters, failures: Failures, dialect: Dialect | None = None
+    ) -> None:
+        """Encode what does not change."""
+        self._name = name
+        super().__init__(parameters, failures, dialect or Dialect())
+
+    def _put_together(self) -> None:
+        parameters, fixed = self._parameters, self._fixed
+        fixed |= {"model": self._name, "max_tokens": parameters.max_tokens or MAX_TOKENS}
+        if parameters.temperature is not None and self._dialect.temperature:
+            fixed["temperature"] = parameters.temperature
+        if parameters.stop:
+            fixed["stop_sequences"] = list(parameters.stop)
+        fixed |= parameters.extra
+        self._instructions: list[str] = []
+        self._native = False
+        if parameters.schema is not None:
+            self._ask_for(parameters.schema)
+        self._prefix = _encode(fixed)[:-1]
+
+    def _ask_for(self, schema: dict[str, Any]) -> None:
+        form = max(self._dialect.form, self._least_form)
+        held = enforceable(schema) if form == JSON_SCHEMA else None
+        self._native = held is not None
+        if held is None:
+            self._instructions.append(in_words(schema))
+        else:
+            # Beside the format there is the effort, which is the user's.
+            given = self._fixed.get("output_config", {})
+            self._fixed["output_config"] = {"format": {"type": "json_schema", "schema": held}, **given}
+
+    def _learns(self, sent: dict[str, Any], said: str) -> bool:
+        if not self._native or "output_config" not in said:
+            return self._knows_no_temperature(sent, said)
+        if "schema" in said:
+            self._least_form = IN_WORDS  # it takes schemas, but not this one
+        else:
+            self._dialect.form = IN_WORDS
+            self._dialect.version += 1
+            logger.info("%s: answers that obey a schema are asked for in the prompt", self._failures.label)
+        return True
+
+    def encode(self, messages: list[Message]) -> bytes:
+        """Return the body of a request."""
+        system = [_text(message["content"]) for message in messages if message["role"] == "system"]
+        talk = [_turn(message) for message in messages if message["role"] != "system"]
+        system += self._instructions
+        try:
+            told = b',"system":' + _encode("\n\n".join(system)) if system else b""
+            return self._prefix + told + b',"messages":' + _encode(talk) + b"}"
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            raise self._failures.unsendable(error) from None
+
+    def decode(self, raw: bytes, request_id: str | None) -> Reply:
+        """Return the reply in the body of an answer with status 200, or raise what it says instead of one."""
+        try:
+            message = _decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise self._failures.undecoded(raw, error) from None
+        usage = message.usage or _NO_USAGE
+        read = (usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_read_input_tokens)
+        prompt_tokens, completion_tokens = sum(filter(None, read)), usage.output_tokens or 0
+        request_id = request_id or message.id
+        text = "".join([block.text or "" for block in message.content if block.type == "text"])
+        if message.stop_reason == "refusal":
+            refusal = self._failures.refused(text or "its safety filter stepped in", request_id)
+            refusal.usage = Usage(prompt_tokens, completion_tokens)
+            raise refusal
+        reasoning = "\n\n".join([block.thinking for block in message.content if block.thinking]) or None
+        if "think>" in text:  # not of Anthropic's models, but of others behind the same API
+            thought, text = split_thinking(text)
+            reasoning = reasoning or thought
+        ended = _ENDED.get(message.stop_reason or "", message.stop_reason)
+        return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native)
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)
+
+
+def _turn(message: Message) -> Message:
+    """Turn a message from OpenAI's form into Anthropic's: they differ in what is not text."""
+    content = message["content"]
+    return message if isinstance(content, str) else {**message, "content": [_block(part) for part in content]}
+
+
+def _block(part: dict[str, Any]) -> dict[str, Any]:
+    if part.get("type") != "image_url":
+        return part
+    url = part["image_url"]["url"]
+    head, comma, data = url.partition(",")
+    if head.startswith("data:") and comma:
+        media_type = head.removeprefix("data:").removesuffix(";base64")
+        return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
+    return {"type": "image", "source": {"type": "url", "url": url}}

@@ -1,0 +1,219 @@
+"""ChatWire: one column's chat completions as bytes, in OpenAI's form.
+
+All that the calls of a column have in common is encoded once, and again when the endpoint was found not to take some of
+it; a call encodes its messages and nothing else. Answers are decoded straight into the few fields that are read.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ....engine.core.errors import RecipeError
+from ....engine.core.events import Usage
+from ....engine.models.provider import ChatParameters, Message, Reply, in_words
+from ..wire.dialect import (
+    IN_WORDS,
+    JSON_OBJECT,
+    JSON_SCHEMA,
+    MAX_TOKENS,
+    Adaptive,
+    Dialect,
+    is_about_field,
+    is_about_format,
+    is_about_this_schema,
+    logger,
+)
+from .strict_schema import strict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ....engine.models.provider import Model
+    from ...http.errors import Failures
+
+
+class _Part(msgspec.Struct, gc=False):
+    text: str = ""
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: str | list[_Part] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Completion(msgspec.Struct, gc=False):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+    id: str | None = None
+
+
+_NO_USAGE = _Usage()
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Completion).decode
+_OURS = {
+    "messages": "the messages come from the column's prompt",
+    "stream": "answers are read whole; leave it out",
+    "n": "one answer is read; leave it out",
+}
+_FORMS = ("the form json_schema", "the form json_object, and in the prompt", "the prompt")
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def check_extra(model: Model, ours: Mapping[str, str] = _OURS) -> None:
+    """Refuse an `extra` that cannot be sent, or that would change what is sent and read here; raises RecipeError.
+
+    `ours` are the fields that are no business of the user's, with the reason why.
+    """
+    where = f"Model({model.spec!r}).extra"
+    for field, why in ours.items():
+        if field in model.extra:
+            raise RecipeError(f"{where}.{field}", why)
+    try:
+        _encode(model.extra)
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise RecipeError(where, f"this cannot be written as JSON: {error}") from None
+
+
+class ChatWire(Adaptive):
+    """Requests and answers of one column. `parameters.extra` goes into the body last, and so overrides the rest."""
+
+    def __init__(
+        self, name: str, parameters: ChatParameters, failures: Failures, dialect: Dialect | None = None
+    ) -> None:
+        """Encode what does not change."""
+        self._name = name
+        self._swapped = False
+        super().__init__(parameters, failures, dialect or Dialect())
+
+    def encode(self, messages: list[Message]) -> bytes:
+        """Return the body of a request."""
+        if self._words is not None:
+            messages = _with_words(messages, self._words)
+        try:
+            return self._prefix + _encode(messages) + b"}"
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            raise self._failures.unsendable(error) from None
+
+    def body(self, messages: list[Message]) -> dict[str, Any]:
+        """Return the body of a request for a client that encodes it itself."""
+        if self._words is not None:
+            messages = _with_words(messages, self._words)
+        return {**self._fixed, "messages": messages}
+
+    def _learns(self, sent: dict[str, Any], said: str) -> bool:
+        dialect, label = self._dialect, self._failures.label
+        if "response_format" in sent and is_about_format(said):
+            if is_about_this_schema(said):
+                self._least_form = self._form + 1
+                return True
+            dialect.form = self._form + 1
+            logger.info("%s: answers that obey a schema are asked for in %s", label, _FORMS[dialect.form])
+        elif dialect.max_tokens in sent and is_about_field(dialect.max_tokens, said):
+            if self._swapped:
+                return False  # it takes neither
+            self._swapped = True
+            dialect.max_tokens = MAX_TOKENS[dialect.max_tokens == MAX_TOKENS[0]]
+        else:
+            return self._knows_no_temperature(sent, said)
+        dialect.version += 1
+        return True
+
+    def _put_together(self) -> None:
+        parameters, dialect = self._parameters, self._dialect
+        self._fixed["model"] = self._name
+        if parameters.temperature is not None and dialect.temperature:
+            self._fixed["temperature"] = parameters.temperature
+        if parameters.max_tokens is not None:
+            self._fixed[dialect.max_tokens] = parameters.max_tokens
+        if parameters.stop:
+            self._fixed["stop"] = list(parameters.stop)
+        self._words: str | None = None
+        self._native = False
+        if parameters.schema is not None:
+            self._ask_for(parameters.schema)
+        self._fixed |= parameters.extra
+        self._prefix = _encode(self._fixed)[:-1] + b',"messages":'
+
+    def _ask_for(self, schema: dict[str, Any]) -> None:
+        """Ask for an answer that obeys the schema, in the best form that the endpoint takes."""
+        form = max(self._dialect.form, self._least_form)
+        if form == JSON_OBJECT and schema.get("type", "object") != "object":
+            form = IN_WORDS
+        self._form = form
+        self._native = form == JSON_SCHEMA
+        if form == JSON_SCHEMA:
+            self._fixed["response_format"] = _response_format(schema)
+            return
+        if form == JSON_OBJECT:
+            self._fixed["response_format"] = {"type": "json_object"}
+        self._words = in_words(schema)
+
+    def decode(self, raw: bytes, request_id: str | None) -> Reply:
+        """Return the reply in the body of an answer with status 200, or raise what it says instead of one."""
+        try:
+            completion = _decode(raw)
+            choice = completion.choices[0]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError) as error:
+            raise self._failures.undecoded(raw, error) from None
+        message, usage, ended = choice.message, completion.usage or _NO_USAGE, choice.finish_reason
+        request_id = request_id or completion.id
+        prompt_tokens, completion_tokens = usage.prompt_tokens or 0, usage.completion_tokens or 0
+        if ended == "content_filter" or (message.refusal and not message.content):
+            refusal = self._failures.refused(message.refusal or "its content filter stepped in", request_id)
+            refusal.usage = Usage(prompt_tokens, completion_tokens)
+            raise refusal
+        text = message.content
+        if not isinstance(text, str):
+            text = "".join([part.text for part in text]) if text else ""
+        reasoning = message.reasoning_content or message.reasoning
+        if "think>" in text:
+            thought, text = split_thinking(text)
+            reasoning = reasoning or thought
+        return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native)
+
+
+def split_thinking(text: str) -> tuple[str | None, str]:
+    """Return the reasoning that a text opens with, and the text without it.
+
+    The opening tag may be missing, since some chat templates put it into the prompt; so may the closing one, where
+    the answer was cut while the model was still thinking.
+    """
+    before, closing, after = text.partition("</think>")
+    head = before.lstrip()
+    if head.startswith("<think>"):
+        return head.removeprefix("<think>").strip(), after.lstrip()
+    if closing and "<think>" not in before:
+        return before.strip(), after.lstrip()
+    return None, text
+
+
+def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
+    closed = strict(schema)
+    named = _NOT_IN_A_NAME.sub("_", str(schema.get("title") or "answer"))[:64]
+    asked = {"name": named, "strict": closed is not None, "schema": schema if closed is None else closed}
+    return {"type": "json_schema", "json_schema": asked}
+
+
+def _with_words(messages: list[Message], words: str) -> list[Message]:
+    """Return messages of which the first of the user's ends in these words as well."""
+    first = next((i for i, message in enumerate(messages) if message["role"] == "user"), None)
+    if first is None:
+        return [*messages, {"role": "user", "content": words}]
+    content = messages[first]["content"]
+    said = [*content, {"type": "text", "text": words}] if isinstance(content, list) else f"{content}\n\n{words}"
+    return [*messages[:first], {**messages[first], "content": said}, *messages[first + 1 :]]

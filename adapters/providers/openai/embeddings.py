@@ -1,0 +1,100 @@
+"""EmbeddingWire: one column's embeddings as bytes, in OpenAI's form.
+
+Vectors are asked for in base64, a quarter of the bytes and of the time to read them; an endpoint that gives them as
+numbers all the same is understood as well.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from base64 import b64decode
+from itertools import accumulate, pairwise
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ....engine.models.provider import Embedded
+
+if TYPE_CHECKING:
+    from ....engine.models.provider import EmbeddingParameters
+    from ...http.errors import Failures
+
+
+class _Item(msgspec.Struct, gc=False):
+    embedding: str | list[float]
+    index: int = 0
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+
+
+class _Embeddings(msgspec.Struct, gc=False):
+    data: list[_Item]
+    usage: _Usage | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Embeddings).decode
+_index = attrgetter("index")
+
+
+class EmbeddingWire:
+    """Requests and answers of one column. `parameters.extra` goes into the body last, and so overrides the rest."""
+
+    def __init__(self, name: str, parameters: EmbeddingParameters, failures: Failures) -> None:
+        """Encode what does not change."""
+        self._failures = failures
+        self._fixed: dict[str, Any] = {"model": name, "encoding_format": "base64"}
+        if parameters.dimensions is not None:
+            self._fixed["dimensions"] = parameters.dimensions
+        self._fixed |= parameters.extra
+        self._prefix = _encode(self._fixed)[:-1] + b',"input":'
+
+    def encode(self, texts: list[str]) -> bytes:
+        """Return the body of a request."""
+        try:
+            return self._prefix + _encode(_input(texts)) + b"}"
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            raise self._failures.unsendable(error) from None
+
+    def body(self, texts: list[str]) -> dict[str, Any]:
+        """Return the body of a request for a client that encodes it itself."""
+        return {**self._fixed, "input": _input(texts)}
+
+    def decode(self, raw: bytes, texts: list[str]) -> list[Embedded]:
+        """Return what is in the body of an answer with status 200 to these texts, or raise what it says instead."""
+        try:
+            answer = _decode(raw)
+            vectors = [_numbers(item.embedding) for item in sorted(answer.data, key=_index)]
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:  # also no base64, half a number
+            raise self._failures.undecoded(raw, error) from None
+        if len(vectors) != len(texts):
+            raise self._failures.unreadable(raw, truncated=False)
+        tokens = shares((answer.usage and answer.usage.prompt_tokens) or 0, [len(text) for text in texts])
+        return [Embedded(vector, of) for vector, of in zip(vectors, tokens, strict=True)]
+
+
+def shares(tokens: int, letters: list[int]) -> list[int]:
+    """Divide the tokens of a request among its texts by their letters; each has one at least, if there are enough."""
+    least = 1 if tokens >= len(letters) else 0
+    rest, total = tokens - least * len(letters), sum(letters) or 1
+    ends = [rest * of // total for of in accumulate(letters)]
+    ends[-1] = rest
+    return [least + end - begin for begin, end in pairwise([0, *ends])]
+
+
+def _input(texts: list[str]) -> str | list[str]:
+    return texts[0] if len(texts) == 1 else texts
+
+
+def _numbers(embedding: str | list[float]) -> list[float]:
+    if not isinstance(embedding, str):
+        return embedding
+    numbers = array("f")
+    numbers.frombytes(b64decode(embedding, validate=True))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()

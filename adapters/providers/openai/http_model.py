@@ -1,0 +1,52 @@
+"""HttpChat: chat completions over aiohttp directly, the fast path for OpenAI-compatible endpoints."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ...http.transport import Exchange
+from ..wire.dialect import adapting, dialect_of
+from .chat import ChatWire
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from ....engine.models.provider import Ask, ChatParameters, Message, Reply
+    from ...http.endpoint import Endpoint
+    from ...http.errors import Failures
+
+
+def headers_for(endpoint: Endpoint) -> dict[str, str]:
+    """Return the headers of OpenAI's own: for OpenAI itself the variables of its package count too."""
+    if not endpoint.is_openai:
+        return {}
+    named = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+    return {name: os.environ[variable] for name, variable in named.items() if os.environ.get(variable)}
+
+
+class HttpChat:
+    """A connected model on a shared session."""
+
+    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, name: str, failures: Failures) -> None:
+        """Take an open session."""
+        self._endpoint = endpoint
+        self._name = name
+        self._failures = failures
+        key = {} if endpoint.key is None else {"Authorization": f"Bearer {endpoint.key}"}
+        self._exchange = Exchange(session, endpoint, failures, key)
+
+    async def probe(self) -> tuple[int, bytes]:
+        """Ask for the list of models, which costs nothing; raises ModelError where there is no answer."""
+        return await self._exchange.get("models")
+
+    def chat(self, parameters: ChatParameters) -> Ask:
+        """Encode a column's parameters once."""
+        wire = ChatWire(self._name, parameters, self._failures, dialect_of(self._endpoint, self._name))
+        post, encode, decode = self._exchange.poster("chat/completions"), wire.encode, wire.decode
+
+        async def ask(messages: list[Message]) -> Reply:
+            raw, headers = await post(encode(messages))
+            return decode(raw, headers.get("x-request-id"))
+
+        return adapting(wire, ask)

@@ -1,0 +1,119 @@
+"""ClientChat: requests through a client that the user brings, an openai.AsyncOpenAI in any of its forms.
+
+It is the general path (Azure, custom authentication, custom transports) and does what the fast path does: the
+client carries the requests, and nothing else is left to it, neither retries nor redirects nor decoding.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import openai
+
+from ....engine.core.errors import RecipeError
+from ....engine.models.bytes_received import Arrival
+from ...http.endpoint import Endpoint
+from ..wire.dialect import adapting, dialect_of
+from ..wire.embedding_batches import embedding
+from .chat import ChatWire
+from .embeddings import EmbeddingWire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from ....engine.models.provider import Ask, ChatParameters, Embed, Embedded, EmbeddingParameters, Message, Reply
+    from ...http.errors import Failures
+
+_AS_IT_IS: Any = {"follow_redirects": False}
+
+
+@asynccontextmanager
+async def open_client(make: Callable[[], Any]) -> AsyncIterator[openai.AsyncOpenAI]:
+    """Have the user's factory make a client on the loop that it will be used on, and close it there at the end."""
+    made = make()
+    if not isinstance(made, openai.AsyncOpenAI):
+        kind = f"{type(made).__module__}.{type(made).__qualname__}"
+        raise RecipeError("client", f"the factory must return an openai.AsyncOpenAI, and returned a {kind}")
+    async with made:
+        yield made.with_options(max_retries=0)
+
+
+def endpoint_of(client: openai.AsyncOpenAI) -> Endpoint:
+    """Return where a client of the user's leads to, and the key it holds."""
+    return Endpoint(str(client.base_url).rstrip("/"), client.api_key or None)
+
+
+class ClientChat:
+    """A connected model on a client of the user's."""
+
+    def __init__(self, client: openai.AsyncOpenAI, name: str, failures: Failures) -> None:
+        """Take an entered client."""
+        self._client = client
+        self._endpoint = endpoint_of(client)
+        self._name = name
+        self._failures = failures
+
+    async def probe(self) -> tuple[int, bytes]:
+        """Ask for the list of models, which costs nothing; raises ModelError where there is no answer."""
+        try:
+            response = await self._client.get("/models", cast_to=httpx2.Response, options=_AS_IT_IS)
+        except openai.APIStatusError as error:
+            return error.status_code, error.response.content
+        except Exception as error:  # noqa: BLE001 - a client that the user put together may raise anything
+            raise self._failures.transport(error) from None
+        return response.status_code, response.content
+
+    def chat(self, parameters: ChatParameters) -> Ask:
+        """Put together once what a column's calls have in common."""
+        wire = ChatWire(self._name, parameters, self._failures, dialect_of(self._endpoint, self._name))
+
+        async def ask(messages: list[Message]) -> Reply:
+            # Encoding raises where the messages are the reason that they cannot be sent.
+            response = await self._answer("/chat/completions", wire.body(messages), lambda: wire.encode(messages))
+            return wire.decode(response.content, response.headers.get("x-request-id"))
+
+        return adapting(wire, ask)
+
+    def embed(self, parameters: EmbeddingParameters) -> Embed:
+        """Put together once what a column's calls have in common."""
+        wire = EmbeddingWire(self._name, parameters, replace(self._failures, expected="list of embeddings"))
+
+        async def send(texts: list[str]) -> list[Embedded]:
+            response = await self._answer("/embeddings", wire.body(texts), lambda: wire.encode(texts))
+            return wire.decode(response.content, texts)
+
+        return embedding(send, parameters)
+
+    async def _answer(self, path: str, body: dict[str, Any], encode: Callable[[], bytes]) -> httpx2.Response:
+        """Give an answer with status 200, or raise ModelError; `encode` raises one where the body is the reason."""
+        try:
+            return await self._post(path, body)
+        except openai.APIStatusError as error:
+            answer = error.response
+            raise self._failures.status(error.status_code, answer.headers, answer.content) from None
+        except Exception as error:  # noqa: BLE001 - a client that the user put together may raise anything
+            if isinstance(error, (TypeError, ValueError)):
+                encode()
+            raise self._failures.transport(error) from None
+
+    async def _post(self, path: str, body: dict[str, Any]) -> httpx2.Response:
+        """Post and read the whole answer, which is counted while it comes."""
+        with Arrival() as answer:
+            posted: Any = await self._client.post(
+                path,
+                cast_to=httpx2.Response,
+                body=body,
+                options=_AS_IT_IS,
+                stream=True,  # as far as the client goes: it gives the response before its body has come
+                stream_cls=openai.AsyncStream[object],
+            )
+            response: httpx2.Response = posted  # which the types of `post` do not know
+            answer.count = lambda: response.num_bytes_downloaded
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+            return response

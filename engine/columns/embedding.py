@@ -1,0 +1,97 @@
+"""Columns of embeddings: the vector that a model gives to a text."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from ..core.errors import ModelError, RecipeError
+from ..core.events import Usage
+from ..core.graph import Node, OnError
+from ..core.spec import spec
+from ..models.deadline import Deadline
+from ..models.provider import Embedder, EmbeddingParameters
+from .prompted import lane_of, size_check
+from .templates import Template
+from .work import Answer, Await
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from ..core.graph import Lane
+    from .column import Binding
+
+
+@spec
+class Embedding:
+    """The vector that a model gives to a text, as a list of 32-bit floats.
+
+    `text` is a Jinja template; its variables are the columns it needs. `dimensions` asks for so many numbers, of
+    models that can give fewer than they have. Up to `batch_size` cells that are ready at once share a request.
+    """
+
+    name: str
+    model: str
+    text: str
+    dimensions: int | None = Field(default=None, ge=1, kw_only=True)
+    batch_size: int = Field(default=1, ge=1, kw_only=True)
+    on_error: OnError = Field(default="drop", kw_only=True)
+    type: Literal["embedding"] = Field(default="embedding", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Compile the template."""
+        self._compile()
+
+    def _compile(self) -> Template:
+        return Template(self.text, "text")
+
+    def node(self, lanes: Mapping[str, Lane]) -> Node:
+        """Need the template's variables, in the lane of the model."""
+        lane = lane_of(self.name, self.model, lanes)
+        return Node(self.name, self._compile().needs, lane=lane, on_error=self.on_error)
+
+    def arrow_type(self) -> pa.DataType:
+        """Give a list of 32-bit floats."""
+        import pyarrow as pa  # noqa: PLC0415 - not at import time
+
+        return pa.list_(pa.float32())
+
+    def bind(self, binding: Binding) -> Await:
+        """Compile what the column's calls have in common, and give the call of one cell."""
+        model, connected = binding.models[self.model], binding.connected[self.model]
+        if not isinstance(connected, Embedder):
+            problem = (
+                f"{model.lane} gives no embeddings; openai: models do, at any endpoint that has them, and functions"
+            )
+            raise RecipeError(f"columns.{self.name}.model", problem)
+        embed = connected.embed(EmbeddingParameters(self.dimensions, self.batch_size, model.extra))
+        render, check = self._compile().renderer(), size_check(model, None)
+        hold = Deadline(model.timeout).hold
+
+        async def call(*values: object) -> Answer:
+            text = render(*values)
+            if check is not None:
+                check([{"content": text}])
+            embedded, seconds = await hold(embed(text))
+            usage = Usage(embedded.prompt_tokens, 0, seconds)
+            try:
+                return Answer(self._checked(embedded.vector), usage)
+            except ModelError as error:
+                error.usage = usage
+                raise
+
+        return Await(call)
+
+    def _checked(self, vector: list[float]) -> list[float]:
+        """Refuse a vector that is none, or of another length than was asked for."""
+        if not vector or not math.isfinite(math.fsum(vector)):
+            problem = "the vector has numbers that are not finite" if vector else "the vector is empty"
+            raise ModelError(problem, kind="invalid_output", retryable=False)
+        if self.dimensions not in {None, len(vector)}:
+            problem = f"the vector has {len(vector)} numbers, not {self.dimensions}; leave `dimensions` out"
+            raise ModelError(problem, kind="invalid_output", retryable=False)
+        return vector

@@ -1,0 +1,212 @@
+"""What columns that ask a model have in common: prompts, parameters, a time limit, and the call of one cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from ..core.errors import ModelError, RecipeError, nearest
+from ..core.graph import Node, OnError
+from ..core.pace import Pace
+from ..core.spec import spec
+from ..models.deadline import Deadline
+from ..models.provider import ChatParameters
+from ..telemetry.spending import usage_of
+from .images import image_parts
+from .templates import Template
+from .work import Answer, Await, Beside
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from typing import TypeAlias
+
+    from ..core.graph import Lane
+    from ..models.provider import Message, Model, Reply
+    from .column import Binding
+
+    Send: TypeAlias = Callable[[list[Message]], Awaitable[tuple[Reply, float]]]
+    """One request, within the time limit: messages in, a reply and the seconds it took out."""
+
+
+_LETTERS = 4
+"""Letters to a token, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A column beside the model's answers: what it thought before it gave them, None where it does not tell."""
+
+    name: str
+    of: str
+    type: ClassVar[str] = "reasoning"
+
+    def node(self, _lanes: Mapping[str, Lane]) -> Node:
+        """Need the column it stands beside."""
+        return Node(self.name, (self.of,))
+
+    def arrow_type(self) -> str:
+        """Text."""
+        return "string"
+
+    def bind(self, _binding: Binding) -> Beside:
+        """Do nothing: the value comes with the answer."""
+        return Beside()
+
+
+@spec
+class Prompted:
+    """A column whose cells are a model's answers.
+
+    `prompt` and `system` are Jinja templates; their variables are the columns it needs. `stop`, `max_tokens` and
+    `temperature` go before the model's own. `images` names columns whose images go with the prompt: bytes, http(s) or
+    data URLs, or lists of those. `reasoning` names a column of its own for what the model thought before it answered,
+    where it tells.
+    """
+
+    name: str
+    model: str
+    prompt: str
+    images: list[str] = Field(default_factory=list, kw_only=True)
+    reasoning: str | None = Field(default=None, kw_only=True)
+    system: str | None = Field(default=None, kw_only=True)
+    stop: list[str] = Field(default_factory=list, kw_only=True)
+    max_tokens: int | None = Field(default=None, ge=1, kw_only=True)
+    temperature: float | None = Field(default=None, ge=0, kw_only=True)
+    on_error: OnError = Field(default="drop", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a template."""
+        self._templates()
+
+    def expand(self) -> list[Prompted | Reasoning]:
+        """Give the column, and the one beside it."""
+        return [self] if self.reasoning is None else [self, Reasoning(self.reasoning, self.name)]
+
+    def node(self, lanes: Mapping[str, Lane]) -> Node:
+        """Need the templates' variables, in the lane of the model."""
+        lane = lane_of(self.name, self.model, lanes)
+        return Node(self.name, tuple(self._needs()), lane=lane, on_error=self.on_error)
+
+    def bind(self, binding: Binding) -> Await:
+        """Compile all that the column's calls have in common, and give the call of one cell."""
+        send, messages = self.sender(binding), self.messages()
+        read = self.reader(self.most_tokens(binding))
+
+        async def call(*values: object) -> Answer:
+            reply, seconds = await send(messages(values))
+            usage = usage_of(reply, seconds)
+            try:
+                return Answer(read(reply), usage, reply.reasoning)
+            except ModelError as error:
+                error.usage = usage
+                raise
+
+        return Await(call)
+
+    def sender(self, binding: Binding) -> Send:
+        """Compile what the column's requests have in common, and give the call of one."""
+        model, max_tokens = binding.models[self.model], self.most_tokens(binding)
+        parameters = self._parameters(model, max_tokens)
+        ask = binding.connected[self.model].chat(parameters)
+        if binding.cache is not None:
+            ask = binding.cache.around(ask, model.lane, parameters)
+        hold = Deadline(model.timeout).hold
+        check = size_check(model, max_tokens)
+        if check is None:
+            return lambda messages: hold(ask(messages))
+
+        def send(messages: list[Message]) -> Awaitable[tuple[Reply, float]]:
+            check(messages)
+            return hold(ask(messages))
+
+        return send
+
+    def answer_schema(self) -> dict[str, Any] | None:
+        """Give the JSON Schema that answers must obey, None for text."""
+        return None
+
+    def reader(self, max_tokens: int | None) -> Callable[[Reply], Any]:
+        """Give the function from a reply to the value; it raises ModelError for a reply that will not do."""
+        raise NotImplementedError
+
+    def _templates(self) -> list[tuple[str, Template]]:
+        """Give the templates with the role that their text speaks in."""
+        system = [] if self.system is None else [("system", Template(self.system, "system"))]
+        return [*system, ("user", Template(self.prompt, "prompt"))]
+
+    def _needs(self) -> list[str]:
+        """Give the columns whose values the messages are made of."""
+        return list(dict.fromkeys([*(need for _, t in self._templates() for need in t.needs), *self.images]))
+
+    def most_tokens(self, binding: Binding) -> int | None:
+        """Give the tokens that an answer may have; None where nothing is said."""
+        return binding.models[self.model].max_tokens if self.max_tokens is None else self.max_tokens
+
+    def _parameters(self, model: Model, max_tokens: int | None) -> ChatParameters:
+        return ChatParameters(
+            temperature=model.temperature if self.temperature is None else self.temperature,
+            max_tokens=max_tokens,
+            stop=tuple(self.stop),
+            schema=self.answer_schema(),
+            extra=model.extra,
+        )
+
+    def messages(self) -> Callable[[tuple[object, ...]], list[Message]]:
+        """Give the function from the values of the needs to messages."""
+        needs, templates = self._needs(), self._templates()
+        parts = [
+            (role, template.renderer(), [needs.index(need) for need in template.needs]) for role, template in templates
+        ]
+        if len(parts) == 1 and not self.images:
+            render = parts[0][1]
+            return lambda values: [{"role": "user", "content": render(*values)}]
+
+        def messages(values: tuple[object, ...]) -> list[Message]:
+            return [{"role": role, "content": render(*[values[i] for i in which])} for role, render, which in parts]
+
+        if not self.images:
+            return messages
+        images = [(name, needs.index(name)) for name in self.images]
+
+        def with_images(values: tuple[object, ...]) -> list[Message]:
+            made = messages(values)
+            seen = [part for name, i in images for part in image_parts(name, values[i])]
+            if seen:
+                made[-1]["content"] = [{"type": "text", "text": made[-1]["content"]}, *seen]
+            return made
+
+        return with_images
+
+
+def lane_of(column: str, model: str, lanes: Mapping[str, Lane]) -> Lane:
+    """Give the lane of the model that a column asks; raises RecipeError with the nearest right name."""
+    if model not in lanes:
+        raise RecipeError(f"columns.{column}.model", f"unknown model '{model}'; {nearest(model, lanes)}")
+    return lanes[model]
+
+
+def size_check(model: Model, max_tokens: int | None) -> Callable[[list[Message]], None] | None:
+    """Give the function that refuses a request which is larger than a minute's tokens: it would wait for ever."""
+    if model.tokens_per_minute is None:
+        return None
+    pace = Pace(tokens_per_minute=model.tokens_per_minute)
+
+    def check(messages: list[Message]) -> None:
+        letters = sum(len(message["content"]) for message in messages if isinstance(message["content"], str))
+        problem = pace.refusal(letters / _LETTERS + (max_tokens or 0))
+        if problem is not None:
+            raise ModelError(problem, kind="too_large", retryable=False)
+
+    return check
+
+
+def check_length(reply: Reply, max_tokens: int | None) -> None:
+    """Refuse an answer that was cut off."""
+    if reply.finish_reason == "length":
+        limit = "the model's limit" if max_tokens is None else f"max_tokens={max_tokens}"
+        problem = f"the answer was cut off at {limit}"
+        if not reply.text.strip():
+            problem = f"there is no answer: the model's reasoning used up {limit}"
+        raise ModelError(f"{problem}; raise max_tokens", kind="length", retryable=False)

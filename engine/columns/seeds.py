@@ -1,0 +1,150 @@
+"""Seed datasets: tables that exist, whose rows the run starts from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from pydantic import Field, field_serializer
+
+from ..core.errors import RecipeError, nearest
+from ..core.graph import Node
+from ..core.spec import spec
+from .work import Fill
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from ..core.graph import Lane
+    from .column import Binding
+
+_READERS = {".csv": "read_csv", ".parquet": "read_parquet", ".jsonl": "read_json", ".json": "read_json"}
+
+
+@spec
+class Seed:
+    """Columns of a table that exists: a DataFrame, or a path to csv, parquet or jsonl.
+
+    Row i of the run takes row i of the table, in order; a run longer than the table starts over at its top. `columns`
+    are the ones taken, all of them by default. The data is read once, and copied: later changes to it are not seen.
+
+    Without data it stands for rows of the stage before, in a Workflow.
+    """
+
+    data: Any = None
+    columns: list[str] | None = None
+    type: Literal["seed"] = Field(default="seed", kw_only=True)
+
+    def expand(self) -> list[SeedColumn]:
+        """Read the table and give a column for each that is taken; raises RecipeError for what does not fit."""
+        if self.data is None:
+            if not self.columns:
+                raise RecipeError(
+                    "columns.seed", "needs data; in a stage of a Workflow, columns=[...] of the stage before"
+                )
+            return [SeedColumn(name, None) for name in self.columns]
+        table = self._table
+        names = table.column_names if self.columns is None else self.columns
+        for name in names:
+            if name not in table.column_names:
+                problem = f"the seed data has no column '{name}'; {nearest(name, table.column_names)}"
+                raise RecipeError("columns.seed.columns", problem)
+        if not table.num_rows:
+            raise RecipeError("columns.seed.data", "the seed data has no rows")
+        return [SeedColumn(name, table.column(name).combine_chunks()) for name in names]
+
+    @field_serializer("data")
+    def described(self, data: Any) -> str | None:
+        """Name the data: a path as it is, a DataFrame by its columns and a hash, so that another one is told apart."""
+        if data is None:
+            return None
+        if isinstance(data, str | Path):
+            return str(data)
+        try:
+            table = self._table
+        except RecipeError:  # `expand` tells
+            return type(data).__name__
+        return f"DataFrame of {table.num_rows} rows ({', '.join(table.column_names)}), {self.digest}"
+
+    @cached_property
+    def digest(self) -> str | None:
+        """A hash of the data, wherever it is; None where it is still to come."""
+        return None if self.data is None else _digest(self._table)
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        import pandas as pd  # noqa: PLC0415 - not at import time
+        import pyarrow as pa  # noqa: PLC0415 - not at import time
+
+        frame = self.data.copy() if isinstance(self.data, pd.DataFrame) else self._read()
+        if not all(isinstance(name, str) for name in frame.columns):
+            raise RecipeError("columns.seed.data", "column names must be text")
+        try:
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise RecipeError("columns.seed.data", f"the seed data cannot be kept in a table: {error}") from error
+        for field in table.schema:
+            if isinstance(field.type, pa.BaseExtensionType):
+                problem = f"column '{field.name}' is of the type {field.type}; make it text, numbers or timestamps"
+                raise RecipeError("columns.seed.data", problem)
+        return table
+
+    def _read(self) -> Any:
+        import pandas as pd  # noqa: PLC0415 - not at import time
+
+        if not isinstance(self.data, str | Path):
+            problem = f"takes a DataFrame or a path, not {type(self.data).__name__}"
+            raise RecipeError("columns.seed.data", problem)
+        path = Path(self.data)
+        reader = _READERS.get(path.suffix)
+        if reader is None:
+            raise RecipeError("columns.seed.data", f"'{path}' is none of {', '.join(_READERS)}")
+        try:
+            return getattr(pd, reader)(path, **({"lines": True} if path.suffix == ".jsonl" else {}))
+        except (OSError, ValueError) as error:
+            raise RecipeError("columns.seed.data", f"cannot read '{path}': {error}") from error
+
+
+def _digest(table: pa.Table) -> str:
+    """Hash the values, and the names and types of the columns."""
+    import pyarrow as pa  # noqa: PLC0415 - not at import time
+
+    plain = table.replace_schema_metadata(None)
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_stream(buffer, plain.schema) as writer:
+        writer.write_table(plain)
+    return hashlib.blake2b(buffer.getvalue(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class SeedColumn:
+    """One column of a seed dataset; `values` is a pyarrow Array, None where they are still to come."""
+
+    name: str
+    values: Any
+
+    def node(self, _lanes: Mapping[str, Lane]) -> Node:
+        """Tell the graph that this is worked whole and needs nothing."""
+        return Node(self.name, strategy="whole")
+
+    def arrow_type(self) -> pa.DataType | None:
+        """Give the type that the data has."""
+        return None if self.values is None else cast("pa.DataType", self.values.type)
+
+    def bind(self, _binding: Binding) -> Fill:
+        """Copy the stretch of rows, over and over where the run is longer than the data."""
+        source = self.values
+
+        def fill(start: int, rows: int) -> list[Any]:
+            values: list[Any] = []
+            while len(values) < rows:
+                first = (start + len(values)) % len(source)
+                values += source.slice(first, rows - len(values)).to_pylist()
+            return values
+
+        return Fill(fill)

@@ -1,0 +1,141 @@
+"""Every error that rowloop raises on purpose.
+
+    RowloopError
+      RecipeError (ValueError)          what the user wrote is wrong
+      DatasetGenerationError            a run failed
+        DatasetProcessingError          a processor failed, or changed the row count where it may not
+        PartialDatasetError             fewer rows than min_completion; carries the result
+        EarlyShutdownError              nothing survived; carries the first root cause
+      ResumeError                       the directory does not fit the recipe
+      ModelError                        what an endpoint answered, or why it did not
+
+Each takes facts and makes the sentence itself: what happened, where, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..datasets.result import Result
+    from .events import Usage
+
+
+class RowloopError(Exception):
+    """The root of the tree."""
+
+
+class RecipeError(RowloopError, ValueError):
+    """What the user wrote is wrong; nothing has been paid for.
+
+    `path` leads into the recipe or the call (`columns.answer.prompt`, `rows`); `problem` says what is wrong and
+    what to do about it.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        """Join the two into one line."""
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}" if path else problem)
+
+
+class DatasetGenerationError(RowloopError):
+    """A run failed; parts that were committed before stay on disk.
+
+    `stage` is the thing that failed ("column", "write", "processor ..."), `column` and `row_group` where it did.
+    The cause is in `__cause__`.
+    """
+
+    def __init__(
+        self, problem: str, *, stage: str = "run", column: str | None = None, row_group: int | None = None
+    ) -> None:
+        """Join the facts into one line."""
+        self.problem = problem
+        self.stage = stage
+        self.column = column
+        self.row_group = row_group
+        where = [stage if column is None else f"{stage} '{column}'"]
+        if row_group is not None:
+            where.append(f"row group {row_group}")
+        super().__init__(f"{', '.join(where)}: {problem}")
+
+
+class DatasetProcessingError(DatasetGenerationError):
+    """A processor failed, or changed the row count where it may not."""
+
+
+class PartialDatasetError(DatasetGenerationError):
+    """Fewer rows than `min_completion` asked for; `result` holds what there is."""
+
+    def __init__(self, result: Result, wanted: float) -> None:
+        """Take the result and the share of rows that was asked for."""
+        self.result = result
+        super().__init__(
+            f"{result.actual} of {result.target} rows were completed, fewer than min_completion={wanted:g} asks for;"
+            " the error's .result has the rows and .result.failures says why"
+        )
+
+
+class EarlyShutdownError(DatasetGenerationError):
+    """Not one row survived; the first root cause is in the message and in `__cause__`."""
+
+
+class ResumeError(RowloopError):
+    """The output directory does not fit the recipe, or cannot be gone on with.
+
+    `other` says that all is well with it: what it holds is another dataset.
+    """
+
+    def __init__(self, problem: str, *, other: bool = False) -> None:
+        """Take the sentence."""
+        self.other = other
+        super().__init__(problem)
+
+
+class ModelError(RowloopError):
+    """What an endpoint answered, or why there is no answer.
+
+    `kind` is a short class of its own ("rate_limited", "auth", "timeout", "connection", "truncated", "bad_request",
+    "server", "invalid_output", "length"); `retryable` says whether the same request may succeed later; `retry_after`
+    is in seconds, as the endpoint asked; `fatal` says that every other request will fail for the same reason.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a fact of its own, and all but two are optional
+        self,
+        problem: str,
+        *,
+        kind: str,
+        retryable: bool,
+        fatal: bool = False,
+        status: int | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """Join the facts into one line."""
+        self.kind = kind
+        self.retryable = retryable
+        self.fatal = fatal
+        self.status = status
+        self.retry_after = retry_after
+        self.request_id = request_id
+        self.usage: Usage | None = None
+        """What the answer cost that was no use, where there was one."""
+        suffix = f" (request {request_id})" if request_id else ""
+        super().__init__(f"{problem}{suffix}")
+
+
+def writable(text: str) -> str:
+    """Write lone surrogates as escapes: no file, log or terminal can hold them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Give a hint for a name that is not known: the nearest right one, or all there are."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"there is: {', '.join(names)}" if names else "there is none"

@@ -1,0 +1,1 @@
+"""A model, its price, and one request to it."""

@@ -1,0 +1,67 @@
+"""The total time limit of each attempt at a column's cells, one that really ends it: fixed, or learnt from answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from ..core.errors import ModelError
+from ..core.events import Usage
+from ..core.histogram import Latency
+from ..core.policy import TimeLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+T = TypeVar("T")
+
+
+class Deadline:
+    """What the attempts of one column are held to. A limit that changes holds for those in flight as well."""
+
+    def __init__(self, timeout: float | Literal["auto"], policy: TimeLimit | None = None) -> None:
+        """Take the seconds, or "auto" and what to learn them by."""
+        self._policy = policy or TimeLimit()
+        self._learning = timeout == "auto"
+        self._seconds = self._policy.first if timeout == "auto" else timeout
+        self._answers = Latency()
+        self._in_flight: dict[asyncio.Timeout, float] = {}
+
+    async def hold(self, answer: Awaitable[T]) -> tuple[T, float]:
+        """Await an answer and say how many seconds it took; raises ModelError for one that takes too long."""
+        time = asyncio.get_running_loop().time
+        began = time()
+        timeout = asyncio.timeout_at(began + self._seconds)
+        try:
+            async with timeout:
+                self._in_flight[timeout] = began
+                try:
+                    answered = await answer
+                finally:
+                    del self._in_flight[timeout]
+        except TimeoutError:
+            raise self._missed(time() - began) from None
+        took = time() - began
+        if self._learning:
+            self._answers.add(took)
+            if not self._answers.count % self._policy.answers:
+                self._learn()
+        return answered, took
+
+    def _missed(self, took: float) -> ModelError:
+        said = f'{took:.0f} s (timeout="auto")' if self._learning else f"timeout={self._seconds:g} s"
+        if self._learning:
+            self._answers.add(self._policy.counts_as(took))
+            self._learn()
+        error = ModelError(f"no answer within {said}", kind="timeout", retryable=True)
+        error.usage = Usage(seconds=took)
+        return error
+
+    def _learn(self) -> None:
+        """Hold all that is in flight to what the answers now say."""
+        seconds = self._policy.seconds(self._answers.count, self._answers.quantile(0.99))
+        if seconds != self._seconds:
+            self._seconds = seconds
+            for timeout, began in self._in_flight.items():
+                if not timeout.expired():
+                    timeout.reschedule(began + seconds)

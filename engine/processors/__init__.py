@@ -1,0 +1,1 @@
+"""Processors of whole frames, and how they are applied."""

@@ -1,0 +1,156 @@
+"""Processing: processors at work, and the guard on what they may change."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Protocol
+
+import pandas as pd
+import pyarrow as pa
+
+from ..columns.work import Rewrite
+from ..core.errors import DatasetProcessingError
+from .processor import Stage, name_of, overriding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ...runtime.threads import Threads
+    from ..columns.work import Value
+    from ..core.store import RowGroup
+    from .processor import BeforeBatch, Processor
+
+
+class Tables(Protocol):
+    """What makes a sink's tables out of row groups, all of one schema."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema as it stands."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """How often the schema has changed: tables of an earlier one are behind."""
+        ...
+
+    def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:
+        """Make a table of the rows at these offsets."""
+        ...
+
+    def go_on(self, schema: pa.Schema) -> None:
+        """Begin with the schema that an earlier run has come to."""
+        ...
+
+
+class ProcessedTables:
+    """Tables that have been through after_batch. Their schema is what comes out, widened where groups differ."""
+
+    def __init__(self, before: Tables, processors: Sequence[Processor]) -> None:
+        """Take the tables as they are before."""
+        self._before = before
+        self._processors = processors
+        self._schema: pa.Schema | None = None
+        self.version = 0
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema as it stands; before the first row group, what goes in."""
+        return self._before.schema if self._schema is None else self._schema
+
+    def go_on(self, schema: pa.Schema) -> None:
+        """Begin with the schema that an earlier run has come to."""
+        self._schema = schema
+
+    def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:
+        """Process the rows at these offsets."""
+        frame = apply(self._processors, "after_batch", self._before.table(group, rows).to_pandas(), group.id)
+        table = table_of(frame, group.id)
+        schema = table.schema if self._schema is None else self._unified(table.schema, group.id)
+        if self._schema is None or not schema.equals(self._schema):
+            self._schema = schema
+            self.version += 1
+        return table.cast(schema)
+
+    def _unified(self, schema: pa.Schema, row_group: int) -> pa.Schema:
+        known = self.schema
+        if schema.names != known.names:
+            problem = f"gave the columns {', '.join(schema.names)} after {', '.join(known.names)} for others"
+            raise DatasetProcessingError(problem, stage="processor after_batch", row_group=row_group)
+        try:
+            return pa.unify_schemas([known, schema], promote_options="permissive")
+        except pa.ArrowException as error:
+            problem = f"gave values of other types than for other row groups: {error}"
+            raise DatasetProcessingError(problem, stage="processor after_batch", row_group=row_group) from error
+
+
+def changing(processors: Sequence[Processor]) -> Callable[[pa.Table], pa.Table]:
+    """Make one function of the after_generation processors: the whole table -> what becomes of it."""
+    return lambda table: table_of(apply(processors, "after_generation", table.to_pandas(), None))
+
+
+def table_of(frame: pd.DataFrame, row_group: int | None = None) -> pa.Table:
+    """Make a table of what processors gave; raises DatasetProcessingError for values that no table can hold."""
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        problem = f"gave values that a table cannot hold: {error}"
+        raise DatasetProcessingError(problem, stage="processor", row_group=row_group) from error
+
+
+def rewriting(before: BeforeBatch, threads: Threads, *, resize: bool) -> Rewrite:
+    """Make work of the before_batch processors: the samplers' and seeds' values as a frame, in a thread.
+
+    With `resize` (the sequential engine) they may change the number of rows.
+    """
+    guarded = functools.partial(apply, keep_rows=not resize)
+
+    async def call(row_group: int, inputs: list[list[Value]]) -> list[list[Value]]:
+        frame = pd.DataFrame(dict(zip(before.names, inputs, strict=True)))
+        changed = await threads.call(guarded, before.processors, "before_batch", frame, row_group)
+        return [changed[name].tolist() for name in before.names]
+
+    return Rewrite(before.columns, call)
+
+
+def apply(
+    processors: Sequence[Processor],
+    stage: Stage,
+    frame: pd.DataFrame,
+    row_group: int | None,
+    *,
+    keep_rows: bool = False,
+) -> pd.DataFrame:
+    """Hand a frame from one processor to the next; raises DatasetProcessingError naming the one that failed."""
+    for processor in overriding(processors, stage):
+        arguments = (frame, row_group) if stage == "after_batch" else (frame,)
+        before = frame.columns.tolist(), len(frame)
+        try:
+            frame = getattr(processor, stage)(*arguments)
+        except Exception as error:
+            raise _failed(processor, stage, row_group, f"{type(error).__name__}: {error}") from error
+        if not isinstance(frame, pd.DataFrame):
+            raise _failed(processor, stage, row_group, f"gave a {type(frame).__name__}; expected a DataFrame")
+        if stage == "before_batch":
+            _check_shape(processor, frame, before, row_group, keep_rows=keep_rows)
+    return frame
+
+
+def _check_shape(
+    processor: Processor, frame: pd.DataFrame, before: tuple[list[str], int], row_group: int | None, *, keep_rows: bool
+) -> None:
+    columns, rows = before
+    if keep_rows and len(frame) != rows:
+        problem = (
+            f"changed the row count from {rows} to {len(frame)}, which it may not; change rows in after_batch or"
+            " after_generation"
+        )
+        raise _failed(processor, "before_batch", row_group, problem)
+    if set(frame.columns) != set(columns):
+        changed = sorted(set(frame.columns) ^ set(columns), key=str)
+        problem = f"added or removed columns ({', '.join(map(str, changed))}); it may only change values"
+        raise _failed(processor, "before_batch", row_group, problem)
+
+
+def _failed(processor: Processor, stage: Stage, row_group: int | None, problem: str) -> DatasetProcessingError:
+    return DatasetProcessingError(problem, stage=f"processor {name_of(processor)}.{stage}", row_group=row_group)

@@ -1,0 +1,1 @@
+"""One run, from its settings to how it ended."""

@@ -1,0 +1,76 @@
+"""Diagnostics: what a run tells about itself while it lasts and when it is over: warnings, traces, a report.
+
+The parts are pure; here they are given the time, and the loop calls them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+from ..telemetry.metrics import LoadSamples, RequestObserver
+from ..telemetry.stalls import View, Watch
+from ..telemetry.traces import TraceObserver
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..core.tracker import Tracker
+    from ..telemetry.report import Load
+    from ..telemetry.traces import Traces
+    from .scheduler import Observer, Scheduler
+
+logger = logging.getLogger("rowloop")
+
+
+class Diagnostics:
+    """The diagnostics of one run."""
+
+    sample_seconds: ClassVar[float] = 0.1
+    """How far apart the moments are at which the load is looked at."""
+
+    def __init__(self, tracker: Tracker, model_of: Mapping[int, str], working: int, *, trace: bool) -> None:
+        """Set up for a run whose first `working` columns do any work; traces are kept where `trace` says so."""
+        self._tracker = tracker
+        self.requests = RequestObserver(tracker.graph, tracker.plan, model_of)
+        self._traces = TraceObserver(tracker.graph, working) if trace else None
+        self._load = LoadSamples(tracker, working)
+        self._busy = 0.0
+        self.observers: list[Observer] = [self.requests]
+        if self._traces is not None:
+            self.observers.append(self._traces)
+
+    @property
+    def traces(self) -> Traces | None:
+        """What has been traced so far; None where nothing is."""
+        return None if self._traces is None else self._traces.traces()
+
+    def begin(self, scheduler: Scheduler, stall_after: float | None, slow_request_after: float | None) -> None:
+        """Look at the run that is about to begin from time to time, in the loop's thread."""
+        watch = Watch(self._tracker.graph, self._tracker.plan, stall_after, slow_request_after)
+        if watch.period is not None:
+            scheduler.every(watch.period, lambda: self._look(watch, scheduler))
+        scheduler.every(self.sample_seconds, self._load.sample)
+        self._thread_time = time.thread_time()
+
+    def end(self) -> None:
+        """See how long the loop's thread has been computing."""
+        self._busy = time.thread_time() - self._thread_time
+
+    def load(self, elapsed: float) -> Load | None:
+        """Say where the time went."""
+        return self._load.load(min(1.0, self._busy / elapsed) if elapsed else 0.0)
+
+    def _look(self, watch: Watch, scheduler: Scheduler) -> None:
+        totals = self._tracker.totals
+        view = View(
+            over=totals.committed + sum(count.completed + count.failed + count.skipped for count in totals.columns),
+            lanes=self._tracker.lanes,
+            in_flight=scheduler.in_flight,
+            received=scheduler.received,
+            waiting=scheduler.waiting,
+            writing=self._tracker.committing,
+        )
+        for warning in watch.look(scheduler.time, view):
+            logger.warning("%s", warning)

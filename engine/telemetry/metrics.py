@@ -1,0 +1,140 @@
+"""Measures: what the final report is made from.
+
+Answers and retries are folded from events. What is in flight is sampled at moments instead, which costs a cell nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from heapq import heappush, heappushpop
+from typing import TYPE_CHECKING, Final
+
+from ..core.events import Done, Due, Failed
+from ..core.histogram import Latency
+from .report import LaneReport, Load, ModelReport, SlowCell
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..core.events import Event, Record
+    from ..core.graph import Graph
+    from ..core.row_groups import Plan
+    from ..core.store import RowGroup
+    from ..core.tracker import Tracker
+    from .spending import Spent
+
+_SLOWEST: Final = 5
+
+
+class RequestObserver:
+    """Folds how models answered, which requests took longest, and what was tried again and why."""
+
+    def __init__(self, graph: Graph, plan: Plan, model_of: Mapping[int, str]) -> None:
+        """Take the model of each column that has one."""
+        self._graph = graph
+        self._plan = plan
+        self._model_of = model_of
+        self._latency = {model: Latency() for model in model_of.values()}
+        self._slowest: list[tuple[float, int, int, int]] = []
+        self._failed: dict[tuple[int, int, int], str] = {}
+        self.retries: Counter[str] = Counter()
+
+    def saw(self, event: Event) -> None:
+        """Take notice of an answer, of a failure, and of its being tried again."""
+        if isinstance(event, Done):
+            if event.usage is not None:
+                self._answered(event, event.usage.seconds)
+        elif isinstance(event, Failed):
+            self._failed[event.group, event.column, event.row] = event.failure.error
+            if event.usage is not None:
+                self._took(event, event.usage.seconds)
+        elif isinstance(event, Due):
+            self.retries[self._failed.pop((event.group, event.column, event.row))] += 1
+
+    def recorded(self, record: Record, group: RowGroup) -> None:  # noqa: ARG002 - an observer's signature
+        """Forget the failure: the task is not tried again."""
+        self._failed.pop((record.group, record.column, record.row), None)
+
+    def models(self, spent: Mapping[str, Spent]) -> list[ModelReport]:
+        """Report on each model; `spent` is what was spent on it."""
+        return [_report(model, latency, spent[model]) for model, latency in self._latency.items()]
+
+    def slowest(self) -> list[SlowCell]:
+        """Give the requests that took longest, the worst first."""
+        return [
+            SlowCell(self._graph.columns[column].name, self._plan.row(group, row), seconds)
+            for seconds, group, column, row in sorted(self._slowest, reverse=True)
+        ]
+
+    def _answered(self, event: Done, seconds: float) -> None:
+        model = self._model_of.get(event.column)
+        if model is not None:
+            self._latency[model].add(seconds)
+        self._took(event, seconds)
+
+    def _took(self, event: Done | Failed, seconds: float) -> None:
+        if len(self._slowest) < _SLOWEST:
+            heappush(self._slowest, (seconds, event.group, event.column, event.row))
+        elif seconds > self._slowest[0][0]:
+            heappushpop(self._slowest, (seconds, event.group, event.column, event.row))
+
+
+def _report(model: str, latency: Latency, spent: Spent) -> ModelReport:
+    return ModelReport(
+        model=model,
+        requests=spent.requests,
+        answers=latency.count,
+        prompt_tokens=spent.prompt_tokens,
+        completion_tokens=spent.completion_tokens,
+        latency_p50=latency.quantile(0.5),
+        latency_p95=latency.quantile(0.95),
+        latency_max=latency.longest,
+        cost=spent.cost,
+    )
+
+
+class LoadSamples:
+    """Adds up what a run looked like at moments that lie equally far apart."""
+
+    def __init__(self, tracker: Tracker, columns: int) -> None:
+        """Take the run to look at, and how many of its columns do any work (the first ones)."""
+        self._tracker = tracker
+        self._samples = 0
+        self._running = [0] * columns
+        self._lanes = [[0, 0, 0] for _ in tracker.graph.lanes]
+        self._waiting = 0
+        self._writing = 0
+
+    def sample(self) -> None:
+        """Look once."""
+        tracker = self._tracker
+        self._samples += 1
+        for i in range(len(self._running)):
+            self._running[i] += tracker.totals.columns[i].running
+        for sums, lane in zip(self._lanes, tracker.lanes, strict=True):
+            sums[0] += lane.in_flight
+            sums[1] += lane.ready
+            sums[2] += lane.in_flight >= lane.limit
+        self._waiting += tracker.totals.waiting_to_retry
+        self._writing += bool(tracker.committing)
+
+    def load(self, loop: float) -> Load | None:
+        """Give the means; `loop` is the share of time in which the loop's thread was computing."""
+        if not self._samples:
+            return None
+        graph, count = self._tracker.graph, self._samples
+        return Load(
+            running={column.name: total / count for column, total in zip(graph.columns, self._running, strict=False)},
+            lanes=[
+                LaneReport(lane.name, in_flight / count, ready / count, full / count, now.limit, self._cuts(lane.name))
+                for lane, now, (in_flight, ready, full) in zip(
+                    graph.lanes, self._tracker.lanes, self._lanes, strict=True
+                )
+            ],
+            waiting_to_retry=self._waiting / count,
+            writing=self._writing / count,
+            loop=loop,
+        )
+
+    def _cuts(self, lane: str) -> int:
+        return sum(change.why == "rate limited" for change in self._tracker.limits.get(lane, ()))
