@@ -39,7 +39,8 @@ from contenders import bare
 from contenders.job import NAME, PROMPT, TEMPERATURE
 from fake_openai import FakeOpenAI
 from rowloop.adapters.providers.openai.provider import provider
-from rowloop.engine.models.provider import ChatParameters, Message, Model
+from rowloop.engine.models.model import Model
+from rowloop.engine.models.provider import ChatParameters, Message
 from rowloop.runtime.runtime import Runtime, new_loop
 
 Call = Callable[[list[Message]], Awaitable[Any]]

@@ -12,9 +12,9 @@ from .columns.functions import Function, cell
 from .columns.seeds import Seed
 from .compiler.compiling import compile_recipe
 from .core.errors import RecipeError, nearest
-from .datasets.result import Run
-from .models.provider import Model
+from .models.model import Model
 from .processors.processor import processor_of
+from .runs.handle import Run
 from .runs.job import Job, directory_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .columns.functions import AnyFunction
     from .compiler.compiling import Compiled
     from .datasets.result import Result
-    from .models.provider import ModelFunction
+    from .models.model import ModelFunction
     from .processors.processor import Processor
     from .runs.settings import RunOptions
 

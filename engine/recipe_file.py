@@ -12,13 +12,15 @@ from pydantic import Field
 from pydantic_core import PydanticSerializationError
 
 from .columns.embedding import Embedding
-from .columns.expression import Expression, Structured, Text
+from .columns.expression import Expression
 from .columns.samplers import Category, Uniform
 from .columns.seeds import Seed
+from .columns.structured import Structured
+from .columns.text import Text
 from .columns.validation import Validate
 from .core.errors import RecipeError, nearest, writable
 from .core.spec import recipe_error, spec
-from .models.provider import Model
+from .models.model import Model
 from .processors.processor import DropColumns, SchemaTransform, name_of
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from ...engine.core.errors import PartialDatasetError, RecipeError, ResumeError, RowloopError
+from ...engine.core.errors import RecipeError, ResumeError, RowloopError
+from ...engine.datasets.result import PartialDatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

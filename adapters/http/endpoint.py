@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from ...engine.core.errors import RecipeError
 
 if TYPE_CHECKING:
-    from ...engine.models.provider import Model
+    from ...engine.models.model import Model
 
 
 @dataclass(frozen=True, slots=True)

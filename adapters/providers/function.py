@@ -14,22 +14,15 @@ import msgspec
 import pydantic
 
 from ...engine.core.errors import ModelError, RecipeError
-from ...engine.models.provider import MOST_IN_PROCESS, Embedded, Reply
+from ...engine.models.model import MOST_IN_PROCESS
+from ...engine.models.provider import Embedded, Reply
 from ...runtime.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...engine.models.provider import (
-        Ask,
-        ChatModel,
-        ChatParameters,
-        Embed,
-        EmbeddingParameters,
-        Message,
-        Model,
-        Provider,
-    )
+    from ...engine.models.model import Model
+    from ...engine.models.provider import Ask, ChatModel, ChatParameters, Embed, EmbeddingParameters, Message, Provider
     from ...runtime import Runtime
 
 

@@ -30,7 +30,8 @@ from .openai.http_model import HttpChat
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from ...engine.models.provider import ChatModel, Model, Provider
+    from ...engine.models.model import Model
+    from ...engine.models.provider import ChatModel, Provider
     from ...runtime import Runtime
 
 GEMMA = "gemma-3-270m"

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from ...runtime.threads import Threads
     from ..core.graph import Lane, Node
-    from ..models.provider import ChatModel, Model
+    from ..models.model import Model
+    from ..models.provider import ChatModel
     from ..models.response_cache import ResponseCache
     from .work import Work
 

@@ -13,7 +13,7 @@ from ..core.pace import Pace
 from ..core.spec import spec
 from ..models.deadline import Deadline
 from ..models.provider import ChatParameters
-from ..telemetry.spending import usage_of
+from ..models.usage import usage_of
 from .images import image_parts
 from .templates import Template
 from .work import Answer, Await, Beside
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from ..core.graph import Lane
-    from ..models.provider import Message, Model, Reply
+    from ..models.model import Model
+    from ..models.provider import Message, Reply
     from .column import Binding
 
     Send: TypeAlias = Callable[[list[Message]], Awaitable[tuple[Reply, float]]]

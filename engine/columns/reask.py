@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import ModelError
 from ..core.events import Usage
 from ..models.provider import in_words
-from ..telemetry.spending import Asked
+from ..models.usage import Asked
 from .schemas import DisobedientError, json_schema_of
 from .work import Answer
 

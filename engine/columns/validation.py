@@ -18,7 +18,7 @@ from ..core.graph import Lane, Node, OnError
 from ..core.registry import Registry
 from ..core.spec import spec
 from ..models.deadline import Deadline
-from ..models.provider import Timeout
+from ..models.model import Timeout
 from .functions import AnyFunction, Function, cell
 from .microbatch import Together
 from .sql_condition import Condition

@@ -13,7 +13,7 @@ from ..core.errors import RecipeError
 from ..core.graph import Lane, compile_graph
 from ..core.pace import Pace
 from ..core.sequential import in_sequence
-from ..models.provider import MOST_IN_PROCESS
+from ..models.model import MOST_IN_PROCESS
 from ..processors.processor import with_before_batch, written_columns
 from .identity import fingerprint, identity_of
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..columns.column import ColumnSpec
     from ..core.graph import Graph
-    from ..models.provider import Model
+    from ..models.model import Model
     from ..processors.processor import BeforeBatch, Processor
 
 

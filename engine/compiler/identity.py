@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ..columns.column import ColumnSpec
-    from ..models.provider import Model
+    from ..models.model import Model
     from ..processors.processor import Processor
 
 _HOW_TO_CALL = frozenset(

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..datasets.result import Result
     from .events import Usage
 
 
@@ -65,18 +64,6 @@ class DatasetGenerationError(RowloopError):
 
 class DatasetProcessingError(DatasetGenerationError):
     """A processor failed, or changed the row count where it may not."""
-
-
-class PartialDatasetError(DatasetGenerationError):
-    """Fewer rows than `min_completion` asked for; `result` holds what there is."""
-
-    def __init__(self, result: Result, wanted: float) -> None:
-        """Take the result and the share of rows that was asked for."""
-        self.result = result
-        super().__init__(
-            f"{result.actual} of {result.target} rows were completed, fewer than min_completion={wanted:g} asks for;"
-            " the error's .result has the rows and .result.failures says why"
-        )
 
 
 class EarlyShutdownError(DatasetGenerationError):

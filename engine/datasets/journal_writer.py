@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from ..core.events import Event, Record, Tally
     from ..core.store import RowGroup, Store
-    from ..runs.resuming import Place
     from ..telemetry.failures import FailedCell
     from ..telemetry.spending import Spending
+    from .claim import Place
     from .journal import Entry, Known
 
 T = TypeVar("T")

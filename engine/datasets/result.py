@@ -1,4 +1,4 @@
-"""What a run gives back: a Result, and the Run that stands for one under way."""
+"""Result: what a run gives back."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import RecipeError
+from ..core.errors import DatasetGenerationError, RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     import pandas as pd
     import pyarrow as pa
 
-    from ...runtime import Call
     from ..core.adaptive_limit import Change
-    from ..telemetry.progress import ProgressSnapshot
     from ..telemetry.report import Report
     from ..telemetry.spending import Spent, StructuredCounts
     from ..telemetry.traces import TaskTrace, Traces
@@ -92,32 +90,13 @@ class Result:
         return self.report.headline + (f" -> {self.path}" if self.path else "")
 
 
-class Run:
-    """A run under way. `result()` waits for it in a thread, `await run` in any event loop."""
+class PartialDatasetError(DatasetGenerationError):
+    """Fewer rows than `min_completion` asked for; `result` holds what there is."""
 
-    def __init__(self, call: Call[Result], snapshot: Callable[[], ProgressSnapshot], halt: Callable[[], None]) -> None:
-        """Take the call that the runtime works on."""
-        self._call = call
-        self._snapshot = snapshot
-        self._halt = halt
-
-    @property
-    def progress(self) -> ProgressSnapshot:
-        """The run at this moment; may be asked for from any thread."""
-        return self._snapshot()
-
-    def cancel(self) -> None:
-        """Cancel what is in flight and keep what is whole; the result's status is then "cancelled"."""
-        self._halt()
-
-    def done(self) -> bool:
-        """Tell whether the run is over."""
-        return self._call.done()
-
-    def result(self, timeout: float | None = None) -> Result:
-        """Wait for the result; raises what the run raised, and TimeoutError after `timeout` seconds."""
-        return self._call.result(timeout)
-
-    def __await__(self) -> Generator[Any, None, Result]:
-        """Wait for the result in an event loop; cancelling the wait cancels the run."""
-        return self._call.__await__()
+    def __init__(self, result: Result, wanted: float) -> None:
+        """Take the result and the share of rows that was asked for."""
+        self.result = result
+        super().__init__(
+            f"{result.actual} of {result.target} rows were completed, fewer than min_completion={wanted:g} asks for;"
+            " the error's .result has the rows and .result.failures says why"
+        )

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from ..core.events import Tally
     from ..core.store import RowGroup
-    from ..processors.applying import Tables
-    from ..runs.resuming import Place
     from ..telemetry.failures import FailedCell
     from ..telemetry.traces import Traces
+    from .claim import Place
     from .metadata import Metadata
     from .parts import OnPart
+    from .tables import Tables
 
 T = TypeVar("T")
 

@@ -7,10 +7,17 @@ has already written are behind.
 
 from __future__ import annotations
 
-import bisect
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..core.store import RowGroup
+
+import bisect
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ..core.errors import DatasetGenerationError, writable
 
@@ -177,3 +184,25 @@ def _referenced(reference: str, root: dict[str, Any]) -> pa.DataType | None:
         return arrow_type_of_schema(target, root) if isinstance(target, dict) else None
     except RecursionError:
         return None
+
+
+class Tables(Protocol):
+    """What makes a sink's tables out of row groups, all of one schema."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema as it stands."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """How often the schema has changed: tables of an earlier one are behind."""
+        ...
+
+    def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:
+        """Make a table of the rows at these offsets."""
+        ...
+
+    def go_on(self, schema: pa.Schema) -> None:
+        """Begin with the schema that an earlier run has come to."""
+        ...

@@ -5,28 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pydantic import Field
-
-from ..core.spec import spec
+from .model import Price
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .provider import Model
-
-_MILLION: Final = 1_000_000
-
-
-@spec
-class Price:
-    """US dollars per million tokens: of prompts, and of completions, which what a model thinks is part of."""
-
-    prompt: float = Field(ge=0, strict=True)
-    completion: float = Field(ge=0, strict=True)
-
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Give what so many tokens cost, in US dollars."""
-        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / _MILLION
+    from .model import Model
 
 
 PRICES: Final = {

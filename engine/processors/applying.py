@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -18,29 +18,8 @@ if TYPE_CHECKING:
     from ...runtime.threads import Threads
     from ..columns.work import Value
     from ..core.store import RowGroup
+    from ..datasets.tables import Tables
     from .processor import BeforeBatch, Processor
-
-
-class Tables(Protocol):
-    """What makes a sink's tables out of row groups, all of one schema."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The schema as it stands."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """How often the schema has changed: tables of an earlier one are behind."""
-        ...
-
-    def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:
-        """Make a table of the rows at these offsets."""
-        ...
-
-    def go_on(self, schema: pa.Schema) -> None:
-        """Begin with the schema that an earlier run has come to."""
-        ...
 
 
 class ProcessedTables:

@@ -7,14 +7,15 @@ import importlib.metadata
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ..columns.expression import Structured
+from ..columns.structured import Structured
 from ..core.errors import DatasetGenerationError, EarlyShutdownError
 from ..datasets.metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMetadata
 from ..datasets.result import Result
-from ..telemetry.failures import Clock, FailureObserver, LongWaits
+from ..telemetry.failures import Clock, FailureObserver
 from ..telemetry.progress import ColumnProgress, ProgressSnapshot
 from ..telemetry.report import Report
 from ..telemetry.spending import Spent, StructuredCounts, UsageObserver, added_up, by_model, known_cost
+from ..telemetry.stalls import LongWaits
 from .budget import prices_of
 from .diagnostics import Diagnostics
 
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from ..core.tracker import Tracker
     from ..datasets.metadata import Status
     from ..datasets.sinks import Sink
+    from ..telemetry.observer import Observer
     from ..telemetry.spending import Spending
     from ..telemetry.traces import Traces
-    from .scheduler import Observer, Scheduler
+    from .scheduler import Scheduler
     from .settings import Settings
 
 

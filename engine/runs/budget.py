@@ -11,7 +11,7 @@ from ..models.prices import price_of
 
 if TYPE_CHECKING:
     from ..compiler.compiling import Compiled
-    from ..models.prices import Price
+    from ..models.model import Price
     from ..telemetry.spending import Spending
     from .settings import Settings
 

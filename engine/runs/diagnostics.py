@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..core.tracker import Tracker
+    from ..telemetry.observer import Observer
     from ..telemetry.report import Load
     from ..telemetry.traces import Traces
-    from .scheduler import Observer, Scheduler
+    from .scheduler import Scheduler
 
 logger = logging.getLogger("rowloop")
 

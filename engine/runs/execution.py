@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from ...runtime.threads import Threads
 from ..columns.column import Binding
 from ..columns.work import Nothing
-from ..core.errors import DatasetGenerationError, PartialDatasetError, RowloopError
+from ..core.errors import DatasetGenerationError, RowloopError
 from ..core.row_groups import Plan
 from ..core.store import Store
 from ..core.tracker import Tracker
 from ..datasets.reading import read_result
+from ..datasets.result import PartialDatasetError
 from ..models.provider import providers
 from ..models.response_cache import ResponseCache
 from ..processors.processor import overriding
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from ..datasets.metadata import Metadata, Status
     from ..datasets.result import Result
     from ..datasets.sinks import Sink
+    from ..datasets.tables import Tables
     from ..models.provider import ChatModel
-    from ..processors.applying import Tables
     from ..telemetry.progress import Display, ProgressSnapshot
     from ..telemetry.report import Report
     from .settings import Settings

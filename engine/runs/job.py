@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ...runtime import Call
     from ..compiler.compiling import Compiled
     from ..datasets.result import Result
+    from ..datasets.tables import Tables
     from .settings import RunOptions
 
 
@@ -43,16 +44,15 @@ class Job:
             _check_models(compiled)
         if compiled.resizing:
             _deprecate_resizing(compiled.resizing)
-        from ..datasets import journal_writer as journaling  # noqa: PLC0415 - they load pyarrow and sqlite3
-        from ..datasets import sinks  # noqa: PLC0415 - they load pyarrow and sqlite3
-        from ..datasets import tables as frames  # noqa: PLC0415 - they load pyarrow and sqlite3
-        from ..processors import applying as processing  # noqa: PLC0415 - they load pyarrow and sqlite3
-        from . import resuming  # noqa: PLC0415 - they load pyarrow and sqlite3
+        from ..datasets import sinks, tables  # noqa: PLC0415 - they load pyarrow and sqlite3
+        from ..datasets.journal_writer import Journaling  # noqa: PLC0415 - the same
+        from ..processors import applying  # noqa: PLC0415 - the same
+        from . import resuming  # noqa: PLC0415 - the same
 
         names = [column.name for column in compiled.columns]
-        self._tables: processing.Tables = frames.Frames(names, [column.arrow_type() for column in compiled.columns])
+        self._tables: Tables = tables.Frames(names, [column.arrow_type() for column in compiled.columns])
         if overriding(compiled.processors, "after_batch"):
-            self._tables = processing.ProcessedTables(self._tables, compiled.processors)
+            self._tables = applying.ProcessedTables(self._tables, compiled.processors)
         self._runtime = settings.runtime or default()
         if path is None:
             if settings.resume != "never":
@@ -66,7 +66,7 @@ class Job:
             there: RunOptions = {**options, "row_group_size": place.facts.row_group_size}
             settings = Settings(rows=rows, seed=place.facts.seed, **there)
             kept = (compiled.kept, compiled.rewriting) if settings.journal else ()
-            sink = sinks.ParquetSink(place, settings.on_part, journaling.Journaling(place, *kept))
+            sink = sinks.ParquetSink(place, settings.on_part, Journaling(place, *kept))
             self.execution = Execution(compiled, settings, sink, place.earlier)
         except BaseException:
             place.journal.close()

@@ -15,7 +15,7 @@ import asyncio
 import contextvars
 import functools
 import time
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.errors import DatasetGenerationError, RowloopError
 from ..core.events import (
@@ -38,6 +38,7 @@ from ..core.events import (
     Woken,
 )
 from ..models.bytes_received import received
+from ..telemetry.observer import CommandObserver, Observer
 from .executor import Place
 
 if TYPE_CHECKING:
@@ -66,27 +67,6 @@ class Sink(Protocol):
 
     def discard(self, group: int, tally: Tally | None) -> None:
         """Take note of a row group of which nothing is to be written."""
-        ...
-
-
-class Observer(Protocol):
-    """Someone who folds over the events and the failures of a run."""
-
-    def saw(self, event: Event) -> None:
-        """Take notice of what happened. Raising ends the run."""
-        ...
-
-    def recorded(self, record: Record, group: RowGroup) -> None:
-        """Take notice of a task that failed for good; `group` has the row's values."""
-        ...
-
-
-@runtime_checkable
-class CommandObserver(Observer, Protocol):
-    """An observer that also wants to know what is to be done. A run without one pays nothing for it."""
-
-    def told(self, command: Command) -> None:
-        """Take notice of a command that is about to be carried out. Raising ends the run."""
         ...
 
 

@@ -120,31 +120,6 @@ def _without_bytes(value: Any) -> Any:
     return [_without_bytes(part) for part in value] if isinstance(value, list) else value
 
 
-@dataclass(slots=True)
-class LongWaits:
-    """Warns, once for each lane, of an endpoint that asks to wait for longer than the policy does."""
-
-    graph: Graph
-    longest: float
-    _told: set[int | None] = field(default_factory=set)
-
-    def saw(self, event: Event) -> None:
-        """Look at what a failed attempt was told."""
-        if type(event) is not Failed or (event.failure.retry_after or 0.0) <= self.longest:
-            return
-        lane = self.graph.columns[event.column].lane
-        if lane is not None and lane not in self._told:
-            self._told.add(lane)
-            asked, name = event.failure.retry_after, self.graph.lanes[lane].name
-            problem = (
-                "%s asks to wait for %s s before another attempt; it is made after %g s (RetryPolicy.longest_wait)"
-            )
-            logger.warning(problem, name, f"{asked:,.0f}", self.longest)
-
-    def recorded(self, record: Record, group: RowGroup) -> None:
-        """Learn nothing: failed attempts were seen."""
-
-
 class Clock:
     """When a run began and how long it has taken."""
 

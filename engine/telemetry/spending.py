@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 
-from ..core.events import Done, Failed, Usage
+from ..core.events import Done, Failed
+from ..models.usage import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from ..core.events import Event, Record
     from ..core.store import RowGroup
-    from ..models.prices import Price
-    from ..models.provider import Reply
+    from ..models.model import Price
 
 _ATTEMPTS = (Done, Failed)
 
@@ -54,16 +54,6 @@ class StructuredCounts(msgspec.Struct, gc=False):
         self.repaired += other.repaired
         self.reasked += other.reasked
         self.failed += other.failed
-
-
-class Asked(Usage, frozen=True, gc=False):
-    """What an attempt cost that was more than one plain request, and how its answer came to obey a schema."""
-
-    requests: int = 1
-    native: bool = False
-    repaired: bool = False
-    reasked: int = 0
-    failed: bool = False
 
 
 class Spending(msgspec.Struct, frozen=True):
@@ -175,10 +165,3 @@ def known_cost(parts: Iterable[Spent]) -> float | None:
     """Add up the costs that are known of what has asked for anything; None if there is none."""
     known = [part.cost for part in parts if part.requests and part.cost is not None]
     return math.fsum(known) if known else None
-
-
-def usage_of(reply: Reply, seconds: float) -> Usage:
-    """Tell what a reply has cost."""
-    if reply.requests == 1:
-        return Usage(reply.prompt_tokens, reply.completion_tokens, seconds)
-    return Asked(reply.prompt_tokens, reply.completion_tokens, seconds, requests=reply.requests)

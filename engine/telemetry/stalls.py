@@ -7,9 +7,17 @@ still is at a later one has been so at least from the one to the other.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from ..core.events import WHOLE
+from ..core.events import WHOLE, Failed
+from .failures import logger
+
+if TYPE_CHECKING:
+    from ..core.events import Event, Record
+    from ..core.graph import Graph
+    from ..core.store import RowGroup
+
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -135,3 +143,28 @@ def _so_far(received: Mapping[int, int], run: Run) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= _WHOLE_SECONDS else f"{seconds:.1f} s"
+
+
+@dataclass(slots=True)
+class LongWaits:
+    """Warns, once for each lane, of an endpoint that asks to wait for longer than the policy does."""
+
+    graph: Graph
+    longest: float
+    _told: set[int | None] = field(default_factory=set)
+
+    def saw(self, event: Event) -> None:
+        """Look at what a failed attempt was told."""
+        if type(event) is not Failed or (event.failure.retry_after or 0.0) <= self.longest:
+            return
+        lane = self.graph.columns[event.column].lane
+        if lane is not None and lane not in self._told:
+            self._told.add(lane)
+            asked, name = event.failure.retry_after, self.graph.lanes[lane].name
+            problem = (
+                "%s asks to wait for %s s before another attempt; it is made after %g s (RetryPolicy.longest_wait)"
+            )
+            logger.warning(problem, name, f"{asked:,.0f}", self.longest)
+
+    def recorded(self, record: Record, group: RowGroup) -> None:
+        """Learn nothing: failed attempts were seen."""

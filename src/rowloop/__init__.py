@@ -10,28 +10,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .engine.columns.embedding import Embedding
-    from .engine.columns.expression import Expression, Structured, Text
+    from .engine.columns.expression import Expression
     from .engine.columns.functions import batch, cell
     from .engine.columns.samplers import Category, Uniform
     from .engine.columns.seeds import Seed
+    from .engine.columns.structured import Structured
+    from .engine.columns.text import Text
     from .engine.columns.validation import Validate
     from .engine.core.errors import (
         DatasetGenerationError,
         DatasetProcessingError,
         EarlyShutdownError,
         ModelError,
-        PartialDatasetError,
         RecipeError,
         ResumeError,
         RowloopError,
     )
     from .engine.core.policy import ErrorBudget, RetryPolicy
     from .engine.datasets.parts import Part
-    from .engine.datasets.result import Result, Run
-    from .engine.models.prices import Price
-    from .engine.models.provider import Model
+    from .engine.datasets.result import PartialDatasetError, Result
+    from .engine.models.model import Model, Price
     from .engine.processors.processor import DropColumns, Processor, SchemaTransform
     from .engine.recipe import Recipe
+    from .engine.runs.handle import Run
     from .engine.telemetry.progress import ProgressSnapshot
     from .engine.telemetry.traces import TaskTrace
     from .engine.workflow import Stage, Workflow

@@ -22,7 +22,8 @@ from .messages import OURS, MessagesWire
 if TYPE_CHECKING:
     import aiohttp
 
-    from ....engine.models.provider import Ask, ChatModel, ChatParameters, Message, Model, Provider, Reply
+    from ....engine.models.model import Model
+    from ....engine.models.provider import Ask, ChatModel, ChatParameters, Message, Provider, Reply
     from ....runtime import Runtime
 
 ANTHROPIC = Api("https://api.anthropic.com", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "/messages")

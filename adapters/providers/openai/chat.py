@@ -31,7 +31,7 @@ from .strict_schema import strict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ....engine.models.provider import Model
+    from ....engine.models.model import Model
     from ...http.errors import Failures
 
 

@@ -1,18 +1,29 @@
-"""HttpChat: chat completions over aiohttp directly, the fast path for OpenAI-compatible endpoints."""
+"""HttpModel: chat completions and embeddings over aiohttp directly, the fast path for OpenAI-compatible endpoints."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...http.transport import Exchange
 from ..wire.dialect import adapting, dialect_of
+from ..wire.embedding_batches import embedding
 from .chat import ChatWire
+from .embeddings import EmbeddingWire
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from ....engine.models.provider import Ask, ChatParameters, Message, Reply
+    from ....engine.models.provider import (
+        Ask,
+        ChatParameters,
+        Embed,
+        Embedded,
+        EmbeddingParameters,
+        Message,
+        Reply,
+    )
     from ...http.endpoint import Endpoint
     from ...http.errors import Failures
 
@@ -26,7 +37,7 @@ def headers_for(endpoint: Endpoint) -> dict[str, str]:
 
 
 class HttpChat:
-    """A connected model on a shared session."""
+    """A connected model on a shared session, which chats."""
 
     def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, name: str, failures: Failures) -> None:
         """Take an open session."""
@@ -50,3 +61,18 @@ class HttpChat:
             return decode(raw, headers.get("x-request-id"))
 
         return adapting(wire, ask)
+
+
+class HttpModel(HttpChat):
+    """A connected model on a shared session, which chats or embeds."""
+
+    def embed(self, parameters: EmbeddingParameters) -> Embed:
+        """Encode a column's parameters once."""
+        wire = EmbeddingWire(self._name, parameters, replace(self._failures, expected="list of embeddings"))
+        post, encode, decode = self._exchange.poster("embeddings"), wire.encode, wire.decode
+
+        async def send(texts: list[str]) -> list[Embedded]:
+            raw, _ = await post(encode(texts))
+            return decode(raw, texts)
+
+        return embedding(send, parameters)

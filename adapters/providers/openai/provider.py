@@ -18,11 +18,11 @@ from ...http.errors import Failures
 from ...http.probe import probe
 from ...http.transport import open_session
 from .chat import check_extra
-from .embedding_http import HttpModel
-from .http_model import headers_for
+from .http_model import HttpModel, headers_for
 
 if TYPE_CHECKING:
-    from ....engine.models.provider import ChatModel, Model, Provider
+    from ....engine.models.model import Model
+    from ....engine.models.provider import ChatModel, Provider
     from ....runtime import Runtime
     from .sdk_model import ClientChat
 

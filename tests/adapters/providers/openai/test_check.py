@@ -7,7 +7,7 @@ from rowloop.adapters.http.endpoint import Endpoint, is_loopback
 from rowloop.adapters.providers.openai.http_model import headers_for
 from rowloop.adapters.providers.openai.provider import provider
 from rowloop.engine.core.errors import RecipeError
-from rowloop.engine.models.provider import Model
+from rowloop.engine.models.model import Model
 
 
 @pytest.fixture(autouse=True)

@@ -761,7 +761,7 @@ def test_a7_an_internal_error_of_the_engine_ends_the_run_rather_than_drop_rows(
 
         return read
 
-    monkeypatch.setattr("rowloop.engine.columns.expression.Text.reader", slip)
+    monkeypatch.setattr("rowloop.engine.columns.text.Text.reader", slip)
     with pytest.raises(rl.DatasetGenerationError, match="engine: AttributeError: a slip") as caught:
         run(asking(server, 20), place, 20)
     assert isinstance(caught.value.__cause__, AttributeError)

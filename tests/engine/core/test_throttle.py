@@ -35,7 +35,7 @@ from rowloop.engine.core.pace import Pace
 from rowloop.engine.core.policy import CostBudget, ErrorBudget, RetryPolicy
 from rowloop.engine.core.row_groups import Plan
 from rowloop.engine.core.tracker import IllegalEventError, Tracker
-from rowloop.engine.telemetry.spending import Asked
+from rowloop.engine.models.usage import Asked
 
 if TYPE_CHECKING:
     from rowloop.engine.core.events import Command, Event

@@ -14,12 +14,12 @@ import rowloop as rl
 from rowloop.engine.core.events import NO_TALLY, Admit
 from rowloop.engine.core.graph import Node, compile_graph
 from rowloop.engine.core.store import RowGroup, Store
+from rowloop.engine.datasets.claim import Place
 from rowloop.engine.datasets.directory import make_directory, remove_dataset, write_atomically
 from rowloop.engine.datasets.journal import Facts, Journal
 from rowloop.engine.datasets.parts import Part
 from rowloop.engine.datasets.sinks import MemorySink, ParquetSink, Sink
 from rowloop.engine.datasets.tables import Frames
-from rowloop.engine.runs.resuming import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

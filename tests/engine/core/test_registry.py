@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Install = Callable[..., Path]
 
-GUIDE = (Path(__file__).parent.parent.parent / "docs/providers.md").read_text("utf-8")
+GUIDE = (Path(__file__).parents[3] / "docs/providers.md").read_text("utf-8")
 
 
 def block(language: str) -> str:

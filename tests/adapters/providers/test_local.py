@@ -16,7 +16,8 @@ import pytest
 from rowloop.adapters.providers import local
 from rowloop.adapters.providers.local import provider
 from rowloop.engine.core.errors import ModelError, RecipeError
-from rowloop.engine.models.provider import Ask, ChatParameters, Model, Reply
+from rowloop.engine.models.model import Model
+from rowloop.engine.models.provider import Ask, ChatParameters, Reply
 from rowloop.runtime.runtime import Runtime
 
 GEMMA = Model("local:gemma-3-270m")

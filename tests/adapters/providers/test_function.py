@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from rowloop.adapters.providers.function import provider
 from rowloop.engine.core.errors import ModelError, RecipeError
-from rowloop.engine.models.provider import ChatParameters, Message, Model, Reply
+from rowloop.engine.models.model import Model
+from rowloop.engine.models.provider import ChatParameters, Message, Reply
 from rowloop.runtime.runtime import Runtime
 
 TALK: list[Message] = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]

@@ -15,7 +15,8 @@ from pydantic import SecretStr
 
 from rowloop.adapters.providers.openai.provider import provider
 from rowloop.engine.core.errors import ModelError, RecipeError
-from rowloop.engine.models.provider import Ask, ChatParameters, Model, Reply
+from rowloop.engine.models.model import Model
+from rowloop.engine.models.provider import Ask, ChatParameters, Reply
 from rowloop.runtime.runtime import Runtime
 
 KEY = "sk-very-secret-1234"

@@ -19,7 +19,7 @@ from virtual_run import VirtualRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rowloop.engine.models.provider import Model
+    from rowloop.engine.models.model import Model
 
 
 def waits(seconds: dict[int, float]):

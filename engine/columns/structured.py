@@ -1,0 +1,60 @@
+"""Structured: a column of values that obey a JSON Schema."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_serializer
+
+from ..core.spec import spec
+from .prompted import Prompted, check_length
+from .reask import Conversation
+from .schemas import JsonReader, SchemaLike, json_schema_of
+from .work import Await
+
+if TYPE_CHECKING:
+    from .column import Binding
+    from .work import Answer
+
+
+@spec
+class Structured(Prompted):
+    """What a model answers to a prompt, as a value that obeys `schema`: a JSON Schema or a pydantic model.
+
+    The endpoint is asked to hold the answer to the schema where it can. An answer that does not obey, not even with
+    the prose around its JSON and the slips in it taken away, is told to the model; it is asked again up to `reasks`
+    times.
+    """
+
+    schema: SchemaLike
+    reasks: int = Field(default=1, ge=0, kw_only=True)
+    type: Literal["structured"] = Field(default="structured", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Compile the templates and the schema."""
+        super().__post_init__()
+        JsonReader(self.schema)
+
+    @field_serializer("schema")
+    def json_schema(self, schema: SchemaLike) -> dict[str, Any]:
+        """Give the schema as plain data, also where it is a pydantic model."""
+        return json_schema_of(schema)
+
+    def answer_schema(self) -> dict[str, Any]:
+        """Give what the model is told to obey."""
+        return json_schema_of(self.schema)
+
+    def arrow_type(self) -> dict[str, Any]:
+        """Give the schema."""
+        return json_schema_of(self.schema)
+
+    def bind(self, binding: Binding) -> Await:
+        """Compile what the cells' conversations have in common, and give that of one."""
+        messages, check = self.messages(), partial(check_length, max_tokens=self.most_tokens(binding))
+        hold = Conversation(self.sender(binding), self.schema, JsonReader(self.schema), self.reasks, check).hold
+
+        async def call(*values: object) -> Answer:
+            return await hold(messages(values))
+
+        return Await(call)
