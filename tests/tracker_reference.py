@@ -24,13 +24,13 @@ from rowloop.engine.core.events import (
     Discard,
     Done,
     Due,
+    Execute,
     Failed,
     Failure,
     Halted,
     Null,
     Record,
     Restored,
-    Run,
     RunAfter,
     Started,
     Stop,
@@ -369,13 +369,15 @@ class Reference:
         halts = self.halted is None and self.halting is not None
         assert sum(isinstance(c, Cancel) for c in commands) == halts, "Cancel comes once, when the run is halted"
         if self.halting == "failed":
-            assert not any(isinstance(c, Commit | Run) for c in commands), "a run that fails starts and commits nothing"
+            assert not any(isinstance(c, Commit | Execute) for c in commands), (
+                "a run that fails starts and commits nothing"
+            )
         for command in commands:
             assert not self.stopped, "a command after Stop"
             match command:
                 case Admit():
                     self._admit(command)
-                case Run(group, column, row, rows):
+                case Execute(group, column, row, rows):
                     self._run(self.parts[group], column, row)
                     live = sorted(self.parts[group].live) if row == WHOLE else None
                     assert live == (None if rows is None else list(rows)), "not the live rows"
@@ -626,7 +628,7 @@ class Shell:
         match command:
             case Admit(group, known=True):
                 self.restoring.append(group)
-            case Run(group, column, row, rows):
+            case Execute(group, column, row, rows):
                 self.running.append((group, column, row))
                 self.values[group, column, row] = set(rows or ())
             case RunAfter(_, group, column, row):

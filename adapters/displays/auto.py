@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .notebook import in_kernel, notebook
 from .terminal import terminal
 from .ticker import Ticker
-from .wording import Pace, headline, totals
+from .wording import Speed, headline, totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ def auto(snapshot: Callable[[], ProgressSnapshot]) -> AbstractContextManager[obj
 @contextmanager
 def plain(snapshot: Callable[[], ProgressSnapshot], interval: float = _INTERVAL) -> Iterator[None]:
     """Write a line to sys.stderr every `interval` seconds; a run that takes less gets none."""
-    pace = Pace()
+    pace = Speed()
     pace.see(snapshot())
 
     def write() -> None:

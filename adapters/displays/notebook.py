@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .ticker import Ticker
-from .wording import Pace, compact, headline, over, totals
+from .wording import Speed, compact, headline, over, totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def in_kernel() -> bool:
 def notebook(snapshot: Callable[[], ProgressSnapshot]) -> Iterator[None]:
     """Show a run below the cell that started it; the last state stays there."""
     shell: Any = importlib.import_module("IPython.display")
-    pace = Pace()
+    pace = Speed()
     start = snapshot()
     pace.see(start)
     handle = shell.display(shell.HTML(page(start, pace)), display_id=True)
@@ -48,7 +48,7 @@ def notebook(snapshot: Callable[[], ProgressSnapshot]) -> Iterator[None]:
         draw()
 
 
-def page(snapshot: ProgressSnapshot, pace: Pace) -> str:
+def page(snapshot: ProgressSnapshot, pace: Speed) -> str:
     """Write a run as HTML that needs neither scripts nor style sheets."""
     rows = "".join(_row(column) for column in snapshot.columns[:_MOST_COLUMNS])
     hidden = len(snapshot.columns) - _MOST_COLUMNS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .screen import screen
 from .ticker import Ticker
-from .wording import Pace, compact, failed, headline, over, totals
+from .wording import Speed, compact, failed, headline, over, totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def terminal(snapshot: Callable[[], ProgressSnapshot]) -> Iterator[None]:
 
     Nothing is shown in the first moments, nor for a run that has no cells; nothing is left when the block ends.
     """
-    pace, style = Pace(), Style.of_stderr()
+    pace, style = Speed(), Style.of_stderr()
     with screen.region() as region:
 
         def draw() -> None:
@@ -90,7 +90,7 @@ class Style:
         return [(filled, _GREEN), (self.empty * (width - len(filled)), _DIM)]
 
 
-def layout(snapshot: ProgressSnapshot, pace: Pace, width: int, height: int, style: Style) -> list[str]:
+def layout(snapshot: ProgressSnapshot, pace: Speed, width: int, height: int, style: Style) -> list[str]:
     """Lay a run out on lines of less than `width` cells: how far it is, its columns, and what it has asked for."""
     shown = _shown(snapshot.columns, min(_MOST_COLUMNS, height - 6))
     bar = max(8, min(40, width // 4))

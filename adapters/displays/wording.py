@@ -67,7 +67,7 @@ def failed(snapshot: ProgressSnapshot) -> int:
     return sum(column.failed for column in snapshot.columns)
 
 
-class Pace:
+class Speed:
     """Rates over the last half minute, from snapshots as they come."""
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ def totals(snapshot: ProgressSnapshot) -> list[str]:
     return words
 
 
-def headline(snapshot: ProgressSnapshot, pace: Pace) -> list[str]:
+def headline(snapshot: ProgressSnapshot, pace: Speed) -> list[str]:
     """Say how far the run is: rows, their rate, and the time that is left."""
     words = [f"{compact(rows_over(snapshot))}/{compact(snapshot.target)} rows", per_second(pace.rows)]
     left = pace.remaining(snapshot)

@@ -160,7 +160,7 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
     known: bool = False
 
 
-class Run(msgspec.Struct, frozen=True, gc=False):
+class Execute(msgspec.Struct, frozen=True, gc=False):
     """Work a task now. A whole column is worked for `rows`, the live ones."""
 
     group: int
@@ -232,4 +232,4 @@ class Stop(msgspec.Struct, frozen=True):
     reason: Reason | None
 
 
-Command: TypeAlias = Admit | Run | RunAfter | Wake | Null | Record | Commit | Discard | Cancel | Stop
+Command: TypeAlias = Admit | Execute | RunAfter | Wake | Null | Record | Commit | Discard | Cancel | Stop

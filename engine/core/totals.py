@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Count:
+class CellCounts:
     """The cells of one column that are over, by how they ended, and its tasks that are running."""
 
     completed: int = 0
@@ -27,7 +27,7 @@ class Count:
 class Totals:
     """What a run has come to so far."""
 
-    columns: list[Count]
+    columns: list[CellCounts]
     committed: int = 0
     dropped: int = 0
     """Rows taken out because one of their cells failed; rows that a halt cut off are not among them."""
@@ -45,7 +45,7 @@ class Totals:
 
 def totals_of(graph: Graph, earlier: Earlier) -> Totals:
     """Begin with what earlier runs have come to."""
-    totals = Totals([Count() for _ in graph.columns])
+    totals = Totals([CellCounts() for _ in graph.columns])
     for tally in earlier.over.values():
         totals.committed += tally.live
         totals.dropped += tally.dropped

@@ -51,13 +51,13 @@ from .events import (
     Discard,
     Done,
     Due,
+    Execute,
     Failed,
     Halted,
     Null,
     Record,
     Resized,
     Restored,
-    Run,
     RunAfter,
     Started,
     Stop,
@@ -533,9 +533,9 @@ class Tracker:
         self._counts[column].running += 1
         if row == WHOLE:
             group.worked[column] = group.live
-            self._out.append(Run(group.id, column, row, group.live_rows()))
+            self._out.append(Execute(group.id, column, row, group.live_rows()))
         else:
-            self._out.append(Run(group.id, column, row))
+            self._out.append(Execute(group.id, column, row))
 
     # How a row group begins and ends
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Place:
+class Claim:
     """A directory that one run has to itself, locked, and what earlier runs have left in it."""
 
     path: Path

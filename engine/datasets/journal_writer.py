@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..core.store import RowGroup, Store
     from ..telemetry.failures import FailedCell
     from ..telemetry.spending import Spending
-    from .claim import Place
+    from .claim import Claim
     from .journal import Entry, Known
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class Journaling:
     """Writes what ends in a run to its journal, in a thread, within a few hundredths of a second."""
 
     def __init__(
-        self, place: Place, kept: Collection[int] = (), rewriting: Mapping[int, Sequence[int]] | None = None
+        self, place: Claim, kept: Collection[int] = (), rewriting: Mapping[int, Sequence[int]] | None = None
     ) -> None:
         """Take the columns whose values are kept, and those that change values of others (the before_batch processors).
 

@@ -13,7 +13,7 @@ SCHEMA_VERSION: Final = 1
 Status: TypeAlias = Literal["running", "complete", "partial", "cancelled", "failed"]
 
 
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+NonNegative: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Moment: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 Dollars: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
@@ -28,12 +28,12 @@ class ColumnMetadata(msgspec.Struct, frozen=True):
     name: str
     type: str
     model: str | None
-    completed: Count
-    failed: Count
-    skipped: Count
-    requests: Count
-    prompt_tokens: Count
-    completion_tokens: Count
+    completed: NonNegative
+    failed: NonNegative
+    skipped: NonNegative
+    requests: NonNegative
+    prompt_tokens: NonNegative
+    completion_tokens: NonNegative
     cost: Dollars | None
     structured: StructuredCounts | None
 
@@ -41,9 +41,9 @@ class ColumnMetadata(msgspec.Struct, frozen=True):
 class PartMetadata(msgspec.Struct, frozen=True):
     """One committed row group. `start` is the run's row number of its first row; a preview has no `file`."""
 
-    row_group: Count
-    start: Count
-    rows: Count
+    row_group: NonNegative
+    start: NonNegative
+    rows: NonNegative
     file: str | None
 
 
@@ -55,22 +55,22 @@ class Metadata(msgspec.Struct, frozen=True):
     kind: Literal["build", "preview"]
     engine: Literal["async", "sequential"]
     status: Status
-    target_num_records: Count
-    actual_num_records: Count
-    dropped_num_records: Count
+    target_num_records: NonNegative
+    actual_num_records: NonNegative
+    dropped_num_records: NonNegative
     row_group_size: Annotated[int, msgspec.Meta(ge=1)]
     seed: int
     recipe_fingerprint: str
     recipe: dict[str, Any]
     columns: list[ColumnMetadata]
     parts: list[PartMetadata]
-    row_groups_cut_short: list[Count]
+    row_groups_cut_short: list[NonNegative]
     early_shutdown: bool
     budget_spent: bool
     """Whether the run ended because it had cost what it was allowed to."""
     error: str | None
-    retries: Count
-    failures: dict[str, Count]
+    retries: NonNegative
+    failures: dict[str, NonNegative]
     """How many cells failed, by error class."""
     cost: Dollars | None
     """None if some model's price is not known; what is known stands in the columns."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..core.store import RowGroup
     from ..telemetry.failures import FailedCell
     from ..telemetry.traces import Traces
-    from .claim import Place
+    from .claim import Claim
     from .metadata import Metadata
     from .parts import OnPart
     from .tables import Tables
@@ -183,7 +183,7 @@ class ParquetSink:
 
     kind: Literal["build", "preview"] = "build"
 
-    def __init__(self, place: Place, on_part: OnPart | None = None, journaling: Journaling | None = None) -> None:
+    def __init__(self, place: Claim, on_part: OnPart | None = None, journaling: Journaling | None = None) -> None:
         """Take a directory that is claimed; `on_part` is called with each part."""
         self.path = place.path
         self.parts = list(place.parts)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..columns.work import Rewrite
 from ..core.errors import DatasetProcessingError
-from .processor import Stage, name_of, overriding
+from .processor import Phase, name_of, overriding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +94,7 @@ def rewriting(before: BeforeBatch, threads: Threads, *, resize: bool) -> Rewrite
 
 def apply(
     processors: Sequence[Processor],
-    stage: Stage,
+    stage: Phase,
     frame: pd.DataFrame,
     row_group: int | None,
     *,
@@ -131,5 +131,5 @@ def _check_shape(
         raise _failed(processor, "before_batch", row_group, problem)
 
 
-def _failed(processor: Processor, stage: Stage, row_group: int | None, problem: str) -> DatasetProcessingError:
+def _failed(processor: Processor, stage: Phase, row_group: int | None, problem: str) -> DatasetProcessingError:
     return DatasetProcessingError(problem, stage=f"processor {name_of(processor)}.{stage}", row_group=row_group)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-Stage: TypeAlias = Literal["before_batch", "after_batch", "after_generation"]
+Phase: TypeAlias = Literal["before_batch", "after_batch", "after_generation"]
 _BEFORE_BATCH = "before_batch processors"
 
 
@@ -120,7 +120,7 @@ def name_of(processor: Processor) -> str:
     return type(processor).__name__
 
 
-def overriding(processors: Sequence[Processor], stage: Stage) -> list[Processor]:
+def overriding(processors: Sequence[Processor], stage: Phase) -> list[Processor]:
     """Pick those that do something in a stage."""
     return [p for p in processors if getattr(type(p), stage) is not getattr(Processor, stage)]
 

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
     from ...runtime.threads import Threads
     from ..columns.work import Work
-    from ..core.events import Run
+    from ..core.events import Execute
     from ..core.graph import Graph
     from ..core.store import RowGroup, Store
 
 _TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
 
 
-class Place(enum.Enum):
+class Placement(enum.Enum):
     """Where the tasks of a column are worked."""
 
     ON_THE_SPOT = enum.auto()
@@ -55,7 +55,7 @@ class Executor:
         self._beside = _beside(graph, works)
         self.places = [_place(work) for work in works]
 
-    def work_now(self, run: Run) -> Done | Failed:
+    def work_now(self, run: Execute) -> Done | Failed:
         """Work a task on the spot."""
         work = self._works[run.column]
         group = self._store.groups[run.group]
@@ -68,7 +68,7 @@ class Executor:
             return _failed(run, error)
         return Done(run.group, run.column, run.row)
 
-    async def work(self, run: Run) -> Done | Resized | Failed:
+    async def work(self, run: Execute) -> Done | Resized | Failed:
         """Work a task that is awaited. A cancellation that comes from outside the cell is passed on."""
         work = self._works[run.column]
         group = self._store.groups[run.group]
@@ -96,14 +96,14 @@ class Executor:
                 return _failed(run, error)
             raise
 
-    def work_in_thread(self, run: Run, ended: Callable[[Run, Any, BaseException | None], None]) -> None:
+    def work_in_thread(self, run: Execute, ended: Callable[[Execute, Any, BaseException | None], None]) -> None:
         """Work a task in a thread; `ended` is called in the loop's thread, and asks `outcome` what it was."""
         work = self._works[run.column]
         assert type(work) is InThread  # noqa: S101 - by its place
         inputs = self._inputs(self._store.groups[run.group], run)
         self._threads.submit(work.function, inputs, lambda value, error: ended(run, value, error))
 
-    def outcome(self, run: Run, value: Any, error: BaseException | None) -> Done | Failed:
+    def outcome(self, run: Execute, value: Any, error: BaseException | None) -> Done | Failed:
         """Put away what came from a thread; raises what is not a fault of the cell (SystemExit, KeyboardInterrupt)."""
         if error is None:
             self._store.groups[run.group].values[run.column][run.row] = value
@@ -112,7 +112,7 @@ class Executor:
             return _failed(run, error)
         raise error
 
-    async def _work_whole(self, group: RowGroup, run: Run, work: Work) -> Done | Resized:
+    async def _work_whole(self, group: RowGroup, run: Execute, work: Work) -> Done | Resized:
         """Work a whole column for its live rows."""
         rows, needs = run.rows or (), self._columns[run.column].needs
         if type(work) is Rewrite:
@@ -125,12 +125,12 @@ class Executor:
         group.values[run.column] = _spread(await work.call(given, len(rows)), rows, [None] * group.size)
         return Done(run.group, run.column, WHOLE, rows=len(rows))
 
-    def _inputs(self, group: RowGroup, run: Run) -> list[Any]:
+    def _inputs(self, group: RowGroup, run: Execute) -> list[Any]:
         values, row = group.values, run.row
         return [values[need][row] for need in self._columns[run.column].needs]
 
 
-async def _rewrite(group: RowGroup, run: Run, rows: Sequence[int], work: Rewrite) -> Done | Resized:
+async def _rewrite(group: RowGroup, run: Execute, rows: Sequence[int], work: Rewrite) -> Done | Resized:
     """Change whole columns for their live rows, all or none of them."""
     changed = await work.call(run.group, [_live(group, column, rows) for column in work.columns])
     if len(changed[0]) != len(rows):
@@ -140,7 +140,7 @@ async def _rewrite(group: RowGroup, run: Run, rows: Sequence[int], work: Rewrite
     return Done(run.group, run.column, WHOLE)
 
 
-def _replace(group: RowGroup, run: Run, values: dict[int, list[Any]]) -> Resized:
+def _replace(group: RowGroup, run: Execute, values: dict[int, list[Any]]) -> Resized:
     """Take new values for all columns that have any, and make room for those that have not begun."""
     group.size = len(values[next(iter(values))])
     for column in range(len(group.values)):
@@ -171,13 +171,13 @@ def _beside(graph: Graph, works: Sequence[Work]) -> list[int | None]:
     return beside
 
 
-def _place(work: Work) -> Place:
+def _place(work: Work) -> Placement:
     if isinstance(work, Fill | Render | Beside | Nothing):
-        return Place.ON_THE_SPOT
-    return Place.IN_THREAD if isinstance(work, InThread) else Place.IN_TASK
+        return Placement.ON_THE_SPOT
+    return Placement.IN_THREAD if isinstance(work, InThread) else Placement.IN_TASK
 
 
-def _failed(run: Run, error: BaseException) -> Failed:
+def _failed(run: Execute, error: BaseException) -> Failed:
     return Failed(run.group, run.column, run.row, failure_of(error), getattr(error, "usage", None))
 
 

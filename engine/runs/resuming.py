@@ -14,7 +14,7 @@ from ..compiler.identity import differences
 from ..core.errors import RecipeError, ResumeError
 from ..core.events import WHOLE
 from ..core.row_groups import Earlier, Plan
-from ..datasets.claim import Place
+from ..datasets.claim import Claim
 from ..datasets.directory import (
     JOURNAL,
     holds_dataset,
@@ -52,7 +52,7 @@ class _Wanted:
     row_group_size: int | None
 
 
-def claim(path: Path, compiled: Compiled, settings: Settings, row_group_size: int | None = None) -> Place:
+def claim(path: Path, compiled: Compiled, settings: Settings, row_group_size: int | None = None) -> Claim:
     """Find a directory for a run and lock it; nothing in it is lost by that.
 
     A dataset that is there may have any size of row groups unless one is asked for. Raises RecipeError where there is
@@ -72,7 +72,7 @@ def claim(path: Path, compiled: Compiled, settings: Settings, row_group_size: in
     raise AssertionError  # numbers do not end
 
 
-def _claimed(path: Path, wanted: _Wanted) -> Place:
+def _claimed(path: Path, wanted: _Wanted) -> Claim:
     there = holds_dataset(path)
     if there and wanted.settings.resume == "never" and not wanted.settings.overwrite:
         problem = f"'{path}' holds a dataset already; say resume=\"always\" to go on with it, or overwrite=True"
@@ -89,10 +89,10 @@ def _claimed(path: Path, wanted: _Wanted) -> Place:
         raise
 
 
-def _fitting(path: Path, journal: Journal, wanted: _Wanted) -> Place:
+def _fitting(path: Path, journal: Journal, wanted: _Wanted) -> Claim:
     facts = journal.facts
     if wanted.settings.resume == "never" or facts is None:
-        return Place(path, journal, _facts(wanted, None))
+        return Claim(path, journal, _facts(wanted, None))
     found = _differences(facts, wanted)
     if found and not wanted.settings.overwrite and not _is_bare(path, journal):
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
@@ -102,8 +102,8 @@ def _fitting(path: Path, journal: Journal, wanted: _Wanted) -> Place:
             other=True,
         )
     if found:
-        return Place(path, journal, _facts(wanted, None))
-    return _found(Place(path, journal, _facts(wanted, facts), fresh=False), wanted)
+        return Claim(path, journal, _facts(wanted, None))
+    return _found(Claim(path, journal, _facts(wanted, facts), fresh=False), wanted)
 
 
 def _facts(wanted: _Wanted, there: Facts | None) -> Facts:
@@ -138,7 +138,7 @@ def _is_bare(path: Path, journal: Journal) -> bool:
 # What is there
 
 
-def _found(place: Place, wanted: _Wanted) -> Place:
+def _found(place: Claim, wanted: _Wanted) -> Claim:
     """Look at what earlier runs have left."""
     journal, compiled, facts = place.journal, wanted.compiled, place.facts
     rewritten = journal.rewriting
@@ -173,7 +173,7 @@ def _found(place: Place, wanted: _Wanted) -> Place:
     return place
 
 
-def _is_described(place: Place, rows: int) -> bool:
+def _is_described(place: Claim, rows: int) -> bool:
     """Tell whether metadata.json says of the whole dataset how it has ended."""
     try:
         metadata = read_metadata(place.path)
@@ -190,7 +190,7 @@ def _is_moot(failure: KeptFailure, over: Collection[int], compiled: Compiled) ->
     return not compiled.restorable and failure.row_group not in over
 
 
-def _over(place: Place, plan: Plan) -> dict[int, Over]:
+def _over(place: Claim, plan: Plan) -> dict[int, Over]:
     """Give the row groups that are over: those of which the journal says so, if their parts are there.
 
     Raises ResumeError naming a part that the journal does not know.
@@ -218,7 +218,7 @@ def _over(place: Place, plan: Plan) -> dict[int, Over]:
     return over
 
 
-def _check_rewritten(place: Place, rows: Sequence[int]) -> None:
+def _check_rewritten(place: Claim, rows: Sequence[int]) -> None:
     """See that all parts are there that after_generation has made: no other run could make them anew."""
     parts = {part.row_group: part for part in place.parts}
     for number, expected in enumerate(rows):
@@ -232,7 +232,7 @@ def _check_rewritten(place: Place, rows: Sequence[int]) -> None:
         raise _foreign(place, part, "nothing is known of it")
 
 
-def _foreign(place: Place, part: Part, why: str) -> ResumeError:
+def _foreign(place: Claim, part: Part, why: str) -> ResumeError:
     return ResumeError(f"'{place.path}/{part.file}' is of another dataset: {why}; move it elsewhere to go on")
 
 
@@ -264,7 +264,7 @@ def _dependents(graph: Graph, column: int) -> set[int]:
     return found - {column}
 
 
-def _look_at_parts(place: Place, plan: Plan, columns: list[str] | None) -> None:
+def _look_at_parts(place: Claim, plan: Plan, columns: list[str] | None) -> None:
     """Read how many rows the parts have, and of what types; raises ResumeError naming a file that does not belong."""
     start = 0
     for number, file in part_files(place.path).items():

@@ -27,10 +27,10 @@ from ..core.events import (
     Committed,
     Discard,
     Due,
+    Execute,
     Halted,
     Null,
     Record,
-    Run,
     RunAfter,
     Started,
     Stop,
@@ -39,7 +39,7 @@ from ..core.events import (
 )
 from ..models.bytes_received import received
 from ..telemetry.observer import CommandObserver, Observer
-from .executor import Place
+from .executor import Placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ..core.tracker import Tracker
     from .executor import Executor
 
-ON_THE_SPOT, IN_THREAD = Place.ON_THE_SPOT, Place.IN_THREAD
+ON_THE_SPOT, IN_THREAD = Placement.ON_THE_SPOT, Placement.IN_THREAD
 _SLICE = 0.005
 """Seconds for which the workers together may hold the loop before they let others in."""
 
@@ -83,8 +83,8 @@ class Scheduler:
         self._sink = sink
         self._observers = observers
         self._told = [observer.told for observer in observers if isinstance(observer, CommandObserver)]
-        self._workers: dict[asyncio.Task[None], Run] = {}
-        self._in_threads: dict[int, Run] = {}
+        self._workers: dict[asyncio.Task[None], Execute] = {}
+        self._in_threads: dict[int, Execute] = {}
         self._timers: dict[Due, asyncio.TimerHandle] = {}
         self._wakes: dict[Woken, asyncio.TimerHandle] = {}
         self._periodic: dict[Callable[[], None], float] = {}
@@ -140,13 +140,13 @@ class Scheduler:
         return self._loop.time()
 
     @property
-    def in_flight(self) -> list[Run]:
+    def in_flight(self) -> list[Execute]:
         """What is being worked at this moment."""
         return [*self._workers.values(), *self._in_threads.values()]
 
     @property
     def received(self) -> dict[int, int]:
-        """How many bytes have come of the answers that are awaited, by the id of their Run."""
+        """How many bytes have come of the answers that are awaited, by the id of their Execute command."""
         counts = {id(run): received(task) for task, run in self._workers.items()}
         return {run: count for run, count in counts.items() if count is not None}
 
@@ -179,9 +179,9 @@ class Scheduler:
         if run is not None:
             self._start(run)
 
-    def _step(self, event: Event) -> Run | None:
-        """Take in an event and carry out the commands, but for one Run that the caller can go on with."""
-        kept: Run | None = None
+    def _step(self, event: Event) -> Execute | None:
+        """Take in an event and carry out the commands, but for one Execute that the caller can carry out itself."""
+        kept: Execute | None = None
         events = [event]
         places, observers, told, timed = self._executor.places, self._observers, self._told, self._tracker.timed
         for observer in observers:
@@ -191,7 +191,7 @@ class Scheduler:
             for command in self._tracker.handle(events.pop(), now):
                 for tell in told:
                     tell(command)
-                if type(command) is not Run:
+                if type(command) is not Execute:
                     self._carriers[type(command)](command)
                 elif (place := places[command.column]) is ON_THE_SPOT:
                     ended = self._executor.work_now(command)
@@ -207,12 +207,12 @@ class Scheduler:
                     self._start(command)
         return kept
 
-    def _start(self, run: Run) -> None:
+    def _start(self, run: Execute) -> None:
         self._tasks.create_task(self._work(run), context=self._context.copy())
 
-    async def _work(self, first: Run) -> None:
+    async def _work(self, first: Execute) -> None:
         """Work one task after the other, as long as there is one."""
-        run: Run | None = first
+        run: Execute | None = first
         me = asyncio.current_task()
         assert me is not None  # noqa: S101 - a coroutine of a task
         try:
@@ -231,7 +231,7 @@ class Scheduler:
         finally:
             self._workers.pop(me, None)
 
-    async def _outcome(self, run: Run) -> Event:
+    async def _outcome(self, run: Execute) -> Event:
         if self._cancelling:
             return Cancelled(run.group, run.column, run.row)
         try:
@@ -260,7 +260,7 @@ class Scheduler:
         self._turning = False
         self._until = time.monotonic() + _SLICE
 
-    def _thread_ended(self, run: Run, value: Any, error: BaseException | None) -> None:
+    def _thread_ended(self, run: Execute, value: Any, error: BaseException | None) -> None:
         if self._in_threads.pop(id(run), None) is not None:  # else it was cancelled, and nobody waits for it
             self._guarded(lambda: self._feed(self._executor.outcome(run, value, error)))
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ..core.events import Due, Run
+    from ..core.events import Due, Execute
     from ..core.graph import Graph
     from ..core.lanes import LaneState
     from ..core.row_groups import Plan
@@ -38,12 +38,12 @@ class View:
     """A run at one moment.
 
     `over` counts all that has come to an end; `waiting` are the tasks to be tried again; `received` are the bytes that
-    have come of answers in flight, by the id of their Run.
+    have come of answers in flight, by the id of their Execute command.
     """
 
     over: int
     lanes: Sequence[LaneState]
-    in_flight: Sequence[Run]
+    in_flight: Sequence[Execute]
     waiting: Sequence[Due] = ()
     writing: Sequence[int] = ()
     received: Mapping[int, int] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Watch:
         self._progress_at = 0.0
         self._stalls = 0
         self._slow_told_at: float | None = None
-        self._since: dict[int, tuple[Run | Due, float]] = {}
+        self._since: dict[int, tuple[Execute | Due, float]] = {}
 
     @property
     def period(self) -> float | None:
@@ -72,7 +72,7 @@ class Watch:
 
     def look(self, now: float, view: View) -> list[str]:
         """Look at the run and give the warnings that are due."""
-        tasks: list[Run | Due] = [*view.in_flight, *view.waiting]
+        tasks: list[Execute | Due] = [*view.in_flight, *view.waiting]
         self._since = {id(task): self._since.get(id(task), (task, now)) for task in tasks}
         return [*self._stalled(now, view), *self._slow(now, view)]
 
@@ -117,24 +117,24 @@ class Watch:
             more = [f"and {len(slow) - _NAMED} more"] if len(slow) > _NAMED else []
             yield f"no answer for more than {self._slow_after:g} s: {'; '.join([*named, *more])}"
 
-    def _place(self, task: Run | Due) -> str:
+    def _place(self, task: Execute | Due) -> str:
         column = self._graph.columns[task.column].name
         if task.row == WHOLE:
             return f"column '{column}', row group {task.group}"
         return f"column '{column}', row {self._plan.row(task.group, task.row)}"
 
-    def _lane(self, task: Run) -> str:
+    def _lane(self, task: Execute) -> str:
         lane = self._graph.columns[task.column].lane
         return "no lane" if lane is None else self._graph.lanes[lane].name
 
 
-def _age(seen: tuple[Run | Due, float]) -> tuple[float, int, int]:
+def _age(seen: tuple[Execute | Due, float]) -> tuple[float, int, int]:
     """Order by when a task was first seen; of those that were seen together, the first row was taken up first."""
     task, since = seen
     return since, task.group, task.row
 
 
-def _so_far(received: Mapping[int, int], run: Run) -> str:
+def _so_far(received: Mapping[int, int], run: Execute) -> str:
     if id(run) not in received:
         return ""
     count = received[id(run)]

@@ -13,7 +13,7 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
-from ..core.events import WHOLE, Admit, Cancelled, CommitFailed, Committed, Discard, Done, Due, Failed, Resized, Run
+from ..core.events import WHOLE, Admit, Cancelled, CommitFailed, Committed, Discard, Done, Due, Execute, Failed, Resized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ class TraceObserver:
 
     def told(self, command: Command) -> None:
         """Take notice of what is about to be done."""
-        if type(command) is Run:
+        if type(command) is Execute:
             self._groups[command.group].ended[command.column][command.row] = self._clock()
         elif isinstance(command, Admit):
             self._groups[command.group] = _Times(command, len(self._graph.columns), self._clock())

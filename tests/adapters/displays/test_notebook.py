@@ -11,7 +11,7 @@ from jupyter_client.manager import start_new_kernel
 
 from rowloop.adapters.displays.auto import auto
 from rowloop.adapters.displays.notebook import in_kernel, notebook, page
-from rowloop.adapters.displays.wording import Pace
+from rowloop.adapters.displays.wording import Speed
 from rowloop.engine.telemetry.progress import ColumnProgress, ProgressSnapshot
 
 
@@ -84,7 +84,7 @@ def test_notebook_keeps_its_last_state_when_the_run_fails(output):
 
 def test_page_escapes_names_and_counts_what_it_leaves_out():
     """A column's name is text, never markup, and 200 columns do not make a page of 200 lines."""
-    text = page(snapshot(columns=200), Pace())
+    text = page(snapshot(columns=200), Speed())
     assert "<b>answer" not in text
     assert "&lt;b&gt;answer" in text
     assert "and 180 more columns" in text

@@ -21,7 +21,7 @@ from rowloop.adapters.displays import auto as displays_module
 from rowloop.adapters.displays.auto import auto, plain
 from rowloop.adapters.displays.terminal import Style, layout
 from rowloop.adapters.displays.ticker import Ticker
-from rowloop.adapters.displays.wording import Pace, compact, duration, per_second, rows_over, totals
+from rowloop.adapters.displays.wording import Speed, compact, duration, per_second, rows_over, totals
 from rowloop.engine.telemetry.progress import ColumnProgress, ProgressSnapshot
 
 
@@ -272,7 +272,7 @@ def test_c19_layout_fits_whatever_is_reported(columns, width, height, drawing):
     """Lines are narrower than the window and fewer than its height, whatever names and numbers they hold."""
     now = snapshot(columns=0)
     now = dataclasses.replace(now, columns=tuple(columns))
-    pace = Pace()
+    pace = Speed()
     pace.see(now)
     lines = layout(now, pace, width, height, Style(drawing=drawing))
     assert len(lines) <= max(1, height - 3)
@@ -282,7 +282,7 @@ def test_c19_layout_fits_whatever_is_reported(columns, width, height, drawing):
 def test_c19_two_hundred_columns_keep_the_shape():
     """Of 200 columns the unfinished ones are listed as far as there is room, and the rest is counted."""
     columns = tuple(ColumnProgress(f"c{i}", 10**9, 10**9 if i < 150 else 10**7, 0, 0, 0) for i in range(200))
-    pace = Pace()
+    pace = Speed()
     for second in range(3):
         pace.see(snapshot(target=10**9, elapsed=float(second), committed=second * 10**7))
     lines = layout(snapshot(target=10**9, columns=0), pace, 100, 24, Style())
@@ -328,7 +328,7 @@ def test_rows_are_counted_when_every_column_is_through():
 
 def test_pace_looks_at_the_last_half_minute():
     """A run that was slow an hour ago and is fast now is reported fast, with the time left to match."""
-    pace = Pace()
+    pace = Speed()
     now, done = snapshot(), 0
     for second in range(100):
         done = second if second < 50 else 50 + (second - 50) * 100
@@ -340,7 +340,7 @@ def test_pace_looks_at_the_last_half_minute():
 
 def test_c19_a_run_that_stands_still_is_not_about_to_end():
     """One of 100 rows hangs: the time that is left does not shrink below that for which nothing has happened."""
-    pace = Pace()
+    pace = Speed()
     pace.see(snapshot(done=0, elapsed=0.0))
     pace.see(snapshot(done=99, elapsed=10.0))
     assert pace.remaining(snapshot(done=99, elapsed=10.0)) == pytest.approx(10 / 99)

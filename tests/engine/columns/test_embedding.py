@@ -14,8 +14,7 @@ from pydantic import SecretStr
 
 import rowloop as rl
 from fake_openai import Behaviour
-from rowloop.adapters.providers.openai.embedding_http import HttpModel
-from rowloop.adapters.providers.openai.http_model import HttpChat
+from rowloop.adapters.providers.openai.http_model import HttpChat, HttpModel
 from rowloop.engine.models.provider import Embedder
 
 if TYPE_CHECKING:

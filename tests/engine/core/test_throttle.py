@@ -18,11 +18,11 @@ from rowloop.engine.core.events import (
     Committed,
     Done,
     Due,
+    Execute,
     Failed,
     Failure,
     Halted,
     Record,
-    Run,
     RunAfter,
     Started,
     Stop,
@@ -59,7 +59,7 @@ def tracker(
 
 def ran(commands: list[Command], column: int = 0) -> list[int]:
     """Give the rows that are to be run."""
-    return [command.row for command in commands if isinstance(command, Run) and command.column == column]
+    return [command.row for command in commands if isinstance(command, Execute) and command.column == column]
 
 
 def test_b13_the_limit_follows_the_answers_and_its_history_is_told():
@@ -222,7 +222,7 @@ def lanes(draw: st.DrawFn) -> list[Lane]:
 def outcome(command: Command, now: float, rng: random.Random, share: float) -> tuple[float, Event] | None:
     """Say what a command leads to, and when; an endpoint that refuses a share of requests recovers after 300 s."""
     match command:
-        case Run(group, column, row):
+        case Execute(group, column, row):
             ends = now + rng.uniform(0.1, 1)
             refused = rng.random() < share * (ends < 300)
             return ends, Failed(group, column, row, LIMITED) if refused else Done(group, column, row, Usage(50, 50))

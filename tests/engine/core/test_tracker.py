@@ -21,12 +21,12 @@ from rowloop.engine.core.events import (
     Discard,
     Done,
     Due,
+    Execute,
     Failed,
     Halted,
     Null,
     Record,
     Restored,
-    Run,
     RunAfter,
     Started,
     Stop,
@@ -35,7 +35,7 @@ from rowloop.engine.core.events import (
 from rowloop.engine.core.graph import Lane, Node, compile_graph
 from rowloop.engine.core.policy import ErrorBudget, RetryPolicy
 from rowloop.engine.core.row_groups import Earlier, Plan
-from rowloop.engine.core.totals import Count
+from rowloop.engine.core.totals import CellCounts
 from rowloop.engine.core.tracker import IllegalEventError, Tracker
 from tracker_reference import BROKEN, FATAL, FLAKY, LATER, LIMITED
 
@@ -79,17 +79,21 @@ def _without_tally(command: Command) -> Command:
 def test_the_way_of_a_row_group() -> None:
     """Samplers fill the group, cells follow as their lane has room, row by row, and the group is committed."""
     run = tracker(Node("topic", strategy="whole"), Node("q", ("topic",), lane=LANE), Node("a", ("q",)), rows=3)
-    assert told(run, Started()) == [Admit(0, 0, 3), Run(0, 0, WHOLE, range(3))]
-    assert told(run, Done(0, 0, WHOLE)) == [Run(0, 1, 0), Run(0, 1, 1)]
-    assert told(run, Done(0, 1, 1)) == [Run(0, 2, 1), Run(0, 1, 2)]
+    assert told(run, Started()) == [Admit(0, 0, 3), Execute(0, 0, WHOLE, range(3))]
+    assert told(run, Done(0, 0, WHOLE)) == [Execute(0, 1, 0), Execute(0, 1, 1)]
+    assert told(run, Done(0, 1, 1)) == [Execute(0, 2, 1), Execute(0, 1, 2)]
     assert told(run, Failed(0, 1, 0, FLAKY)) == [RunAfter(1.0, 0, 1, 0)]
     assert told(run, Done(0, 2, 1)) == []
     assert told(run, Failed(0, 1, 2, BROKEN)) == [Record(0, 1, 2, BROKEN, 1)]
-    assert told(run, Due(0, 1, 0)) == [Run(0, 1, 0)]
-    assert told(run, Done(0, 1, 0)) == [Run(0, 2, 0)]
+    assert told(run, Due(0, 1, 0)) == [Execute(0, 1, 0)]
+    assert told(run, Done(0, 1, 0)) == [Execute(0, 2, 0)]
     assert told(run, Done(0, 2, 0)) == [Commit(0, [0, 1])]
     assert told(run, Committed(0)) == [Stop(None)]
-    assert run.totals.columns == [Count(completed=3), Count(completed=2, failed=1), Count(completed=2, skipped=1)]
+    assert run.totals.columns == [
+        CellCounts(completed=3),
+        CellCounts(completed=2, failed=1),
+        CellCounts(completed=2, skipped=1),
+    ]
     assert (run.totals.committed, run.totals.dropped, run.totals.retries, run.totals.groups_over) == (2, 1, 1, 1)
 
 
@@ -97,22 +101,28 @@ def test_a_whole_column_waits_for_every_row() -> None:
     """A whole column starts when the last cell it needs is done, and is given the rows that are left."""
     run = tracker(Node("a", lane=Lane("writer", 9)), Node("all", ("a",), "whole"), rows=3)
     assert told(run, Started(), Done(0, 0, 0), Failed(0, 0, 1, BROKEN)) == [Record(0, 0, 1, BROKEN, 1)]
-    assert told(run, Done(0, 0, 2)) == [Run(0, 1, WHOLE, [0, 2])]
+    assert told(run, Done(0, 0, 2)) == [Execute(0, 1, WHOLE, [0, 2])]
     assert told(run, Done(0, 1, WHOLE)) == [Commit(0, [0, 2])]
 
 
 def test_a_small_row_group_overtakes_a_large_one() -> None:
     """Row groups are committed as they are done, not in their order."""
     run = tracker(Node("a", lane=Lane("writer", 9)), rows=3, size=2)
-    assert told(run, Started()) == [Admit(0, 0, 2), Run(0, 0, 0), Run(0, 0, 1), Admit(1, 2, 1), Run(1, 0, 0)]
+    assert told(run, Started()) == [
+        Admit(0, 0, 2),
+        Execute(0, 0, 0),
+        Execute(0, 0, 1),
+        Admit(1, 2, 1),
+        Execute(1, 0, 0),
+    ]
     assert told(run, Done(1, 0, 0)) == [Commit(1, range(1))]
 
 
 def test_rows_are_admitted_until_a_lane_has_enough_waiting() -> None:
     """A lane starts full if there are rows for it, however small the row groups, and as many wait; then one by one."""
     run = tracker(Node("a", lane=Lane("writer", 3)), rows=10, size=1)
-    assert [type(command) for command in told(run, Started())] == [Admit, Run] * 3 + [Admit] * 3
-    assert told(run, Done(0, 0, 0)) == [Commit(0, range(1)), Run(3, 0, 0), Admit(6, 6, 1)]
+    assert [type(command) for command in told(run, Started())] == [Admit, Execute] * 3 + [Admit] * 3
+    assert told(run, Done(0, 0, 0)) == [Commit(0, range(1)), Execute(3, 0, 0), Admit(6, 6, 1)]
 
 
 def test_a_plan_without_rows_stops_at_once() -> None:
@@ -127,12 +137,12 @@ def test_a_stateful_column_takes_row_groups_one_at_a_time_in_their_order() -> No
     told(run, Started())
     assert told(run, Done(2, 0, 0)) == []
     assert told(run, Done(1, 0, 0)) == []
-    assert told(run, Done(0, 0, 0)) == [Run(0, 1, WHOLE, range(1))]
+    assert told(run, Done(0, 0, 0)) == [Execute(0, 1, WHOLE, range(1))]
     assert told(run, Failed(0, 1, WHOLE, FLAKY)) == [RunAfter(1.0, 0, 1, WHOLE)]
-    assert told(run, Due(0, 1, WHOLE)) == [Run(0, 1, WHOLE, range(1))]
-    assert told(run, Done(0, 1, WHOLE)) == [Commit(0, range(1)), Run(1, 1, WHOLE, range(1))]
+    assert told(run, Due(0, 1, WHOLE)) == [Execute(0, 1, WHOLE, range(1))]
+    assert told(run, Done(0, 1, WHOLE)) == [Commit(0, range(1)), Execute(1, 1, WHOLE, range(1))]
     assert told(run, Failed(3, 0, 0, BROKEN)) == [Record(3, 0, 0, BROKEN, 1), Discard(3)]
-    assert told(run, Failed(1, 1, WHOLE, BROKEN))[1:] == [Discard(1), Run(2, 1, WHOLE, range(1))]
+    assert told(run, Failed(1, 1, WHOLE, BROKEN))[1:] == [Discard(1), Execute(2, 1, WHOLE, range(1))]
     assert told(run, Done(2, 1, WHOLE), Committed(0), Committed(2)) == [Stop(None)]
 
 
@@ -141,8 +151,8 @@ def test_a_row_group_that_is_gone_before_its_turn_is_passed_over() -> None:
     cell, whole = Node("a", lane=Lane("writer", 9)), Node("all", ("a",), "whole", Lane("f", 9), stateful=True)
     run = tracker(cell, whole, rows=3, size=1)
     assert told(run, Started(), Failed(1, 0, 0, BROKEN), Done(2, 0, 0)) == []
-    assert told(run, Done(0, 0, 0)) == [Run(0, 1, WHOLE, range(1))]
-    assert told(run, Done(0, 1, WHOLE)) == [Commit(0, range(1)), Run(2, 1, WHOLE, range(1))]
+    assert told(run, Done(0, 0, 0)) == [Execute(0, 1, WHOLE, range(1))]
+    assert told(run, Done(0, 1, WHOLE)) == [Commit(0, range(1)), Execute(2, 1, WHOLE, range(1))]
 
 
 def test_a_halted_run_gives_nobody_a_turn() -> None:
@@ -162,15 +172,19 @@ def test_on_error_drop() -> None:
     run = tracker(Node("a", lane=LANE), Node("b", ("a",)))
     assert told(run, Started(), Failed(0, 0, 0, BROKEN)) == [Record(0, 0, 0, BROKEN, 1)]
     assert told(run, Done(0, 0, 1), Done(0, 1, 1)) == [Commit(0, [1])]
-    assert run.totals.columns == [Count(completed=1, failed=1), Count(completed=1, skipped=1)]
+    assert run.totals.columns == [CellCounts(completed=1, failed=1), CellCounts(completed=1, skipped=1)]
 
 
 def test_on_error_null() -> None:
     """A nulled cell is recorded, and its row goes on as if it had a value."""
     run = tracker(Node("a", lane=LANE, on_error="null"), Node("b", ("a",)))
-    assert told(run, Started(), Failed(0, 0, 0, BROKEN)) == [Record(0, 0, 0, BROKEN, 1), Null(0, 0, 0), Run(0, 1, 0)]
+    assert told(run, Started(), Failed(0, 0, 0, BROKEN)) == [
+        Record(0, 0, 0, BROKEN, 1),
+        Null(0, 0, 0),
+        Execute(0, 1, 0),
+    ]
     assert told(run, Done(0, 0, 1), Done(0, 1, 0), Done(0, 1, 1)) == [Commit(0, range(2))]
-    assert run.totals.columns[0] == Count(completed=1, failed=1)
+    assert run.totals.columns[0] == CellCounts(completed=1, failed=1)
 
 
 def test_on_error_raise() -> None:
@@ -200,7 +214,7 @@ def test_a_whole_column_that_fails_drops_all_its_rows() -> None:
     run = tracker(Node("seed", strategy="whole"), Node("a", ("seed",), lane=LANE), rows=3)
     answer = told(run, Started(), Failed(0, 0, WHOLE, BROKEN))
     assert answer == [Record(0, 0, WHOLE, BROKEN, 1, range(3)), Discard(0), Stop(None)]
-    assert run.totals.columns == [Count(failed=3), Count(skipped=3)]
+    assert run.totals.columns == [CellCounts(failed=3), CellCounts(skipped=3)]
     assert run.totals.dropped == 3
 
 
@@ -208,7 +222,7 @@ def test_a_whole_column_that_is_nulled_keeps_its_rows() -> None:
     """The rows go on without its values."""
     run = tracker(Node("seed", strategy="whole", on_error="null"), Node("a", ("seed",)))
     answer = told(run, Started(), Failed(0, 0, WHOLE, BROKEN))
-    assert answer == [Record(0, 0, WHOLE, BROKEN, 1, range(2)), Null(0, 0, WHOLE), Run(0, 1, 0), Run(0, 1, 1)]
+    assert answer == [Record(0, 0, WHOLE, BROKEN, 1, range(2)), Null(0, 0, WHOLE), Execute(0, 1, 0), Execute(0, 1, 1)]
 
 
 def test_a_row_group_without_rows_is_discarded() -> None:
@@ -216,7 +230,7 @@ def test_a_row_group_without_rows_is_discarded() -> None:
     run = tracker(Node("a", lane=LANE), Node("all", ("a",), "whole"), Node("b", ("all",)))
     answer = told(run, Started(), Failed(0, 0, 0, BROKEN), Failed(0, 0, 1, BROKEN))
     assert answer == [Record(0, 0, 1, BROKEN, 1), Discard(0), Stop(None)]
-    assert run.totals.columns[2] == Count(skipped=2)
+    assert run.totals.columns[2] == CellCounts(skipped=2)
 
 
 def test_a_dropped_rows_cells_in_flight_end_on_their_own() -> None:
@@ -224,7 +238,7 @@ def test_a_dropped_rows_cells_in_flight_end_on_their_own() -> None:
     run = tracker(Node("a"), Node("b"), Node("c", ("b",)), rows=1)
     assert told(run, Started(), Failed(0, 0, 0, BROKEN)) == [Record(0, 0, 0, BROKEN, 1)]
     assert told(run, Done(0, 1, 0)) == [Discard(0), Stop(None)]
-    assert run.totals.columns == [Count(failed=1), Count(completed=1), Count(skipped=1)]
+    assert run.totals.columns == [CellCounts(failed=1), CellCounts(completed=1), CellCounts(skipped=1)]
 
 
 def test_a_dropped_rows_cell_is_not_tried_again() -> None:
@@ -232,7 +246,7 @@ def test_a_dropped_rows_cell_is_not_tried_again() -> None:
     run = tracker(Node("a"), Node("b", on_error="raise"))
     told(run, Started(), Failed(0, 0, 0, BROKEN))
     assert told(run, Failed(0, 1, 0, FLAKY)) == []
-    assert run.totals.columns[1] == Count(skipped=1, running=1)
+    assert run.totals.columns[1] == CellCounts(skipped=1, running=1)
 
 
 def test_no_column_starts_for_rows_on_their_way_out() -> None:
@@ -258,9 +272,9 @@ def test_a_retry_that_succeeds() -> None:
     """The row is whole, and nothing is recorded but a retry."""
     run = tracker(Node("a"), rows=1)
     assert told(run, Started(), Failed(0, 0, 0, FLAKY)) == [RunAfter(1.0, 0, 0, 0)]
-    assert told(run, Due(0, 0, 0)) == [Run(0, 0, 0)]
+    assert told(run, Due(0, 0, 0)) == [Execute(0, 0, 0)]
     assert told(run, Done(0, 0, 0)) == [Commit(0, range(1))]
-    assert (run.totals.retries, run.totals.columns) == (1, [Count(completed=1)])
+    assert (run.totals.retries, run.totals.columns) == (1, [CellCounts(completed=1)])
 
 
 def test_attempts_run_out() -> None:
@@ -292,7 +306,7 @@ def test_retry_after_is_honoured() -> None:
 def test_a_wait_holds_no_permit() -> None:
     """While a cell waits for its next attempt, its place in the lane is another's."""
     run = tracker(Node("a", lane=Lane("writer", 1)))
-    assert told(run, Started(), Failed(0, 0, 0, FLAKY)) == [RunAfter(1.0, 0, 0, 0), Run(0, 0, 1)]
+    assert told(run, Started(), Failed(0, 0, 0, FLAKY)) == [RunAfter(1.0, 0, 0, 0), Execute(0, 0, 1)]
     assert (run.totals.running, run.totals.waiting_to_retry) == (1, 1)
 
 
@@ -300,16 +314,16 @@ def test_a_retry_that_is_due_goes_first() -> None:
     """A cell that has waited once does not wait behind those that have never been tried."""
     run = tracker(Node("a", lane=Lane("writer", 1)), rows=9)
     told(run, Started(), Failed(0, 0, 0, FLAKY), Due(0, 0, 0))
-    assert told(run, Done(0, 0, 1)) == [Run(0, 0, 0)]
+    assert told(run, Done(0, 0, 1)) == [Execute(0, 0, 0)]
 
 
 def test_a_whole_columns_retry_is_for_the_rows_that_are_left() -> None:
     """Rows that were dropped while it waited are skipped, not counted as worked."""
     run = tracker(Node("a"), Node("all", strategy="whole"), rows=3)
     told(run, Started(), Failed(0, 1, WHOLE, FLAKY), Failed(0, 0, 1, BROKEN))
-    assert told(run, Due(0, 1, WHOLE)) == [Run(0, 1, WHOLE, [0, 2])]
+    assert told(run, Due(0, 1, WHOLE)) == [Execute(0, 1, WHOLE, [0, 2])]
     told(run, Done(0, 1, WHOLE))
-    assert run.totals.columns[1] == Count(completed=2, skipped=1)
+    assert run.totals.columns[1] == CellCounts(completed=2, skipped=1)
 
 
 def test_a_whole_columns_retry_ends_with_the_last_row() -> None:
@@ -318,7 +332,7 @@ def test_a_whole_columns_retry_ends_with_the_last_row() -> None:
     answer = told(run, Started(), Failed(0, 1, WHOLE, FLAKY), Failed(0, 0, 0, BROKEN))
     assert answer == [Record(0, 0, 0, BROKEN, 1), Discard(0), Stop(None)]
     assert told(run, Due(0, 1, WHOLE)) == []
-    assert run.totals.columns[1] == Count(skipped=1)
+    assert run.totals.columns[1] == CellCounts(skipped=1)
     assert run.totals.waiting_to_retry == 0
 
 
@@ -329,9 +343,9 @@ def test_columns_that_share_a_lane_take_turns() -> None:
     """Neither column waits until the other has nothing left."""
     lane = Lane("writer", 1)
     run = tracker(Node("a", lane=lane), Node("b", lane=lane), rows=3)
-    columns = [command.column for command in told(run, Started()) if isinstance(command, Run)]
+    columns = [command.column for command in told(run, Started()) if isinstance(command, Execute)]
     for row, column in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]:
-        columns += [command.column for command in told(run, Done(0, column, row)) if isinstance(command, Run)]
+        columns += [command.column for command in told(run, Done(0, column, row)) if isinstance(command, Execute)]
     assert columns == [0, 1, 0, 1, 0, 1]
 
 
@@ -339,7 +353,7 @@ def test_a_cooling_lane_holds_up_no_other() -> None:
     """Cells that wait for a retry in one lane leave the cells of another alone."""
     run = tracker(Node("a", lane=Lane("slow", 1)), Node("b", lane=Lane("fast", 1)))
     told(run, Started(), Failed(0, 0, 0, LIMITED))
-    assert told(run, Done(0, 1, 0)) == [Run(0, 1, 1)]
+    assert told(run, Done(0, 1, 0)) == [Execute(0, 1, 1)]
 
 
 # How a run ends early
@@ -410,7 +424,7 @@ def test_a_cancelled_run_keeps_what_is_whole() -> None:
     assert told(run, Cancelled(0, 1, 2)) == [Commit(0, [0, 1])]
     assert told(run, Committed(0)) == [Stop("cancelled")]
     assert (run.totals.committed, run.totals.dropped, run.totals.cut_short) == (2, 0, [0])
-    assert run.totals.columns == [Count(completed=4), Count(completed=2, skipped=2)]
+    assert run.totals.columns == [CellCounts(completed=4), CellCounts(completed=2, skipped=2)]
 
 
 def test_a_halted_run_tries_nothing_again() -> None:
@@ -505,37 +519,41 @@ def test_what_an_earlier_run_has_done_is_not_done_again() -> None:
     nodes = Node("topic", strategy="whole"), Node("q", ("topic",), lane=LANE), Node("a", ("q",), lane=LANE)
     run = tracker(*nodes, rows=3, earlier=BEGUN)
     assert told(run, Started()) == [Admit(0, 0, 3, known=True)]
-    assert told(run, Restored(0, [(1, 0), (1, 1), (2, 0)], {0: 3}, [])) == [Run(0, 2, 1), Run(0, 1, 2)]
-    assert run.totals.columns == [Count(completed=3), Count(completed=2, running=1), Count(completed=1, running=1)]
+    assert told(run, Restored(0, [(1, 0), (1, 1), (2, 0)], {0: 3}, [])) == [Execute(0, 2, 1), Execute(0, 1, 2)]
+    assert run.totals.columns == [
+        CellCounts(completed=3),
+        CellCounts(completed=2, running=1),
+        CellCounts(completed=1, running=1),
+    ]
     assert told(run, Done(0, 1, 2), Done(0, 2, 1), Done(0, 2, 2)) == [Commit(0, range(3))]
     assert told(run, Committed(0)) == [Stop(None)]
-    assert run.totals.columns == [Count(completed=3)] * 3
+    assert run.totals.columns == [CellCounts(completed=3)] * 3
 
 
 def test_what_is_restored_releases_only_what_lacks_nothing_else() -> None:
     """A cell waits for its other parent as ever, and a whole column for the cells that were not done."""
     nodes = Node("a", lane=LANE), Node("b", lane=LANE), Node("c", ("a", "b")), Node("all", ("a",), "whole")
     run = tracker(*nodes, earlier=BEGUN)
-    assert told(run, Started(), Restored(0, [(0, 0)], {}, [])) == [Run(0, 0, 1), Run(0, 1, 0)]
-    assert told(run, Done(0, 1, 0)) == [Run(0, 2, 0), Run(0, 1, 1)]
-    assert told(run, Done(0, 0, 1)) == [Run(0, 3, WHOLE, range(2))]
+    assert told(run, Started(), Restored(0, [(0, 0)], {}, [])) == [Execute(0, 0, 1), Execute(0, 1, 0)]
+    assert told(run, Done(0, 1, 0)) == [Execute(0, 2, 0), Execute(0, 1, 1)]
+    assert told(run, Done(0, 0, 1)) == [Execute(0, 3, WHOLE, range(2))]
 
 
 def test_a_cell_whose_parent_is_not_restored_is_not_run_again() -> None:
     """The values of some columns are made anew; what was made from them stays."""
     nodes = Node("seed", strategy="whole"), Node("a", ("seed",)), Node("b", ("a",)), Node("all", ("b",), "whole")
     run = tracker(*nodes, earlier=BEGUN)
-    assert told(run, Started(), Restored(0, [(2, 0), (2, 1)], {3: 2}, [])) == [Run(0, 0, WHOLE, range(2))]
-    assert told(run, Done(0, 0, WHOLE)) == [Run(0, 1, 0), Run(0, 1, 1)]
+    assert told(run, Started(), Restored(0, [(2, 0), (2, 1)], {3: 2}, [])) == [Execute(0, 0, WHOLE, range(2))]
+    assert told(run, Done(0, 0, WHOLE)) == [Execute(0, 1, 0), Execute(0, 1, 1)]
     assert told(run, Done(0, 1, 0)) == []
     assert told(run, Done(0, 1, 1)) == [Commit(0, range(2))]
-    assert run.totals.columns == [Count(completed=2)] * 4
+    assert run.totals.columns == [CellCounts(completed=2)] * 4
 
 
 def test_a_row_group_of_which_nothing_could_be_restored_begins() -> None:
     """It has begun, but nothing of it is left: all of it is run."""
     run = tracker(Node("a"), earlier=BEGUN)
-    assert told(run, Started(), Restored(0, [], {}, [])) == [Run(0, 0, 0), Run(0, 0, 1)]
+    assert told(run, Started(), Restored(0, [], {}, [])) == [Execute(0, 0, 0), Execute(0, 0, 1)]
 
 
 def test_a_restored_row_group_with_nothing_left_is_committed_at_once() -> None:
@@ -550,19 +568,19 @@ def test_a_restored_failure_drops_its_row() -> None:
     nodes = Node("a"), Node("b"), Node("c", ("b",)), Node("all", ("b",), "whole")
     run = tracker(*nodes, rows=3, earlier=BEGUN)
     answer = told(run, Started(), Restored(0, [(1, 0), (1, 1), (1, 2), (0, 0)], {}, [(0, 1, None)]))
-    assert answer == [Run(0, 2, 0), Run(0, 2, 2), Run(0, 3, WHOLE, [0, 2]), Run(0, 0, 2)]
+    assert answer == [Execute(0, 2, 0), Execute(0, 2, 2), Execute(0, 3, WHOLE, [0, 2]), Execute(0, 0, 2)]
     assert told(run, Done(0, 0, 2), Done(0, 2, 0), Done(0, 2, 2), Done(0, 3, WHOLE)) == [Commit(0, [0, 2])]
-    done, gone = Count(completed=2, failed=1), Count(completed=2, skipped=1)
-    assert run.totals.columns == [done, Count(completed=3), gone, gone]
+    done, gone = CellCounts(completed=2, failed=1), CellCounts(completed=2, skipped=1)
+    assert run.totals.columns == [done, CellCounts(completed=3), gone, gone]
     assert run.totals.dropped == 1
 
 
 def test_a_restored_failure_nulls_its_cell() -> None:
     """The store is told of it again before anything that may look for the value."""
     run = tracker(Node("a", on_error="null"), Node("b", ("a",)), rows=1, earlier=BEGUN)
-    assert told(run, Started(), Restored(0, [], {}, [(0, 0, None)])) == [Null(0, 0, 0), Run(0, 1, 0)]
+    assert told(run, Started(), Restored(0, [], {}, [(0, 0, None)])) == [Null(0, 0, 0), Execute(0, 1, 0)]
     assert told(run, Done(0, 1, 0)) == [Commit(0, range(1))]
-    assert run.totals.columns == [Count(failed=1), Count(completed=1)]
+    assert run.totals.columns == [CellCounts(failed=1), CellCounts(completed=1)]
 
 
 def test_a_restored_whole_column_was_worked_for_the_rows_of_then() -> None:
@@ -572,7 +590,7 @@ def test_a_restored_whole_column_was_worked_for_the_rows_of_then() -> None:
     run.handle(Started())
     (commit,) = run.handle(Restored(0, [(0, 0), (0, 2)], {1: 2}, [(0, 1, None)]))
     assert commit == Commit(0, [0, 2], Tally(2, 1, ((2, 1, 0), (2, 0, 1))))
-    assert run.totals.columns == [Count(completed=2, failed=1), Count(completed=2, skipped=1)]
+    assert run.totals.columns == [CellCounts(completed=2, failed=1), CellCounts(completed=2, skipped=1)]
 
 
 @pytest.mark.parametrize("on_error", ["drop", "null"])
@@ -587,14 +605,19 @@ def test_a_restored_failure_of_a_whole_column(on_error: OnError) -> None:
         assert answer == [Discard(0, Tally(0, 3, columns)), Stop(None)]
     else:
         assert answer == [Null(0, 1, WHOLE), Commit(0, [0, 2], Tally(2, 1, columns))]
-    assert run.totals.columns == [Count(completed=2, failed=1), Count(failed=2, skipped=1)]
+    assert run.totals.columns == [CellCounts(completed=2, failed=1), CellCounts(failed=2, skipped=1)]
 
 
 def test_no_row_group_is_admitted_while_one_is_restored() -> None:
     """What is known of it may fill the lanes; others wait until that is clear."""
     run = tracker(Node("a", lane=Lane("writer", 9)), rows=4, size=2, earlier=BEGUN)
     assert told(run, Started()) == [Admit(0, 0, 2, known=True)]
-    assert told(run, Restored(0, [(0, 1)], {}, [])) == [Run(0, 0, 0), Admit(1, 2, 2), Run(1, 0, 0), Run(1, 0, 1)]
+    assert told(run, Restored(0, [(0, 1)], {}, [])) == [
+        Execute(0, 0, 0),
+        Admit(1, 2, 2),
+        Execute(1, 0, 0),
+        Execute(1, 0, 1),
+    ]
 
 
 def test_a_row_group_that_is_over_is_not_admitted() -> None:
@@ -602,12 +625,12 @@ def test_a_row_group_that_is_over_is_not_admitted() -> None:
     over = {0: Tally(1, 1, ((1, 1, 0),)), 2: Tally(0, 2, ((0, 2, 0),)), 3: Tally(2, 0, ((2, 0, 0),))}
     run = tracker(Node("a", lane=Lane("writer", 9)), rows=9, size=2, earlier=Earlier(over=over, begun=(0, 4)))
     assert (run.totals.committed, run.totals.dropped, run.totals.groups_over) == (3, 3, 3)
-    assert run.totals.columns == [Count(completed=3, failed=3)]
-    assert told(run, Started()) == [Admit(1, 2, 2), Run(1, 0, 0), Run(1, 0, 1), Admit(4, 8, 1, known=True)]
+    assert run.totals.columns == [CellCounts(completed=3, failed=3)]
+    assert told(run, Started()) == [Admit(1, 2, 2), Execute(1, 0, 0), Execute(1, 0, 1), Admit(4, 8, 1, known=True)]
     assert told(run, Restored(4, [(0, 0)], {}, []), Done(1, 0, 0), Done(1, 0, 1)) == [Commit(1, range(2))]
     assert told(run, Committed(4), Committed(1)) == [Stop(None)]
     assert (run.totals.committed, run.totals.groups_over) == (6, 5)
-    assert run.totals.columns == [Count(completed=6, failed=3)]
+    assert run.totals.columns == [CellCounts(completed=6, failed=3)]
 
 
 def test_a_run_in_which_all_is_over_stops_at_once() -> None:
@@ -623,7 +646,7 @@ def test_a_dataset_that_is_extended_goes_on_after_its_last_row() -> None:
     over = {0: Tally(2, 0, ((2, 0, 0),)), 1: Tally(1, 0, ((1, 0, 0),))}
     run = tracker(Node("a", lane=Lane("writer", 9)), rows=6, size=2, earlier=Earlier((3,), over))
     answer = told(run, Started())
-    assert answer == [Admit(2, 3, 2), Run(2, 0, 0), Run(2, 0, 1), Admit(3, 5, 1), Run(3, 0, 0)]
+    assert answer == [Admit(2, 3, 2), Execute(2, 0, 0), Execute(2, 0, 1), Admit(3, 5, 1), Execute(3, 0, 0)]
 
 
 def test_stateful_columns_take_turns_beside_row_groups_that_are_over() -> None:
@@ -633,9 +656,9 @@ def test_stateful_columns_take_turns_beside_row_groups_that_are_over() -> None:
     run = tracker(cell, whole, rows=6, size=1, earlier=Earlier(over=over))
     assert [command.group for command in told(run, Started()) if isinstance(command, Admit)] == [1, 4, 5]
     assert told(run, Done(4, 0, 0), Done(5, 0, 0)) == []
-    assert told(run, Done(1, 0, 0)) == [Run(1, 1, WHOLE, range(1))]
-    assert told(run, Done(1, 1, WHOLE)) == [Commit(1, range(1)), Run(4, 1, WHOLE, range(1))]
-    assert told(run, Done(4, 1, WHOLE)) == [Commit(4, range(1)), Run(5, 1, WHOLE, range(1))]
+    assert told(run, Done(1, 0, 0)) == [Execute(1, 1, WHOLE, range(1))]
+    assert told(run, Done(1, 1, WHOLE)) == [Commit(1, range(1)), Execute(4, 1, WHOLE, range(1))]
+    assert told(run, Done(4, 1, WHOLE)) == [Commit(4, range(1)), Execute(5, 1, WHOLE, range(1))]
 
 
 def test_a_turn_that_comes_while_a_row_group_is_restored_waits_for_it() -> None:
@@ -644,8 +667,8 @@ def test_a_turn_that_comes_while_a_row_group_is_restored_waits_for_it() -> None:
     run = tracker(cell, whole, rows=3, size=1, earlier=Earlier(begun=(1, 2)))
     assert told(run, Started())[-1] == Admit(1, 1, 1, known=True)
     assert told(run, Done(0, 1, WHOLE)) == []
-    assert told(run, Restored(1, [], {1: 1}, [])) == [Run(1, 0, 0), Admit(2, 2, 1, known=True)]
-    assert told(run, Restored(2, [], {}, [])) == [Run(2, 0, 0), Run(2, 1, WHOLE, range(1))]
+    assert told(run, Restored(1, [], {1: 1}, [])) == [Execute(1, 0, 0), Admit(2, 2, 1, known=True)]
+    assert told(run, Restored(2, [], {}, [])) == [Execute(2, 0, 0), Execute(2, 1, WHOLE, range(1))]
 
 
 def test_a_row_group_that_is_restored_passes_a_turn_on() -> None:
@@ -654,7 +677,7 @@ def test_a_row_group_that_is_restored_passes_a_turn_on() -> None:
     run = tracker(cell, whole, rows=2, size=1, earlier=BEGUN)
     told(run, Started())
     answer = told(run, Restored(0, [], {1: 1}, []))
-    assert answer == [Run(0, 0, 0), Admit(1, 1, 1), Run(1, 0, 0), Run(1, 1, WHOLE, range(1))]
+    assert answer == [Execute(0, 0, 0), Admit(1, 1, 1), Execute(1, 0, 0), Execute(1, 1, WHOLE, range(1))]
 
 
 def test_a_run_that_is_halted_while_a_row_group_is_restored() -> None:
@@ -663,7 +686,7 @@ def test_a_run_that_is_halted_while_a_row_group_is_restored() -> None:
     told(run, Started())
     assert run.handle(Halted("cancelled")) == [Cancel(), Discard(0, None), Stop("cancelled")]
     assert told(run, Restored(0, [(0, 0), (0, 1)], {}, [])) == []
-    assert (run.totals.columns, run.totals.cut_short) == ([Count(skipped=2)], [0])
+    assert (run.totals.columns, run.totals.cut_short) == ([CellCounts(skipped=2)], [0])
 
 
 @pytest.mark.parametrize(
@@ -699,10 +722,10 @@ def test_what_cannot_be_restored_is_refused(event: Restored) -> None:
     with pytest.raises(IllegalEventError):
         run.handle(event)
     answer = told(run, Restored(0, [(0, 0)], {}, []))
-    assert answer == [Run(0, 0, 1)]
+    assert answer == [Execute(0, 0, 1)]
     with pytest.raises(IllegalEventError):
         run.handle(Restored(0, [], {}, []))
-    assert run.totals.columns == [Count(completed=1, running=1), Count()]
+    assert run.totals.columns == [CellCounts(completed=1, running=1), CellCounts()]
 
 
 # What a run leaves to the next one
@@ -779,7 +802,7 @@ def test_a_million_rows_are_planned_in_five_megabytes() -> None:
         todo = deque(told(run, Started()))
         for _ in range(5000):
             command = todo.popleft()
-            if isinstance(command, Run):
+            if isinstance(command, Execute):
                 todo += run.handle(Done(command.group, command.column, command.row))
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -788,7 +811,7 @@ def test_a_million_rows_are_planned_in_five_megabytes() -> None:
 
 
 def calls_for(cells: int, rows: int) -> int:
-    """Count the calls, of Python and of C, that the first cells of a run of so many rows cost its tracker."""
+    """CellCounts the calls, of Python and of C, that the first cells of a run of so many rows cost its tracker."""
     lane = Lane("writer", 8)
     nodes = [Node("a", lane=lane), Node("b", ("a",), lane=lane)]
     run = Tracker(compile_graph(nodes), Plan(rows, row_group_size=10, open_rows=100))
@@ -802,9 +825,9 @@ def calls_for(cells: int, rows: int) -> int:
     gc.disable()  # others have it call them (gc.callbacks), which would count
     while done < cells:
         command = todo.popleft()
-        if isinstance(command, Run | Commit):
+        if isinstance(command, Execute | Commit):
             event: Event = Committed(command.group)
-            if isinstance(command, Run):
+            if isinstance(command, Execute):
                 event = Done(command.group, command.column, command.row)
                 done += 1
             sys.setprofile(count)

@@ -14,7 +14,7 @@ import rowloop as rl
 from rowloop.engine.core.events import NO_TALLY, Admit
 from rowloop.engine.core.graph import Node, compile_graph
 from rowloop.engine.core.store import RowGroup, Store
-from rowloop.engine.datasets.claim import Place
+from rowloop.engine.datasets.claim import Claim
 from rowloop.engine.datasets.directory import make_directory, remove_dataset, write_atomically
 from rowloop.engine.datasets.journal import Facts, Journal
 from rowloop.engine.datasets.parts import Part
@@ -40,7 +40,7 @@ def group_of(id_: int, values: list[Any], start: int = 0) -> RowGroup:
 
 def parquet_sink(path: Path, on_part: Callable[[Part], object] | None = None) -> ParquetSink:
     """Make the sink of a new dataset."""
-    return ParquetSink(Place(path, Journal(path), Facts({}, 0, 1000, "async", [1])), on_part)
+    return ParquetSink(Claim(path, Journal(path), Facts({}, 0, 1000, "async", [1])), on_part)
 
 
 async def filled(

@@ -10,10 +10,10 @@ import pytest
 
 from rowloop.engine.columns.work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Nothing, Render
 from rowloop.engine.core.errors import ModelError
-from rowloop.engine.core.events import WHOLE, Admit, Done, Failed, Run, Usage
+from rowloop.engine.core.events import WHOLE, Admit, Done, Execute, Failed, Usage
 from rowloop.engine.core.graph import Lane, Node, compile_graph
 from rowloop.engine.core.store import Store
-from rowloop.engine.runs.executor import Executor, Place, failure_of
+from rowloop.engine.runs.executor import Executor, Placement, failure_of
 from rowloop.runtime.threads import Threads
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Bench:
 
     def work(self, row: int, rows: list[int] | None = None) -> Any:
         """Work a task that is awaited."""
-        return asyncio.run(self.executor.work(Run(0, 1, row, rows)))
+        return asyncio.run(self.executor.work(Execute(0, 1, row, rows)))
 
     @property
     def values(self) -> Any:
@@ -181,19 +181,19 @@ def test_a_rendered_value_is_put_away_and_a_fault_of_the_cell_is_a_failure():
         return str(x)
 
     bench = Bench(Render(render))
-    assert bench.executor.work_now(Run(0, 1, 0)) == Done(0, 1, 0)
-    assert isinstance(bench.executor.work_now(Run(0, 1, 1)), Failed)
+    assert bench.executor.work_now(Execute(0, 1, 0)) == Done(0, 1, 0)
+    assert isinstance(bench.executor.work_now(Execute(0, 1, 1)), Failed)
     assert bench.values == ["10", None, None]
 
 
 def test_what_ends_a_process_is_no_fault_of_a_cell():
     """SystemExit and KeyboardInterrupt from a thread are raised, whatever else is a failure."""
     bench = Bench(InThread(str))
-    assert bench.executor.outcome(Run(0, 1, 0), "v", None) == Done(0, 1, 0)
-    assert isinstance(bench.executor.outcome(Run(0, 1, 1), None, ValueError("x")), Failed)
+    assert bench.executor.outcome(Execute(0, 1, 0), "v", None) == Done(0, 1, 0)
+    assert isinstance(bench.executor.outcome(Execute(0, 1, 1), None, ValueError("x")), Failed)
     for error in (SystemExit(1), KeyboardInterrupt()):
         with pytest.raises(type(error)):
-            bench.executor.outcome(Run(0, 1, 2), None, error)
+            bench.executor.outcome(Execute(0, 1, 2), None, error)
 
 
 def test_each_kind_of_work_has_its_place():
@@ -201,4 +201,4 @@ def test_each_kind_of_work_has_its_place():
     works: list[Work] = [Fill(range), Render(str), Nothing(), InThread(str), Await(fails), AwaitWhole(fails)]
     graph = compile_graph([Node(str(i)) for i in range(len(works))])
     places = Executor(graph, works, Store(graph), Threads(1)).places
-    assert places == [Place.ON_THE_SPOT] * 3 + [Place.IN_THREAD] + [Place.IN_TASK] * 2
+    assert places == [Placement.ON_THE_SPOT] * 3 + [Placement.IN_THREAD] + [Placement.IN_TASK] * 2

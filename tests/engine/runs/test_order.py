@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import rowloop as rl
-from rowloop.engine.core.events import Admit, Commit, Done, Run, Started
+from rowloop.engine.core.events import Admit, Commit, Done, Execute, Started
 from rowloop.engine.core.graph import Lane, Node, compile_graph
 from rowloop.engine.core.row_groups import Plan
 from rowloop.engine.core.tracker import Tracker
@@ -565,7 +565,7 @@ def test_b16_a_million_rows_are_planned_in_five_megabytes_and_no_more_than_the_o
         admitted = committing = 0
         while events:
             for command in tracker.handle(events.pop()):
-                if isinstance(command, Run):
+                if isinstance(command, Execute):
                     events.append(Done(command.group, command.column, command.row))
                 admitted += isinstance(command, Admit)
                 committing += isinstance(command, Commit)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rowloop as rl
-from rowloop.engine.core.events import WHOLE, Admit, Commit, Committed, Done, Resized, Run, Started, Stop, Tally
+from rowloop.engine.core.events import WHOLE, Admit, Commit, Committed, Done, Execute, Resized, Started, Stop, Tally
 from rowloop.engine.core.graph import Lane, Node, compile_graph
 from rowloop.engine.core.row_groups import Plan
 from rowloop.engine.core.sequential import in_sequence
@@ -42,11 +42,11 @@ def test_d24_a_column_waits_for_all_rows_of_the_one_before() -> None:
     lane = Lane("lane", 8)
     nodes = [Node("a", lane=lane), Node("b", lane=lane)]
     tracker = Tracker(compile_graph(in_sequence(nodes, 2, [])), Plan(2))
-    assert commands(tracker, Started()) == [Run(0, 0, 0), Run(0, 0, 1)]
+    assert commands(tracker, Started()) == [Execute(0, 0, 0), Execute(0, 0, 1)]
     assert commands(tracker, Done(0, 0, 0)) == []
     barrier = commands(tracker, Done(0, 0, 1))
-    assert [(run.column, run.row) for run in barrier if isinstance(run, Run)] == [(2, WHOLE)]
-    assert commands(tracker, Done(0, 2, WHOLE)) == [Run(0, 1, 0), Run(0, 1, 1)]
+    assert [(run.column, run.row) for run in barrier if isinstance(run, Execute)] == [(2, WHOLE)]
+    assert commands(tracker, Done(0, 2, WHOLE)) == [Execute(0, 1, 0), Execute(0, 1, 1)]
 
 
 def test_d24_columns_come_after_their_needs_and_else_in_the_order_of_the_recipe() -> None:
@@ -62,12 +62,12 @@ def test_d24_the_tracker_goes_on_with_the_rows_that_a_column_gives() -> None:
     nodes = in_sequence([Node("a", strategy="whole"), Node("more", strategy="whole"), Node("b")], 3, ["more"])
     tracker = Tracker(compile_graph(nodes), Plan(3))
     tracker.handle(Started())
-    assert commands(tracker, Done(0, 0, WHOLE)) == [Run(0, 1, WHOLE, range(3))]
-    assert commands(tracker, Resized(0, 1, 5)) == [Run(0, 2, row) for row in range(5)]
+    assert commands(tracker, Done(0, 0, WHOLE)) == [Execute(0, 1, WHOLE, range(3))]
+    assert commands(tracker, Resized(0, 1, 5)) == [Execute(0, 2, row) for row in range(5)]
     for row in range(4):
         assert commands(tracker, Done(0, 2, row)) == []
     barrier = commands(tracker, Done(0, 2, 4))
-    assert barrier == [Run(0, 3, WHOLE, range(5))]
+    assert barrier == [Execute(0, 3, WHOLE, range(5))]
     assert commands(tracker, Done(0, 3, WHOLE)) == [
         Commit(0, range(5), Tally(live=5, dropped=0, columns=((3, 0, 0), (5, 0, 0), (5, 0, 0), (5, 0, 0))))
     ]
