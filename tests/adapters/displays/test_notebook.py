@@ -97,8 +97,8 @@ def test_c19_real_kernel_shows_the_display():
         messages: list[str] = []
         client.execute_interactive(
             "import threading\n"
-            "from rowloop.adapters.displays import auto\n"
-            "from rowloop.engine.progress import ColumnProgress, ProgressSnapshot\n"
+            "from rowloop.adapters.displays.auto import auto\n"
+            "from rowloop.engine.telemetry.progress import ColumnProgress, ProgressSnapshot\n"
             "looks = iter(range(100)); enough = threading.Event()\n"
             "def look():\n"
             "    if next(looks) == 2: enough.set()\n"

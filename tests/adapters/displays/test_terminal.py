@@ -56,9 +56,9 @@ def test_b14_what_is_being_waited_for_and_since_when_is_said():
 
 PROGRAM = """
 import asyncio, logging, os, sys, threading, time
-from rowloop.adapters import terminal as displays
-from rowloop.adapters.screen import screen
-from rowloop.engine.progress import ColumnProgress, ProgressSnapshot
+from rowloop.adapters.displays import terminal as displays
+from rowloop.adapters.displays.screen import screen
+from rowloop.engine.telemetry.progress import ColumnProgress, ProgressSnapshot
 
 logging.basicConfig(format="%(message)s", level=logging.INFO)     # its handler holds sys.stderr before any display
 log = logging.getLogger()

@@ -131,9 +131,10 @@ def test_nothing_is_printed_and_the_process_ends(tmp_path):
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(1000))
     script = f"""
-from rowloop.adapters.local import provider
-from rowloop.engine.errors import ModelError
-from rowloop.engine.models import ChatParameters, Model
+from rowloop.adapters.providers.local import provider
+from rowloop.engine.core.errors import ModelError
+from rowloop.engine.models.model import Model
+from rowloop.engine.models.provider import ChatParameters
 from rowloop.runtime import default
 async def main():
     chat = await provider.connect(Model("local:gemma-3-270m"), default())

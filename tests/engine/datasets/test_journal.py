@@ -205,7 +205,7 @@ def test_a_journal_in_use_is_refused_to_everyone_else_at_once(journal: Journal):
         Journal(journal.file.parent)
     assert not caught.value.other
     path = str(journal.file.parent)
-    code = f"import pathlib; from rowloop.engine.journal import Journal; Journal(pathlib.Path({path!r}))"
+    code = f"import pathlib; from rowloop.engine.datasets.journal import Journal; Journal(pathlib.Path({path!r}))"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "is in use" in child.stderr
     journal.write([(0, 0, 0, 1)], [], Spending())  # undisturbed
