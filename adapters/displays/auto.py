@@ -1,4 +1,4 @@
-"""Displays: which one suits where a run shows itself, and the plainest of them."""
+"""auto: chooses the display that fits the environment; plain: progress as lines on stderr."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from ...engine.telemetry.progress import ProgressSnapshot
 
-_INTERVAL = 10.0  # seconds from one plain line to the next
+_INTERVAL = 10.0  # seconds between two plain lines
 
 
 def auto(snapshot: Callable[[], ProgressSnapshot]) -> AbstractContextManager[object]:
-    """Choose the display that suits where this runs: a notebook, a terminal, or neither."""
+    """Choose a display: notebook() in a kernel, terminal() on a terminal, plain() elsewhere."""
     if in_kernel():
         return notebook(snapshot)
     error = sys.stderr
-    if error is None:  # pythonw, or a daemon that has closed it
+    if error is None:  # pythonw, or a daemon that closed it
         return nullcontext()
     if error.isatty() and os.environ.get("TERM") != "dumb":
         return terminal(snapshot)
@@ -35,14 +35,14 @@ def auto(snapshot: Callable[[], ProgressSnapshot]) -> AbstractContextManager[obj
 
 @contextmanager
 def plain(snapshot: Callable[[], ProgressSnapshot], interval: float = _INTERVAL) -> Iterator[None]:
-    """Write a line to sys.stderr every `interval` seconds; a run that takes less gets none."""
-    pace = Speed()
-    pace.see(snapshot())
+    """Write a line to sys.stderr every `interval` seconds; a shorter run writes none."""
+    speed = Speed()
+    speed.add(snapshot())
 
     def write() -> None:
         now = snapshot()
-        pace.see(now)
-        print("rowloop: " + ", ".join([*headline(now, pace), *totals(now)]), file=sys.stderr, flush=True)  # noqa: T201
+        speed.add(now)
+        print("rowloop: " + ", ".join([*headline(now, speed), *totals(now)]), file=sys.stderr, flush=True)  # noqa: T201
 
     with Ticker(write, interval):
         yield

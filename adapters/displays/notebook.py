@@ -1,4 +1,4 @@
-"""The progress display of a notebook: one output area, replaced as the run goes on."""
+"""The progress display of a notebook: one output area that is replaced during the run."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .ticker import Ticker
-from .wording import Speed, compact, headline, over, totals
+from .wording import Speed, compact, finished, headline, totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ...engine.telemetry.progress import ColumnProgress, ProgressSnapshot
 
-_PAUSE = 1 / 2  # seconds from one drawing to the next: each is a message to the browser
+_PAUSE = 1 / 2  # seconds between two drawings: each is a message to the browser
 _MOST_COLUMNS = 20
 
 
 def in_kernel() -> bool:
-    """Tell whether this is the kernel of a notebook; an IPython in a terminal is not."""
+    """Return whether this process is the kernel of a notebook; IPython in a terminal is not."""
     ipython: Any = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and type(shell).__name__ in {"ZMQInteractiveShell", "Shell"}  # Jupyter's, and Colab's
@@ -29,17 +29,17 @@ def in_kernel() -> bool:
 
 @contextmanager
 def notebook(snapshot: Callable[[], ProgressSnapshot]) -> Iterator[None]:
-    """Show a run below the cell that started it; the last state stays there."""
+    """Show the progress below the notebook cell that started the run; the last state stays."""
     shell: Any = importlib.import_module("IPython.display")
-    pace = Speed()
+    speed = Speed()
     start = snapshot()
-    pace.see(start)
-    handle = shell.display(shell.HTML(page(start, pace)), display_id=True)
+    speed.add(start)
+    handle = shell.display(shell.HTML(page(start, speed)), display_id=True)
 
     def draw() -> None:
         now = snapshot()
-        pace.see(now)
-        handle.update(shell.HTML(page(now, pace)))
+        speed.add(now)
+        handle.update(shell.HTML(page(now, speed)))
 
     try:
         with Ticker(draw, _PAUSE):
@@ -48,14 +48,14 @@ def notebook(snapshot: Callable[[], ProgressSnapshot]) -> Iterator[None]:
         draw()
 
 
-def page(snapshot: ProgressSnapshot, pace: Speed) -> str:
-    """Write a run as HTML that needs neither scripts nor style sheets."""
+def page(snapshot: ProgressSnapshot, speed: Speed) -> str:
+    """Return the progress as HTML without scripts and style sheets."""
     rows = "".join(_row(column) for column in snapshot.columns[:_MOST_COLUMNS])
     hidden = len(snapshot.columns) - _MOST_COLUMNS
     more = f"<tr><td>and {hidden} more columns</td></tr>" if hidden > 0 else ""
     total = _bar(snapshot.cells_over, snapshot.cells)
     return (
-        f"<div><b>rowloop</b> {total} {' · '.join(headline(snapshot, pace))}"
+        f"<div><b>rowloop</b> {total} {' · '.join(headline(snapshot, speed))}"
         f"<table>{rows}{more}</table>"
         f"<small>{' · '.join(totals(snapshot))}</small></div>"
     )
@@ -65,8 +65,8 @@ def _row(column: ColumnProgress) -> str:
     failures = f"{compact(column.failed)} failed" if column.failed else ""
     cells = (
         html.escape(column.name),
-        _bar(over(column), column.total),
-        f"{compact(over(column))}/{compact(column.total)}",
+        _bar(finished(column), column.total),
+        f"{compact(finished(column))}/{compact(column.total)}",
         f"{compact(column.running)} running" if column.running else "",
         f"<span style='color: crimson'>{failures}</span>" if failures else "",
     )

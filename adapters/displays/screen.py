@@ -1,18 +1,18 @@
-"""A region of lines that stays below whatever is written to the terminal.
+"""A region of lines at the bottom of the terminal that stays below everything else that is printed.
 
-Theory of operation. The cursor rests at the first character of the region, not behind it. Erasing is then "clear from
-here down", which stays right when the terminal was resized and its lines were wrapped anew, and when the process is
-killed the shell's prompt comes where the region was. To write a log line: clear, write the line, paint the region
-again, move the cursor back up. The first line of the region is empty, or the start of a line that is still being
-written: what reaches the terminal without our knowledge (from C, or from a thread that was inside `write` when we took
-it over) lands there and mars nothing.
+Theory of operation. The cursor rests at the first character of the region, not behind its end. "Clear from the cursor
+down" then erases the region, also after the terminal was resized and has wrapped the lines differently; and when the
+process is killed, the shell's prompt appears where the region was. To print a log line: clear, write the line, draw the
+region again, move the cursor back up. The first line of the region is empty, or is the beginning of an unfinished line
+of output. Output that bypasses this module (from C code, or from a thread that was inside `write` when the region
+opened) lands on that line and damages nothing.
 
-Writers keep whatever stream object they hold: `write` is replaced on sys.stdout and sys.stderr themselves for as long
-as a region exists, so that handlers made long before and threads that know nothing of us are covered alike. One lock
-orders all of it. A writer that waited for the lock while the region was closed finds it closed, and writes plainly:
-nothing can bring a closed region back.
+Writers keep their stream objects: while a region exists, `write` is replaced on sys.stdout and sys.stderr themselves.
+This covers logging handlers that were created earlier and threads that know nothing of the region. One lock orders all
+writes. A writer that waits for the lock while the last region closes then writes to the stream directly, so it cannot
+draw a closed region again.
 
-Regions of several runs at once share one screen, one below the other.
+Regions of concurrent runs share one screen, one below the other.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _UNKNOWN_SIZE = (80, 24)
 _CLEAR = "\r\x1b[J"
-_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"  # a line that a resized window is too narrow for must stay one line
-_MOVES = 30  # times per second that a log line may move the region; above that it waits for its next drawing
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"  # in a window that has become too narrow, a line must not become two
+_MOVES = 30  # times per second that a log line may redraw the region; more lines wait for the next drawing
 
 
 class Region:
@@ -42,15 +42,15 @@ class Region:
         self.lines: list[str] = []
 
     def show(self, lines: list[str]) -> None:
-        """Draw these lines instead; each must fit the terminal's width."""
+        """Replace the lines and draw them; each must be narrower than the terminal."""
         self._screen.draw(self, lines)
 
 
 class Screen:
-    """The terminal behind sys.stderr while there are regions on it."""
+    """The terminal behind sys.stderr, and the regions on it."""
 
     def __init__(self) -> None:
-        """Know no stream yet: the first region takes what sys.stdout and sys.stderr are at that time."""
+        """Start without streams: the first region takes the sys.stdout and sys.stderr of its time."""
         self._lock = threading.RLock()
         self._regions: list[Region] = []
         self._streams: list[_Stream] = []
@@ -61,7 +61,7 @@ class Screen:
 
     @contextmanager
     def region(self) -> Iterator[Region]:
-        """Have a region for the length of the block; when it is left, no trace remains."""
+        """Open a region for a `with` block; it disappears when the block ends."""
         region = Region(self)
         with self._lock:
             if not self._regions:
@@ -72,24 +72,24 @@ class Screen:
         finally:
             with self._lock, suppress(OSError, ValueError):
                 self._regions.remove(region)
-                self._paint() if self._regions else self._give_streams_back()
+                self._paint() if self._regions else self._release_streams()
 
     @property
     def size(self) -> tuple[int, int]:
-        """The terminal's columns and lines at this moment."""
+        """The terminal's current columns and lines."""
         return _size(self._descriptor)
 
     def draw(self, region: Region, lines: list[str]) -> None:
-        """Give a region other lines and paint."""
+        """Replace the lines of a region and paint."""
         with self._lock:
             if region in self._regions:
                 region.lines = lines
                 self._paint()
 
     def write(self, stream: _Stream, text: str) -> int:
-        """Write `text` above the regions, or plainly when there are none (any more)."""
+        """Write `text` above the regions, or directly to the stream if there are none."""
         if os.getpid() != self._process:
-            return stream.plain(text)  # a forked child: the lock may be held by a thread that it does not have
+            return stream.plain(text)  # in a forked child: a thread of the parent may hold the lock
         with self._lock:
             if not self._regions:
                 return stream.plain(text)
@@ -126,14 +126,14 @@ class Screen:
         self._descriptor = sys.stderr.fileno()
         device = _device(sys.stderr)
         same = [sys.stdout] if sys.stdout is not sys.stderr and device and _device(sys.stdout) == device else []
-        # The same objects as the last time, where they are: a writer may still wait for the lock with one of them.
+        # Reuse the objects of the last time: a writer may still hold one and wait for the lock.
         known = {id(stream.file): stream for stream in self._streams}
         self._streams = [known.get(id(file)) or _Stream(file) for file in (*same, sys.stderr)]
         for stream in self._streams:
-            stream.take(self.write)
+            stream.replace_write(self.write)
         self._clean = True
 
-    def _give_streams_back(self) -> None:
+    def _release_streams(self) -> None:
         try:
             if not self._clean:
                 self._error.plain(_CLEAR)
@@ -142,27 +142,27 @@ class Screen:
                 rest, stream.rest = stream.rest, ""
                 stream.plain(rest)
                 stream.flush()
-        finally:  # and not before: who writes without the lock must find no region
+        finally:  # only now: a writer that bypasses the lock must find no region
             for stream in self._streams:
-                stream.give_back()
+                stream.restore_write()
             self._clean = True
 
 
 class _Stream:
-    """One of the standard streams, whose `write` can be replaced; `rest` is what came after its last newline."""
+    """A standard stream whose `write` can be replaced; `rest` is the text after its last newline."""
 
     def __init__(self, file: TextIO) -> None:
         self.file = file
         self.plain: Callable[[str], int] = file.write
         self.flush: Callable[[], None] = file.flush
         self.rest = ""
-        self._own = vars(file)  # the attributes of this one object: its class and other files keep their write
+        self._own = vars(file)  # the attributes of this object alone: its class and other files keep their write
         self._before = self._own.get("write")
 
-    def take(self, write: Callable[[_Stream, str], int]) -> None:
+    def replace_write(self, write: Callable[[_Stream, str], int]) -> None:
         self._own["write"] = lambda text: write(self, text)
 
-    def give_back(self) -> None:
+    def restore_write(self) -> None:
         if self._before is None:
             self._own.pop("write", None)
         else:
@@ -170,7 +170,7 @@ class _Stream:
 
 
 def _size(descriptor: int) -> tuple[int, int]:
-    """Ask a terminal for its columns and lines, each time anew since it may have been resized."""
+    """Return the columns and lines of a terminal; not cached, since the window may be resized."""
     try:
         columns, lines = os.get_terminal_size(descriptor)
     except OSError:
@@ -179,7 +179,7 @@ def _size(descriptor: int) -> tuple[int, int]:
 
 
 def _device(stream: TextIO) -> int:
-    """Identify the terminal behind a stream; 0 when it is none."""
+    """Return the device number of the terminal behind a stream; 0 if it is not a terminal."""
     try:
         return os.fstat(stream.fileno()).st_rdev if stream.isatty() else 0
     except (OSError, ValueError):
@@ -187,4 +187,4 @@ def _device(stream: TextIO) -> int:
 
 
 screen = Screen()
-"""The one screen of this process."""
+"""The screen of this process; there is only one."""

@@ -23,7 +23,7 @@ def snapshot(done: int = 3, columns: int = 1, name: str = "<b>answer</b>") -> Pr
 
 @pytest.fixture
 def output(monkeypatch):
-    """Stand in for IPython in a kernel, and give what it was told to show, in order."""
+    """Replace IPython by a stand-in for a kernel, and return what it displays, in order."""
     shown: list[str] = []
     changed = threading.Event()
 
@@ -49,8 +49,8 @@ def output(monkeypatch):
     return shown
 
 
-def test_kernel_is_told_from_terminal(output, monkeypatch):
-    """A notebook's kernel is one; plain Python and an IPython in a terminal are not."""
+def test_a_kernel_is_distinguished_from_a_terminal(output, monkeypatch):
+    """A notebook has a kernel; plain Python and IPython in a terminal do not."""
     assert output == []
     assert in_kernel()
     vars(sys.modules["IPython"])["get_ipython"] = lambda: None
@@ -59,8 +59,8 @@ def test_kernel_is_told_from_terminal(output, monkeypatch):
     assert not in_kernel()
 
 
-def test_c19_notebook_shows_the_run_and_keeps_its_last_state(output):
-    """The area is drawn at once, redrawn while the run goes on, and holds the final counts afterwards."""
+def test_notebook_shows_the_progress_and_keeps_the_last_state(output):
+    """The output area is drawn at once, redrawn during the run, and shows the final counts afterwards."""
     done = [3]
     with auto(lambda: snapshot(done[0])):
         assert len(output) == 1
@@ -70,8 +70,8 @@ def test_c19_notebook_shows_the_run_and_keeps_its_last_state(output):
     assert "10/10" not in output[0]
 
 
-def test_notebook_keeps_its_last_state_when_the_run_fails(output):
-    """An error of the run passes through, and the area shows how far it came."""
+def test_notebook_keeps_the_last_state_of_a_failed_run(output):
+    """The error of a run is raised, and the output area shows the progress so far."""
 
     def fail() -> None:
         with notebook(snapshot):
@@ -82,16 +82,16 @@ def test_notebook_keeps_its_last_state_when_the_run_fails(output):
     assert len(output) == 2
 
 
-def test_page_escapes_names_and_counts_what_it_leaves_out():
-    """A column's name is text, never markup, and 200 columns do not make a page of 200 lines."""
+def test_page_escapes_names_and_counts_hidden_columns():
+    """A column name is escaped, and of 200 columns 20 are shown."""
     text = page(snapshot(columns=200), Speed())
     assert "<b>answer" not in text
     assert "&lt;b&gt;answer" in text
     assert "and 180 more columns" in text
 
 
-def test_c19_real_kernel_shows_the_display():
-    """In a real kernel the display arrives as display_data and its updates, not as text on stderr."""
+def test_a_real_kernel_receives_the_display():
+    """A real kernel sends the display as display_data and its updates, not as text on stderr."""
     kernel, client = start_new_kernel(kernel_name="python3")
     try:
         messages: list[str] = []

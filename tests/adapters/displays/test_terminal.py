@@ -1,4 +1,4 @@
-"""The displays of a terminal: what is seen of them, and that nothing is left of them."""
+"""The displays of a terminal: what they show, and that they leave nothing behind."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from rowloop.adapters.displays import auto as displays_module
 from rowloop.adapters.displays.auto import auto, plain
 from rowloop.adapters.displays.terminal import Style, layout
 from rowloop.adapters.displays.ticker import Ticker
-from rowloop.adapters.displays.wording import Speed, compact, duration, per_second, rows_over, totals
+from rowloop.adapters.displays.wording import Speed, compact, duration, finished_rows, per_second, totals
 from rowloop.engine.telemetry.progress import ColumnProgress, ProgressSnapshot
 
 
 def snapshot(done: int = 40, target: int = 100, columns: int = 3, **facts: Any) -> ProgressSnapshot:
-    """Make a snapshot of a run in which every column has `done` cells behind it."""
+    """Make a snapshot of a run in which every column has finished `done` cells."""
     given_columns = tuple(
         ColumnProgress(f"column_{i}", target, done, 0, 0, min(8, target - done)) for i in range(columns)
     )
@@ -48,10 +48,11 @@ def snapshot(done: int = 40, target: int = 100, columns: int = 3, **facts: Any) 
     return dataclasses.replace(usual, **facts)
 
 
-def test_b14_what_is_being_waited_for_and_since_when_is_said():
-    """A model that refuses everything is named once that lasts."""
-    said = totals(snapshot(rate_limited={"openai:gpt-5 at http://x/v1": 65.0, "openai:other": 1.0}))
-    assert said[-1] == "openai:gpt-5 refuses all for 1:05 (rate limit)"
+def test_a_rate_limit_that_lasts_is_shown_with_its_model_and_duration():
+    """A model that is rate limited for 65 s is named; one that is for 1 s is not."""
+    words = totals(snapshot(rate_limited={"openai:gpt-5 at http://x/v1": 65.0, "openai:other": 1.0}))
+    assert words[-1] == "openai:gpt-5 rate limited for 1:05"
+    assert "openai:other" not in " ".join(words)
 
 
 PROGRAM = """
@@ -60,7 +61,7 @@ from rowloop.adapters.displays import terminal as displays
 from rowloop.adapters.displays.screen import screen
 from rowloop.engine.telemetry.progress import ColumnProgress, ProgressSnapshot
 
-logging.basicConfig(format="%(message)s", level=logging.INFO)     # its handler holds sys.stderr before any display
+logging.basicConfig(format="%(message)s", level=logging.INFO)  # its handler takes sys.stderr before the display does
 log = logging.getLogger()
 drawn = threading.Event()
 
@@ -72,12 +73,12 @@ def snapshot(done=40, columns=3):
 
 
 def program(body: str) -> list[str]:
-    """Give the arguments that run a program for a display."""
+    """Return the arguments that run a program for a display."""
     return ["-c", PROGRAM + textwrap.dedent(body)]
 
 
-def test_c19_log_lines_of_any_thread_come_above_the_display():
-    """What handlers made before, prints and other threads write stays whole, above the display, in order."""
+def test_log_lines_of_any_thread_appear_above_the_display():
+    """Lines from earlier handlers, prints and other threads stay whole, in order, above the display."""
     body = """
     with displays.terminal(snapshot):
         for line in sys.stdin:
@@ -154,8 +155,8 @@ LOGGING_THROUGH = """
 
 @pytest.mark.parametrize("runs", [False, True], ids=["displays", "runs"])
 @pytest.mark.parametrize("turns", [40, pytest.param(500, marks=[pytest.mark.stress, pytest.mark.timeout(300)])])
-def test_c19_no_log_line_brings_a_closed_display_back(turns, runs):
-    """Displays, and real runs, end while 8 threads log: every log line is there once and whole, and nothing else is."""
+def test_no_log_line_draws_a_closed_display_again(turns, runs):
+    """Displays and runs end while 8 threads log: the terminal shows each log line once, whole, and nothing else."""
     body = LOGGING_THROUGH.replace("TURNS", str(turns)).replace("RUNS", str(runs))
     with Terminal(program(body)) as window:
         assert window.wait_until_end(limit=200) == 0
@@ -169,8 +170,8 @@ def test_c19_no_log_line_brings_a_closed_display_back(turns, runs):
         assert sorted(lines) == sorted(wanted)
 
 
-def test_c19_display_follows_the_window():
-    """A display fits the window after it was made narrower and wider, and is there once."""
+def test_display_adapts_to_the_size_of_the_window():
+    """After the window is resized, the display fits it and is shown once."""
     body = """
     with displays.terminal(snapshot):
         for line in sys.stdin:
@@ -195,29 +196,29 @@ def test_c19_display_follows_the_window():
         assert "rowloop" not in window.visible
 
 
-def test_c19_two_runs_share_one_terminal():
-    """Two displays at once are shown one below the other, and the one that ends does not take the other along."""
+def test_displays_of_two_runs_share_one_terminal():
+    """Two displays are shown one below the other; when one ends, the other stays."""
     body = """
     with displays.terminal(lambda: snapshot(10)):
         with displays.terminal(lambda: snapshot(90)):
             sys.stdin.readline()
-        log.info("one is over")
+        log.info("one has ended")
         sys.stdin.readline()
     """
     with Terminal(program(body)) as window:
         window.wait_until(lambda text: "11%" in text and "91%" in text)
         window.send("")
-        window.wait_until(lambda text: "one is over" in text and "11%" in text and "91%" not in text)
+        window.wait_until(lambda text: "one has ended" in text and "11%" in text and "91%" not in text)
         window.send("")
         assert window.wait_until_end() == 0
-        assert window.visible == "one is over"
+        assert window.visible == "one has ended"
 
 
 def test_forked_child_can_write_while_a_display_is_drawn():
-    """A child forked while another thread holds the screen writes plainly instead of waiting for ever."""
+    """A child forked while another thread holds the lock of the screen writes directly and does not hang."""
     body = """
     import warnings
-    warnings.simplefilter("ignore")  # Python 3.12's of the fork: the parent cannot write it while the screen is held
+    warnings.simplefilter("ignore")  # Python 3.12 warns of the fork, and the parent cannot print while the lock is held
     with screen.region() as region:
         region.show(["a region"])
         held, over = threading.Event(), threading.Event()
@@ -244,8 +245,8 @@ def test_forked_child_can_write_while_a_display_is_drawn():
 
 
 @pytest.mark.parametrize("body", ["snapshot(columns=0)", "snapshot()"])
-def test_c19_nothing_is_shown_when_there_is_nothing_to_report(body):
-    """A run without cells, and one that is over in an instant, leave the terminal as it was."""
+def test_a_run_without_cells_and_a_short_run_show_nothing(body):
+    """A run without cells, and a run that ends at once, leave the terminal as it was."""
     quick = f"""
     with displays.terminal(lambda: {body}):
         if "0" in {body!r}:
@@ -268,41 +269,41 @@ columns_of_any_kind = st.lists(
 
 @given(columns_of_any_kind, st.integers(2, 300), st.integers(2, 100), st.booleans())
 @settings(max_examples=60)
-def test_c19_layout_fits_whatever_is_reported(columns, width, height, drawing):
-    """Lines are narrower than the window and fewer than its height, whatever names and numbers they hold."""
+def test_layout_fits_the_window_for_all_names_and_numbers(columns, width, height, drawing):
+    """Lines are narrower than the window and fewer than its height, for all names and numbers."""
     now = snapshot(columns=0)
     now = dataclasses.replace(now, columns=tuple(columns))
-    pace = Speed()
-    pace.see(now)
-    lines = layout(now, pace, width, height, Style(drawing=drawing))
+    speed = Speed()
+    speed.add(now)
+    lines = layout(now, speed, width, height, Style(drawing=drawing))
     assert len(lines) <= max(1, height - 3)
     assert all(cell_len(line) < width and line.isprintable() for line in lines)
 
 
-def test_c19_two_hundred_columns_keep_the_shape():
-    """Of 200 columns the unfinished ones are listed as far as there is room, and the rest is counted."""
+def test_of_many_columns_the_unfinished_ones_are_shown():
+    """Of 200 columns the unfinished ones are listed as far as they fit, and the others are counted."""
     columns = tuple(ColumnProgress(f"c{i}", 10**9, 10**9 if i < 150 else 10**7, 0, 0, 0) for i in range(200))
-    pace = Speed()
+    speed = Speed()
     for second in range(3):
-        pace.see(snapshot(target=10**9, elapsed=float(second), committed=second * 10**7))
-    lines = layout(snapshot(target=10**9, columns=0), pace, 100, 24, Style())
+        speed.add(snapshot(target=10**9, elapsed=float(second), committed=second * 10**7))
+    lines = layout(snapshot(target=10**9, columns=0), speed, 100, 24, Style())
     assert "10.0M rows/s" in lines[0]
-    lines = layout(ProgressSnapshot(10**9, 0, 0, 1, 0, columns, 8, 0, 0, 0, 0, 0, 9.0), pace, 100, 24, Style())
+    lines = layout(ProgressSnapshot(10**9, 0, 0, 1, 0, columns, 8, 0, 0, 0, 0, 0, 9.0), speed, 100, 24, Style())
     assert [line.split()[0] for line in lines[1:10]] == [f"c{i}" for i in range(150, 159)]
     assert lines[10] == "and 191 more columns; 150 of 200 are finished"
 
 
 @given(st.integers(0, 10**18))
 def test_counts_are_short(number):
-    """A count takes five characters at most, and its digits are right."""
+    """A count has at most five characters, and its digits are right."""
     text = compact(number)
     assert len(text) <= 5
     unit = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}.get(text[-1], 1)
     assert float(text.rstrip("kMGTP")) * unit == pytest.approx(number, rel=0.06 if number >= 10_000 else 0)
 
 
-def test_rates_and_times_read_well():
-    """Slow rates are per minute, and times are written as people write them."""
+def test_rates_and_times_are_short():
+    """Rates below one per second are per minute, and times are in the usual units."""
     assert [per_second(rate) for rate in (0, 0.05, 2.54, 123, 1e7)] == [
         "0.0 rows/s",
         "3.0 rows/min",
@@ -320,37 +321,37 @@ def test_rates_and_times_read_well():
     ]
 
 
-def test_rows_are_counted_when_every_column_is_through():
-    """Rows show before their group is written, and dropped ones count as through."""
-    assert rows_over(snapshot(done=40)) == 40
-    assert rows_over(snapshot(done=40, committed=50, dropped=2)) == 52
+def test_rows_are_counted_when_every_column_has_finished_them():
+    """Rows are counted before their row group is written, and dropped rows count as finished."""
+    assert finished_rows(snapshot(done=40)) == 40
+    assert finished_rows(snapshot(done=40, committed=50, dropped=2)) == 52
 
 
-def test_pace_looks_at_the_last_half_minute():
-    """A run that was slow an hour ago and is fast now is reported fast, with the time left to match."""
-    pace = Speed()
+def test_speed_is_that_of_the_last_half_minute():
+    """The speed and the remaining time of a run that was slow at first are those of its last half minute."""
+    speed = Speed()
     now, done = snapshot(), 0
     for second in range(100):
         done = second if second < 50 else 50 + (second - 50) * 100
         now = snapshot(done=done, target=10_000, elapsed=float(second))
-        pace.see(now)
-    assert pace.rows == pytest.approx(100)
-    assert pace.remaining(now) == pytest.approx((10_000 - done) / 100)
+        speed.add(now)
+    assert speed.rows == pytest.approx(100)
+    assert speed.remaining(now) == pytest.approx((10_000 - done) / 100)
 
 
-def test_c19_a_run_that_stands_still_is_not_about_to_end():
-    """One of 100 rows hangs: the time that is left does not shrink below that for which nothing has happened."""
-    pace = Speed()
-    pace.see(snapshot(done=0, elapsed=0.0))
-    pace.see(snapshot(done=99, elapsed=10.0))
-    assert pace.remaining(snapshot(done=99, elapsed=10.0)) == pytest.approx(10 / 99)
+def test_the_remaining_time_of_a_run_that_stands_still_grows():
+    """One of 100 rows hangs: the remaining time is at least the time since the last progress."""
+    speed = Speed()
+    speed.add(snapshot(done=0, elapsed=0.0))
+    speed.add(snapshot(done=99, elapsed=10.0))
+    assert speed.remaining(snapshot(done=99, elapsed=10.0)) == pytest.approx(10 / 99)
     for second in range(11, 36):
-        pace.see(snapshot(done=99, elapsed=float(second)))
-    assert pace.remaining(snapshot(done=99, elapsed=35.0)) == 25
+        speed.add(snapshot(done=99, elapsed=float(second)))
+    assert speed.remaining(snapshot(done=99, elapsed=35.0)) == 25
 
 
-def test_c19_drawing_takes_a_bounded_share_of_the_time():
-    """A drawing that takes long is repeated rarely: less than one percent of the time goes into it."""
+def test_drawing_uses_a_limited_share_of_the_time():
+    """A slow drawing is repeated rarely: drawing takes less than one percent of the time."""
     pauses = []
 
     class Turns(threading.Event):
@@ -364,14 +365,14 @@ def test_c19_drawing_takes_a_bounded_share_of_the_time():
             pass
 
     ticker = Ticker(draw, 0.125)
-    ticker._over = Turns()
+    ticker._stopped = Turns()
     ticker._run()
     assert pauses[0] == 0.125
     assert min(pauses[1:]) >= 2.0
 
 
-def test_a_terminal_that_goes_away_ends_the_display_only():
-    """A drawing that cannot be written any more ends the drawing, not the run."""
+def test_a_closed_terminal_ends_the_display_and_not_the_run():
+    """When a drawing cannot be written, the ticker ends without an error."""
 
     def draw():
         raise OSError("the terminal is gone")
@@ -379,8 +380,8 @@ def test_a_terminal_that_goes_away_ends_the_display_only():
     Ticker(draw, 0)._run()
 
 
-def test_c19_plain_lines_come_at_an_interval(capsys):
-    """Where there is no terminal, a line now and then says how far the run is."""
+def test_plain_lines_are_written_at_intervals(capsys):
+    """Without a terminal, a line reports the progress at intervals."""
     calls, seen = iter(range(10**6)), threading.Event()
 
     def look():
@@ -395,8 +396,8 @@ def test_c19_plain_lines_come_at_an_interval(capsys):
     assert lines[0] == "rowloop: 41/100 rows, 1.0 rows/s, 59s left, 120 requests, 12.0k tokens, 8 running"
 
 
-def test_c19_plain_display_is_silent_for_a_short_run(capsys):
-    """A run that takes less than the interval writes nothing."""
+def test_plain_display_writes_nothing_for_a_short_run(capsys):
+    """A run that is shorter than the interval writes nothing."""
     with plain(snapshot):
         pass
     assert capsys.readouterr() == ("", "")
@@ -405,8 +406,8 @@ def test_c19_plain_display_is_silent_for_a_short_run(capsys):
 @pytest.mark.parametrize(
     ("is_terminal", "term", "chosen"), [(True, "xterm", "terminal"), (True, "dumb", "plain"), (False, "xterm", "plain")]
 )
-def test_c19_auto_chooses_by_what_stderr_is(monkeypatch, is_terminal, term, chosen):
-    """A terminal that can move its cursor gets the live display, everything else plain lines."""
+def test_auto_chooses_by_the_kind_of_stderr(monkeypatch, is_terminal, term, chosen):
+    """A terminal that can move its cursor gets the live display, others get plain lines."""
 
     class Stream(io.StringIO):
         def isatty(self):
@@ -419,7 +420,7 @@ def test_c19_auto_chooses_by_what_stderr_is(monkeypatch, is_terminal, term, chos
     assert auto(snapshot) == chosen
 
 
-def test_auto_copes_without_stderr(monkeypatch):
+def test_auto_works_without_stderr(monkeypatch):
     """A process without sys.stderr runs without a display."""
     monkeypatch.setattr(sys, "stderr", None)
     with auto(snapshot):
