@@ -1,1 +1,9 @@
-"""The command line."""
+"""The command line: `rowloop run`, `rowloop preview`, `rowloop schema`.
+
+| file              | what it contains                                                             |
+|-------------------|------------------------------------------------------------------------------|
+| commands.py       | the commands with their options, errors in one line, exit statuses           |
+| recipe_options.py | the recipe of a command, and the options that replace parts of it            |
+| summary.py        | the report that is printed after a run: rows, counts, tokens, failures, time |
+| __main__.py       | `python -m rowloop.adapters.cli`                                             |
+"""

@@ -1,4 +1,4 @@
-"""What the command line prints of a result: a sample of its rows, and what it took."""
+"""The report that the command line prints after a run: the first rows, counts, tokens, failures and times."""
 
 from __future__ import annotations
 
@@ -12,63 +12,67 @@ from rich.text import Text
 from ..displays.wording import duration, per_second
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console, RenderableType
 
     from ...engine.datasets.result import Result
 
 _MOST_COLUMNS = 20
-_LONGEST = 600  # letters of a value that are shown
-_SHORT = 16  # cells; a column of values that are no longer is not wrapped
-_READABLE = 20  # cells that wrapped text needs to read well
-_TOLD = {"retries", "json", "model", "slowest", "time"}  # of the run's report, beside what is told here in another form
-_GUTTER = 3  # cells from one column to the next
+_LONGEST = 600  # characters of a value that are printed
+_SHORT = 16  # cells; a column whose values are no wider is not wrapped
+_READABLE = 20  # cells that wrapped text needs to be readable
+_FROM_REPORT = {"retries", "json", "model", "slowest", "time"}  # lines of the run's report that are printed as they are
+_GUTTER = 3  # cells between two columns
+
+Line = tuple[str, str, str]
+"""A label, a text and the style of the text."""
 
 
 def print_report(result: Result, console: Console, rows: int) -> None:
-    """Print up to `rows` rows, how many there are, what was asked for, what failed, and where it all is."""
-    sample = head(result, rows)
+    """Print the first `rows` rows, then how the run went and where its files are."""
+    sample = first_rows(result, rows)
     if sample:
         console.print()
         console.print(table(sample, console.width))
         if len(sample) < result.actual:
             console.print(f"the first {len(sample)} of {result.actual:,} rows", style="dim")
         console.print()
-    report = result.report
-    rate = per_second(report.rate) if result.elapsed else ""
-    earlier = f" ({report.earlier:,} of them from earlier runs)" if report.earlier else ""
-    colour = "green" if result.status == "complete" else "bold yellow"
-    lines: list[tuple[str, str, str]] = [
-        (
-            result.status,
-            f"{result.actual:,} of {result.target:,} rows{earlier} in {duration(result.elapsed)}, {rate}",
-            colour,
-        )
-    ]
-    if report.requests:
-        pace = report.completion_tokens / (result.elapsed or 1.0)
-        words = f"{report.prompt_tokens:,} read, {report.completion_tokens:,} written ({pace:,.0f}/s)"
-        lines.append(("tokens", f"{words} in {report.requests:,} requests", ""))
-        if report.cost_text:
-            lines.append(("cost", report.cost_text, ""))
-    if len(result.failures):
-        lines.append(("failures", _failures(result), "bold yellow"))
-    lines += [(label, words, "dim") for label, words in report.lines() if label in _TOLD]
-    if result.path is not None:
-        lines.append(("output", str(result.path), ""))
-    for label, words, style in lines:
-        console.print(Text(f"{label:<9} ", style="bold") + Text(words, style=style), soft_wrap=True)
+    for label, text, style in _lines(result):
+        console.print(Text(f"{label:<9} ", style="bold") + Text(text, style=style), soft_wrap=True)
 
 
-def head(result: Result, rows: int) -> list[dict[str, Any]]:
-    """Read the first rows; of a dataset on the disk no more than they need."""
+def first_rows(result: Result, rows: int) -> list[dict[str, Any]]:
+    """Read the first rows; from a directory, read no more than needed."""
     if result.path is None:
-        found = result.to_arrow().slice(0, rows)
+        read = result.to_arrow().slice(0, rows)
     else:
         import pyarrow.dataset as ds  # noqa: PLC0415 - not for --help
 
-        found = ds.dataset(result.path / "data", format="parquet").head(rows)
-    listed: list[dict[str, Any]] = found.to_pylist()
+        read = ds.dataset(result.path / "data", format="parquet").head(rows)
+    listed: list[dict[str, Any]] = read.to_pylist()
     return listed
+
+
+def _lines(result: Result) -> Iterator[Line]:
+    report = result.report
+    rate = per_second(report.rate) if result.elapsed else ""
+    earlier = f" ({report.earlier:,} of them from earlier runs)" if report.earlier else ""
+    counts = f"{result.actual:,} of {result.target:,} rows{earlier} in {duration(result.elapsed)}, {rate}"
+    yield result.status, counts, "green" if result.status == "complete" else "bold yellow"
+    if report.requests:
+        speed = report.completion_tokens / (result.elapsed or 1.0)
+        tokens = f"{report.prompt_tokens:,} prompt + {report.completion_tokens:,} completion ({speed:,.0f}/s)"
+        yield "tokens", f"{tokens} in {report.requests:,} requests", ""
+        if report.cost_text:
+            yield "cost", report.cost_text, ""
+    if len(result.failures):
+        yield "failures", _failures(result), "bold yellow"
+    for label, text in report.lines():
+        if label in _FROM_REPORT:
+            yield label, text, "dim"
+    if result.path is not None:
+        yield "output", str(result.path), ""
 
 
 def table(sample: list[dict[str, Any]], width: int) -> RenderableType:
@@ -76,46 +80,45 @@ def table(sample: list[dict[str, Any]], width: int) -> RenderableType:
     names = list(sample[0])
     shown = names[:_MOST_COLUMNS]
     texts = [[_text(row[name]) for name in shown] for row in sample]
-    wide = [_natural(name, [row[i] for row in texts]) for i, name in enumerate(shown)]
-    fixed = sum(size for size in wide if size <= _SHORT)
-    long = [size for size in wide if size > _SHORT]
-    room = width - _GUTTER * len(shown) - fixed
-    if len(names) == len(shown) and sum(min(size, _READABLE) for size in long) <= room:
-        return _side_by_side(shown, texts, wide)
+    widths = [_natural_width(name, [row[i] for row in texts]) for i, name in enumerate(shown)]
+    fixed = sum(natural for natural in widths if natural <= _SHORT)
+    wrapped = sum(min(natural, _READABLE) for natural in widths if natural > _SHORT)
+    if len(names) == len(shown) and fixed + wrapped + _GUTTER * len(shown) <= width:
+        return _side_by_side(shown, texts, widths)
     return _blocks(shown, texts, len(names) - len(shown))
 
 
-def _side_by_side(names: list[str], texts: list[list[str]], wide: list[int]) -> Table:
-    made = Table(box=None, padding=(0, _GUTTER, 1, 0), pad_edge=False, header_style="bold", show_edge=False)
-    for name, size in zip(names, wide, strict=True):
-        made.add_column(
-            Text(name), overflow="fold", no_wrap=size <= _SHORT, min_width=min(size, _READABLE), ratio=None, width=None
+def _side_by_side(names: list[str], texts: list[list[str]], widths: list[int]) -> Table:
+    laid_out = Table(box=None, padding=(0, _GUTTER, 1, 0), pad_edge=False, header_style="bold", show_edge=False)
+    for name, width in zip(names, widths, strict=True):
+        laid_out.add_column(
+            Text(name), overflow="fold", no_wrap=width <= _SHORT, min_width=min(width, _READABLE), ratio=None
         )
     for row in texts:
-        made.add_row(*[Text(value) for value in row])
-    return made
+        laid_out.add_row(*[Text(value) for value in row])
+    return laid_out
 
 
 def _blocks(names: list[str], texts: list[list[str]], hidden: int) -> Table:
-    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
-    made.add_column(style="bold", max_width=24, overflow="fold")
-    made.add_column(overflow="fold")
+    laid_out = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    laid_out.add_column(style="bold", max_width=24, overflow="fold")
+    laid_out.add_column(overflow="fold")
     for i, row in enumerate(texts):
         if i:
-            made.add_row("", "")
+            laid_out.add_row("", "")
         for name, value in zip(names, row, strict=True):
-            made.add_row(Text(name), Text(value))
+            laid_out.add_row(Text(name), Text(value))
         if hidden:
-            made.add_row("", Text(f"and {hidden} more columns", style="dim"))
-    return made
+            laid_out.add_row("", Text(f"and {hidden} more columns", style="dim"))
+    return laid_out
 
 
-def _natural(name: str, values: list[str]) -> int:
+def _natural_width(name: str, values: list[str]) -> int:
     return max(cell_len(line) for value in (name, *values) for line in (value.split("\n") or [""]))
 
 
 def _text(value: object) -> str:
-    """Write a value so that it cannot steer the terminal."""
+    """Write a value without control characters, which could change the terminal."""
     if value is None:
         return "-"
     if isinstance(value, dict):

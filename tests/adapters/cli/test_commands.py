@@ -1,4 +1,4 @@
-"""The command line, as processes of its own, against a server over HTTP."""
+"""The command line, against a server over HTTP: in processes of its own, or by main() where that is enough."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ columns:
 
 @pytest.fixture(scope="module")
 def endpoint():
-    """Run one server for all tests that only need answers."""
+    """Run one server for all tests that need answers only."""
     with FakeOpenAI() as server:
         yield server
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Give a folder that holds recipe.yaml."""
+    """Return a folder with a recipe.yaml."""
     (tmp_path / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     return tmp_path
 
@@ -70,26 +70,26 @@ def rowloop(folder: Path, *arguments: object, **env: str) -> subprocess.Complete
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Give this process's environment with a key, and without what would point elsewhere."""
+    """Return the environment of this process with a key, and without variables that name another endpoint."""
     usual = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "COLUMNS", "LINES"))}
     return usual | {"OPENAI_API_KEY": "any", "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"} | changes
 
 
 @pytest.fixture
 def here(folder, monkeypatch, capsys):
-    """Carry commands out in this process, which takes a tenth of the time, and give (status, stdout, stderr)."""
+    """Run commands in this process, which takes a tenth of the time; they return (status, stdout, stderr)."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
 
-    def carry_out(*arguments: object) -> tuple[int, str, str]:
+    def run_here(*arguments: object) -> tuple[int, str, str]:
         status = main([*map(str, arguments)])
         return status, *capsys.readouterr()
 
-    return carry_out
+    return run_here
 
 
-def test_run_makes_the_dataset_and_tells_about_it(folder, endpoint):
-    """A recipe becomes a dataset on the disk; a sample, counts, tokens, rate and the path are printed."""
+def test_run_writes_the_dataset_and_prints_a_report(folder, endpoint):
+    """A run writes a dataset and prints the first rows, counts, tokens, rate and path."""
     done = rowloop(folder, "run", "recipe.yaml", "-o", "out/qa", "-n", 30, "--base-url", endpoint.url)
     assert (done.returncode, done.stderr) == (0, "")
     rows = pq.read_table(folder / "out/qa/data").to_pandas()
@@ -98,32 +98,30 @@ def test_run_makes_the_dataset_and_tells_about_it(folder, endpoint):
     lines = done.stdout.splitlines()
     assert any(rows["answer"][0].split(" ")[0] in line for line in lines)
     assert "the first 8 of 30 rows" in lines
-    told = {line[:10].strip(): line[10:] for line in lines[lines.index("the first 8 of 30 rows") + 1 :] if line}
-    assert next(iter(told)) == "complete"
-    assert re.fullmatch(r"30 of 30 rows in [\d.]+s, [\d.]+ rows/(s|min)", told["complete"])
-    assert re.fullmatch(r"[\d,]+ read, [\d,]+ written \([\d,]+/s\) in 90 requests", told["tokens"])
-    assert re.fullmatch(r"\w+: 90 answers to 90 requests, p50 [\d.]+ s, p95 [\d.]+ s", told["model"])
-    assert re.match(r"(question|answer|grade), row \d+: [\d.]+ s; ", told["slowest"])
+    report = {line[:10].strip(): line[10:] for line in lines[lines.index("the first 8 of 30 rows") + 1 :] if line}
+    assert next(iter(report)) == "complete"
+    assert re.fullmatch(r"30 of 30 rows in [\d.]+s, [\d.]+ rows/(s|min)", report["complete"])
+    assert re.fullmatch(r"[\d,]+ prompt \+ [\d,]+ completion \([\d,]+/s\) in 90 requests", report["tokens"])
+    assert re.fullmatch(r"\w+: 90 answers to 90 requests, p50 [\d.]+ s, p95 [\d.]+ s", report["model"])
+    assert re.match(r"(question|answer|grade), row \d+: [\d.]+ s; ", report["slowest"])
     assert lines[-1] == "output    out/qa"
 
 
-def test_what_it_cost_is_told_where_a_price_is_known(here, folder, endpoint):
-    """The recipe's price is that of its own model: one that is put in its place has none."""
+def test_the_cost_is_printed_where_a_price_is_known(here, folder, endpoint):
+    """The price in a recipe is that of its own model: a model that replaces it with --model has none."""
     priced = f'{{spec: "openai:fake", base_url: "{endpoint.url}", price: {{prompt: 1, completion: 2}}}}'
     (folder / "priced.yaml").write_text(RECIPE.replace('"openai:fake"', priced), encoding="utf-8")
     status, out, _ = here("preview", "priced.yaml", "-n", 2)
-    (read, written), (cost,) = (
-        re.findall(r"tokens +([\d,]+) read, ([\d,]+) written", out)[0],
-        re.findall(r"cost +\$(.*)", out),
-    )
+    ((prompt, completion),) = re.findall(r"tokens +([\d,]+) prompt \+ ([\d,]+) completion", out)
+    (cost,) = re.findall(r"cost +\$(.*)", out)
     assert status == 0
-    assert float(cost) == pytest.approx((int(read) + 2 * int(written)) / 1e6, abs=0.00006)
+    assert float(cost) == pytest.approx((int(prompt) + 2 * int(completion)) / 1e6, abs=0.00006)
     status, out, _ = here("preview", "priced.yaml", "-n", 2, "--model", "writer=openai:other")
     assert status == 0
     assert "$" not in out
 
 
-def test_run_makes_24_rows_where_none_are_asked_for(folder, endpoint):
+def test_run_makes_24_rows_by_default(folder, endpoint):
     """Without -n a run makes 24 rows; with --quiet it prints nothing."""
     done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "--base-url", endpoint.url, "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -131,15 +129,15 @@ def test_run_makes_24_rows_where_none_are_asked_for(folder, endpoint):
 
 
 def test_preview_prints_rows_and_writes_nothing(folder, endpoint):
-    """A preview prints as many rows as asked for and leaves no file behind."""
+    """A preview prints the requested number of rows and writes no file."""
     done = rowloop(folder, "preview", "recipe.yaml", "-n", 3, "--base-url", endpoint.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(re.findall("^answer ", done.stdout, re.MULTILINE)) == 3
     assert [path.name for path in folder.iterdir()] == ["recipe.yaml"]
 
 
-def test_model_and_base_url_replace_the_recipes_model(folder, here, endpoint, monkeypatch):
-    """The same recipe runs on another model at another endpoint, with the environment's address or the option's."""
+def test_model_and_base_url_replace_the_model_of_the_recipe(folder, here, endpoint, monkeypatch):
+    """A recipe runs on another model at another endpoint, whose address is an option or in the environment."""
     other = yaml.safe_load(RECIPE) | {"models": {"writer": "local:gemma-3-270m"}}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(other))
     preview = ["preview", "recipe.yaml", "-n", 2, "--model", "writer=openai:other"]
@@ -150,8 +148,8 @@ def test_model_and_base_url_replace_the_recipes_model(folder, here, endpoint, mo
     assert endpoint.counters().requests_by_model == {"other": 12}
 
 
-def test_seed_replaces_the_recipes(folder, here, endpoint):
-    """The same seed draws the same values in every run, another seed others."""
+def test_seed_replaces_the_seed_of_the_recipe(folder, here, endpoint):
+    """The same seed draws the same values in every run, another seed draws others."""
 
     def prices(name: str, *options: object) -> list[str]:
         where = ["--base-url", endpoint.url, "--quiet"]
@@ -164,7 +162,7 @@ def test_seed_replaces_the_recipes(folder, here, endpoint):
 
 
 def test_schema_is_a_json_schema(folder):
-    """The schema command prints JSON that names the parts of a recipe, also into a pipe that is closed early."""
+    """The schema command prints JSON with the parts of a recipe, also into a pipe that is closed early."""
     done = rowloop(folder, "schema")
     assert (done.returncode, done.stderr) == (0, "")
     assert set(json.loads(done.stdout)["properties"]) >= {"models", "columns", "seed"}
@@ -174,40 +172,42 @@ def test_schema_is_a_json_schema(folder):
 
 
 def changed(old: str, new: str) -> str:
-    """Give the recipe with a mistake in it."""
+    """Return the recipe with a mistake in it."""
     assert old in RECIPE
     return RECIPE.replace(old, new)
 
 
 MISTAKES = {
     "an unknown column in a template": (changed("{{ topic }},", "{{ topc }},"), [], "'topc'; did you mean 'topic'?"),
-    "a circle": (changed("Ask about {{ topic }}", "Ask about {{ answer }}"), [], "question -> answer -> question"),
+    "a cycle": (changed("Ask about {{ topic }}", "Ask about {{ answer }}"), [], "question -> answer -> question"),
     "an unknown model": (changed('writer, prompt: "Ans', 'writr, prompt: "Ans'), [], "did you mean 'writer'?"),
     "an unknown field": (changed("values:", "valuess:"), [], "valuess: unknown field; did you mean 'values'"),
     "an unknown type": (changed("type: category", "type: categry"), [], "did you mean 'category'?"),
     "a broken file": ("columns: [", [], "not YAML"),
+    "a seed that is no number": (changed("seed: 3", "seed: x"), [], "rowloop: seed: "),
     "an empty file": ("", [], "not a mapping"),
     "no rows": (RECIPE, ["-n", 0], "--rows: "),
     "rows that are no number": (RECIPE, ["-n", "many"], "Invalid value for -n"),
     "an unknown option": (RECIPE, ["--rowz", 3], "Did you mean --rows?"),
     "a share above one": (RECIPE, ["--min-completion", 2], "--min-completion: "),
-    "a row group of nothing": (RECIPE, ["--row-group-size", 0], "--row-group-size: "),
+    "a cost of nothing": (RECIPE, ["--max-cost", 0], "--max-cost: "),
+    "an empty row group": (RECIPE, ["--row-group-size", 0], "--row-group-size: "),
     "a file in the way": (RECIPE, ["-o", "recipe.yaml"], "--output: cannot write to 'recipe.yaml'"),
     "a directory below a file": (RECIPE, ["-o", "recipe.yaml/out"], "--output: cannot write to"),
-    "a directory that cannot be made": (RECIPE, ["-o", "/proc/rowloop"], "--output: cannot write to"),
-    "a directory of something else": (RECIPE, ["-o", "."], "holds something else (recipe.yaml)"),
-    "another's directory, insisting": (RECIPE, ["-o", ".", "--overwrite"], "holds something else (recipe.yaml)"),
-    "a model without its name": (RECIPE, ["--model", "writer"], "--model: write ALIAS=PROVIDER:NAME"),
-    "a model the recipe has not": (RECIPE, ["--model", "writr=openai:x"], "did you mean 'writer'?"),
+    "a directory that cannot be created": (RECIPE, ["-o", "/proc/rowloop"], "--output: cannot write to"),
+    "a directory with other files": (RECIPE, ["-o", "."], "holds something else (recipe.yaml)"),
+    "overwriting other files": (RECIPE, ["-o", ".", "--overwrite"], "holds something else (recipe.yaml)"),
+    "a model without a name": (RECIPE, ["--model", "writer"], "--model: write ALIAS=PROVIDER:NAME"),
+    "a model that is not in the recipe": (RECIPE, ["--model", "writr=openai:x"], "did you mean 'writer'?"),
     "an unknown provider": (RECIPE, ["--model", "writer=opnai:x"], "did you mean 'openai'?"),
-    "an address that is none": (RECIPE, ["--base-url", "nonsense"], "http"),
-    "an address for no model": (changed("openai:fake", "local:gemma-3-270m"), [], "--base-url: the recipe has no"),
+    "an address that is not a URL": (RECIPE, ["--base-url", "nonsense"], "http"),
+    "an address without a model": (changed("openai:fake", "local:gemma-3-270m"), [], "--base-url: the recipe has no"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_in_one_line_before_anything_is_paid_for(folder, endpoint, monkeypatch, capsys, mistake):
-    """What is wrong and what to do, on stderr, in one line; status 2; not one request; nothing written."""
+def test_a_mistake_is_reported_in_one_line_before_any_request(folder, endpoint, monkeypatch, capsys, mistake):
+    """One line on stderr says what is wrong and what to do; the status is 2; nothing is requested or written."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     text, options, hint = MISTAKES[mistake]
@@ -226,7 +226,7 @@ def test_a_mistake_is_told_in_one_line_before_anything_is_paid_for(folder, endpo
 
 
 def test_a_missing_key_names_the_variable(folder):
-    """Without a key for OpenAI's own endpoint the error says which variable to set, status 2."""
+    """Without a key for OpenAI's own endpoint the error names the variable to set; the status is 2."""
     done = rowloop(folder, "run", "recipe.yaml", "-o", "out", OPENAI_API_KEY="")
     assert done.returncode == 2
     assert "OPENAI_API_KEY" in done.stderr
@@ -234,7 +234,7 @@ def test_a_missing_key_names_the_variable(folder):
 
 
 def test_a_missing_extra_names_the_package_and_the_alternative(folder, here, monkeypatch):
-    """Where the model of this process is not installed, the error says what to install and what to use instead."""
+    """If the in-process model is not installed, the error says what to install and what to use instead."""
     (folder / "recipe.yaml").write_text(changed("openai:fake", "local:gemma-3-270m"))
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if "llama" in name else find(name, *more))
@@ -245,8 +245,8 @@ def test_a_missing_extra_names_the_package_and_the_alternative(folder, here, mon
     assert not (folder / "out").exists()
 
 
-def test_a_missing_file_and_a_missing_option_are_told(here):
-    """A recipe that is not there and a run without -o are usage errors; so is a command that does not exist."""
+def test_a_missing_file_and_a_missing_option_are_reported(here):
+    """A recipe file that does not exist, a run without -o and an unknown command are usage errors."""
     for arguments, hint in (
         (["run", "none.yaml", "-o", "out"], "none.yaml"),
         (["run", "recipe.yaml"], "--output"),
@@ -258,7 +258,7 @@ def test_a_missing_file_and_a_missing_option_are_told(here):
 
 
 def test_an_unreachable_endpoint_fails_the_run(folder):
-    """Nobody listens: status 1, one line that names the address, and no traceback."""
+    """If no server listens, the status is 1 and one line names the address."""
     with FakeOpenAI() as server:
         url = server.url
     done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "--base-url", url)
@@ -267,8 +267,8 @@ def test_an_unreachable_endpoint_fails_the_run(folder):
     assert done.stderr.count("\n") == 1
 
 
-def test_an_existing_dataset_is_replaced_only_when_asked(here, endpoint):
-    """A second run into the same directory is refused and says --overwrite, which then works."""
+def test_an_existing_dataset_is_replaced_only_with_overwrite(here, endpoint):
+    """A second run into the same directory is refused and names --overwrite, which works."""
     run = ["run", "recipe.yaml", "-o", "out", "-n", 2, "--base-url", endpoint.url, "--quiet"]
     assert here(*run) == (0, "", "")
     status, _, err = here(*run)
@@ -278,7 +278,7 @@ def test_an_existing_dataset_is_replaced_only_when_asked(here, endpoint):
 
 
 def test_dropped_rows_are_in_the_report(folder, here):
-    """A run that lost rows succeeds, says so, and names the file; with --min-completion it fails."""
+    """A run with dropped rows succeeds and names failures.parquet; with --min-completion it fails."""
     with FakeOpenAI(fault_400=0.05) as server:
         run = ["run", "recipe.yaml", "-n", 40, "--base-url", server.url]
         done = rowloop(folder, *run, "-o", "out")
@@ -287,7 +287,7 @@ def test_dropped_rows_are_in_the_report(folder, here):
         assert re.search(r"^failures  \d+ rows dropped, .* see out/failures.parquet$", done.stdout, re.MULTILINE)
         status, out, err = here(*run, "-o", "strict", "--min-completion", 1)
         assert (status, out.count("partial"), err.count("\n")) == (1, 1, 1)
-        assert "fewer than --min-completion asks for; strict has them" in err
+        assert "fewer than --min-completion requires; the rows are in strict," in err
         quiet = rowloop(folder, *run, "-o", "quiet", "--quiet")
         assert (quiet.returncode, quiet.stdout) == (0, "")
         assert quiet.stderr.startswith("rowloop: WARNING: partial: ")
@@ -295,7 +295,7 @@ def test_dropped_rows_are_in_the_report(folder, here):
 
 
 def test_debug_shows_the_traceback(folder, endpoint):
-    """With --debug an error comes with its traceback, and with the same status."""
+    """With --debug an error is printed with its traceback; the status is the same."""
     done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "-n", 0, "--base-url", endpoint.url, "--debug")
     assert done.returncode == 2
     assert "Traceback (most recent call last)" in done.stderr
@@ -303,7 +303,7 @@ def test_debug_shows_the_traceback(folder, endpoint):
 
 
 def test_ctrl_c_on_a_terminal_leaves_one_line(folder):
-    """Ctrl-C ends the run with status 130: the display goes, one line stays, the server sees its clients leave."""
+    """After Ctrl-C the status is 130, the display is gone, one line remains, and the connections are closed."""
     with FakeOpenAI(latency=30) as server:
         command = [*ROWLOOP, "run", str(folder / "recipe.yaml"), "-o", str(folder / "out"), "--base-url", server.url]
         with Terminal(command, env=environment()) as window:
@@ -312,13 +312,13 @@ def test_ctrl_c_on_a_terminal_leaves_one_line(folder):
             window.child.kill(signal.SIGINT)
             assert window.wait_until_end() == 130
             assert window.visible.splitlines() == [
-                "rowloop: interrupted; no row was finished; the same command with --resume goes on"
+                "rowloop: interrupted; no row is finished; to resume, run the same command with --resume"
             ]
         assert server.wait_for(client_disconnects=1).in_flight == 0
 
 
-def test_ctrl_c_says_what_was_written(folder):
-    """After Ctrl-C the rows that were finished are on the disk, and the one line says how many and where."""
+def test_ctrl_c_reports_the_rows_that_were_written(folder):
+    """After Ctrl-C the finished rows are on the disk, and one line says how many and where."""
     with FakeOpenAI(fault_hang=0.1) as server:
         where = ["-o", "out", "--base-url", server.url, "-n", "20", "--row-group-size", "1"]
         command = [*ROWLOOP, "run", "recipe.yaml", *where]
@@ -329,12 +329,12 @@ def test_ctrl_c_says_what_was_written(folder):
         (line,) = window.visible.splitlines()
     rows = pq.read_table(folder / "out/data").num_rows
     assert 0 < rows < 20
-    assert line.startswith(f"rowloop: interrupted; {rows} of 20 rows were finished and are in out/data; ")
+    assert line.startswith(f"rowloop: interrupted; {rows} of 20 rows are finished, in out/data; ")
     assert json.loads((folder / "out/metadata.json").read_text())["status"] == "cancelled"
 
 
-def test_ctrl_c_before_the_run_tells_of_no_other_runs_rows(folder, here, monkeypatch):
-    """What an earlier run has left in the directory is not said to be this one's."""
+def test_ctrl_c_before_the_run_does_not_report_the_rows_of_an_earlier_run(folder, here, monkeypatch):
+    """The rows that an earlier run wrote to the directory are not reported as those of this run."""
     (folder / "out").mkdir()
     earlier = {"status": "cancelled", "finished_at": "2020-01-01T00:00:00+00:00", "actual_num_records": 7}
     (folder / "out/metadata.json").write_text(json.dumps(earlier))
@@ -348,7 +348,7 @@ def test_ctrl_c_before_the_run_tells_of_no_other_runs_rows(folder, here, monkeyp
 
 
 def test_a_run_on_a_terminal_ends_with_the_report_alone(folder):
-    """The progress display is there while the run goes on, and gone when the report is printed."""
+    """The progress display is visible during the run, and gone when the report is printed."""
     with FakeOpenAI(latency=0.3) as server:
         command = [*ROWLOOP, "run", str(folder / "recipe.yaml"), "-o", str(folder / "out"), "--base-url", server.url]
         with Terminal(command, columns=160, lines=60, env=environment()) as window:
