@@ -1,9 +1,9 @@
-"""A recipe in Python: what a sampler draws, what a model writes, and what Python functions make of both.
+"""A recipe in Python: a column from a sampler, one from a model, and one from a Python function.
 
     python examples/quickstart.py
 
-The model runs in this process (pip install 'rowloop[local]'); OPENAI_BASE_URL and OPENAI_API_KEY with
-Model("openai:NAME") would do as well.
+The model runs in this process (pip install 'rowloop[local]'). To use an endpoint, set OPENAI_API_KEY, and
+OPENAI_BASE_URL where it is not OpenAI's own, and name its model: python examples/quickstart.py openai:NAME
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import rowloop as rl
 
 MODEL = sys.argv[1] if len(sys.argv) > 1 else "local:gemma-3-270m"
 
-PROMPT = """Animals, each told in one sentence.
+PROMPT = """Animals, each described in one sentence.
 dog: The dog is a loyal animal that guards the house.
 horse: The horse is a strong animal that pulls heavy carts.
 {{ animal }}:"""
@@ -32,7 +32,7 @@ recipe = rl.Recipe(
 
 @recipe.column
 def words(sentence: str) -> int:
-    """Count the words. The parameter names the column that is needed; the function runs in a thread."""
+    """Count the words. The parameter names the column that the function needs; it runs in a thread."""
     return len(sentence.split())
 
 
