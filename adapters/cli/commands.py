@@ -251,13 +251,17 @@ def _configure_logging(*, debug: bool, quiet: bool) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("rowloop: %(levelname)s: %(message)s"))
     if not debug:
-        handler.addFilter(lambda record: not _is_printed_anyway(record, quiet=quiet))
+        handler.addFilter(lambda record: _filter_report(record, quiet=quiet))
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
 
 
-def _is_printed_anyway(record: logging.LogRecord, *, quiet: bool) -> bool:
-    """Return whether a log record holds a report that the command prints, or whose error it prints."""
+def _filter_report(record: logging.LogRecord, *, quiet: bool) -> bool:
+    """Drop a report that the command prints, or whose error it prints; leave out hints for Python from the others."""
     from ...engine.telemetry.report import Report  # noqa: PLC0415 - not for --help
 
     reports = [value for value in record.args if isinstance(value, Report)] if isinstance(record.args, tuple) else []
-    return any(not quiet or report.status in {"failed", "cancelled"} for report in reports)
+    if any(not quiet or report.status in {"failed", "cancelled"} for report in reports):
+        return False
+    if reports:
+        record.msg, record.args = "%s", (reports[0],)
+    return True

@@ -292,6 +292,7 @@ def test_dropped_rows_are_in_the_report(folder, here):
         assert (quiet.returncode, quiet.stdout) == (0, "")
         assert quiet.stderr.startswith("rowloop: WARNING: partial: ")
         assert quiet.stderr.count("partial") == 1
+        assert "resume=" not in quiet.stderr  # a hint for Python
 
 
 def test_debug_shows_the_traceback(folder, endpoint):
