@@ -5,10 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from pydantic.dataclasses import is_pydantic_dataclass
 
 from . import recipe_file
-from .columns.functions import Function, cell
+from .columns.column import ColumnSpec
+from .columns.decorators import cell
+from .columns.functions import Function
 from .columns.seeds import Seed
 from .compiler.compiling import compile_recipe
 from .core.errors import RecipeError, nearest
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from .columns.column import ColumnSpec
     from .columns.functions import AnyFunction
     from .compiler.compiling import Compiled
     from .datasets.result import Result
@@ -36,9 +39,9 @@ T = TypeVar("T")
 
 
 class Recipe:
-    """What a table is made of. Checked when it is made: names, templates, needs, models, circles.
+    """The models, columns and processors that make a table. Checked at construction: names, templates, needs, circles.
 
-    `models` maps aliases to a Model, or to its spec alone ("openai:gpt-5-mini"). `columns` come in the order of the
+    `models` maps aliases to a Model, or to its spec alone ("openai:gpt-5-mini"). `columns` are in the order of the
     table; the order in which they are worked follows from their needs. `processors` change whole frames: a Processor,
     or a function of a finished row group's DataFrame. With a `seed`, samplers draw the same values in every run.
     """
@@ -47,11 +50,11 @@ class Recipe:
         self,
         *,
         models: Mapping[str, Model | str | ModelFunction] | None = None,
-        columns: Sequence[ColumnSpec | Seed | AnyFunction] = (),
+        columns: Sequence[ColumnSpec | AnyFunction] = (),
         processors: Sequence[Processor | AnyFunction] = (),
         seed: int | None = None,
     ) -> None:
-        """Check everything; raises RecipeError with the path of what is wrong."""
+        """Check everything; raises RecipeError with the path of the first mistake."""
         self._models = _models({} if models is None else models)
         self._columns = [_column(given) for given in _listed("columns", columns)]
         self._processors = [processor_of(given) for given in _listed("processors", processors)]
@@ -72,11 +75,11 @@ class Recipe:
 
     @staticmethod
     def json_schema() -> dict[str, Any]:
-        """Give the JSON Schema of a recipe file, for editors."""
+        """Return the JSON Schema of a recipe file, for editors."""
         return recipe_file.json_schema()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain data. Keys are left out; Python functions are named and cannot be read back."""
+        """Return plain data. Keys are left out; Python functions are named and cannot be read back."""
         return recipe_file.dump(self._models, self._columns, self._processors, self._seed)
 
     def to_yaml(self) -> str:
@@ -95,12 +98,12 @@ class Recipe:
 
     @property
     def written(self) -> list[str] | None:
-        """The names of the columns that processors leave to be written; None where only running them tells."""
+        """The names of the columns that processors leave to be written; None if only running them tells."""
         return self._compile().written
 
     @property
     def awaited(self) -> list[str]:
-        """The names of the columns that a seed without data stands for."""
+        """The names of the columns that must come from the previous Workflow stage."""
         return [
             name
             for seed in self._columns
@@ -115,11 +118,11 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of what decides the table."""
+        """A hash of the part of the recipe that decides the table."""
         return self._compile().fingerprint
 
     def replace_seed(self, data: pd.DataFrame | str | Path) -> Recipe:
-        """Give a recipe in which the seed without data has these."""
+        """Return a recipe in which the seed without data has this data."""
         columns = [
             replace(column, data=data) if isinstance(column, Seed) and column.data is None else column
             for column in self._columns
@@ -127,7 +130,7 @@ class Recipe:
         return Recipe(models=self._models, columns=columns, processors=self._processors, seed=self._seed)
 
     def replace_model(self, alias: str, **changes: Any) -> Recipe:
-        """Give a recipe in which some of a model's fields are others, such as spec="openai:gpt-5-mini"."""
+        """Return a recipe with changed fields of a model, such as spec="openai:gpt-5-mini"."""
         if alias not in self._models:
             raise RecipeError(f"models.{alias}", f"unknown model; {nearest(str(alias), self._models)}")
         old = self._models[alias]
@@ -136,7 +139,7 @@ class Recipe:
             if name not in fields:
                 raise RecipeError(f"models.{alias}.{name}", f"unknown field; {nearest(name, fields)}")
         if not {"spec", "base_url"}.isdisjoint(changes):
-            fields["price"] = None  # what is asked now costs something else
+            fields["price"] = None  # it was another model's price
         changed = Model(**{**fields, **changes})
         models = {**self._models, alias: changed}
         return Recipe(models=models, columns=self._columns, processors=self._processors, seed=self._seed)
@@ -171,8 +174,8 @@ class Recipe:
     def build(self, path: str | Path, rows: int, **options: Unpack[RunOptions]) -> Result:
         """Make a dataset of `rows` rows in the directory `path`; blocks until it is done.
 
-        Works in scripts, notebooks and synchronous handlers, in any number of threads at once. Ctrl-C cancels what is
-        in flight, keeps what is whole, and is raised then.
+        Works in scripts, notebooks and synchronous handlers, in any number of threads at once. Ctrl-C cancels the cells
+        in flight, writes the rows that are complete, and then raises KeyboardInterrupt.
         """
         return self._job(directory_of(path), rows, options).run()
 
@@ -181,13 +184,16 @@ class Recipe:
         return await self._job(directory_of(path), rows, options).submit()
 
     def start(self, path: str | Path, rows: int, **options: Unpack[RunOptions]) -> Run:
-        """Start making a dataset and return at once: a Run has the progress, can be cancelled and awaited."""
+        """Start making a dataset and return at once: the Run has the progress, and can be cancelled and awaited."""
         job = self._job(directory_of(path), rows, options)
         return Run(job.submit(), job.execution.snapshot, job.execution.halt)
 
     def _job(self, path: Path | None, rows: int, options: RunOptions) -> Job:
         if self.awaited:
-            problem = f"{', '.join(self.awaited)} come of the stage before, in a Workflow; or use replace_seed(data)"
+            problem = (
+                f"{', '.join(self.awaited)} must come from the previous stage of a Workflow, or from data given to"
+                " replace_seed(data)"
+            )
             raise RecipeError("columns.seed", problem)
         sequential = options.get("engine") == "sequential"
         compiled = self._compile_parts(sequential=True) if sequential else self._compile()
@@ -203,7 +209,7 @@ class Recipe:
 
 
 def _models(given: Mapping[str, Model | str | ModelFunction]) -> dict[str, Model]:
-    """Take models as they are, and make those of which only the spec is given."""
+    """Return models as they are, and make a Model of each bare spec."""
     if not isinstance(given, Mapping):
         raise RecipeError("models", f"takes a mapping from a name to a model, not {given!r:.80}")
     models = {}
@@ -222,10 +228,12 @@ def _listed(field: str, given: Iterable[T]) -> list[T]:
     return list(given)
 
 
-def _column(given: ColumnSpec | Seed | AnyFunction) -> ColumnSpec | Seed:
-    """Take a column as it is, and make a bare function one."""
+def _column(given: object) -> ColumnSpec:
+    """Return a column as it is, and make a column of a bare function."""
     if inspect.isroutine(given):
         return cell(given)
-    if not hasattr(given, "type"):
-        raise RecipeError("columns", f"{given!r:.80} is no column; use Category, Text, ... or a function")
-    return cast("ColumnSpec | Seed", given)
+    if not isinstance(given, ColumnSpec):
+        raise RecipeError("columns", f"{given!r:.80} is not a column; use Category, Text, ... or a function")
+    if not is_pydantic_dataclass(type(given)):
+        raise RecipeError("columns", f"the class {type(given).__name__} of {given!r:.80} needs @spec above it")
+    return given

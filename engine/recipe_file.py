@@ -1,82 +1,78 @@
-"""A recipe as plain data: what YAML holds, and the JSON Schema of it."""
+"""Recipe files: a recipe as plain data, read from YAML and written to it, and the JSON Schema of the file."""
 
 from __future__ import annotations
 
+import functools
+import logging
+import operator
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict, TypeVar
+from types import GenericAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar
 
 import pydantic
 import yaml
 from pydantic import Field
 from pydantic_core import PydanticSerializationError
 
-from .columns.embedding import Embedding
-from .columns.expression import Expression
-from .columns.samplers import Category, Uniform
-from .columns.seeds import Seed
-from .columns.structured import Structured
-from .columns.text import Text
-from .columns.validation import Validate
+from .columns import column_types
 from .core.errors import RecipeError, nearest, writable
-from .core.spec import recipe_error, spec
+from .core.spec import recipe_error
 from .models.model import Model
-from .processors.processor import DropColumns, SchemaTransform, name_of
+from .processors import processor_types
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .columns.column import ColumnSpec
+    from .core.registry import Registry
     from .processors.processor import Processor
 
 T = TypeVar("T")
 _SEEDS = 2**63
-FileColumn: TypeAlias = Category | Uniform | Expression | Text | Structured | Embedding | Validate | Seed
 
-FileProcessor: TypeAlias = DropColumns | SchemaTransform
-
-_TYPES: dict[str, type[FileColumn]] = {
-    "category": Category,
-    "uniform": Uniform,
-    "expression": Expression,
-    "text": Text,
-    "structured": Structured,
-    "embedding": Embedding,
-    "validate": Validate,
-    "seed": Seed,
-}
-_PROCESSOR_TYPES: dict[str, type[FileProcessor]] = {
-    "drop_columns": DropColumns,
-    "schema_transform": SchemaTransform,
-}
+logger = logging.getLogger("rowloop")
 
 
 class Parsed(TypedDict):
-    """What a recipe file holds, as Recipe takes it."""
+    """The contents of a recipe file, as Recipe takes them."""
 
     models: dict[str, Model]
-    columns: list[ColumnSpec | Seed]
-    processors: list[FileProcessor]
+    columns: list[ColumnSpec]
+    processors: list[Processor]
     seed: int | None
 
 
-@spec
-class RecipeFile:
-    """The form of a recipe file. A model is written as "provider:name", or with its settings."""
-
-    columns: list[Annotated[FileColumn, Field(discriminator="type")]]
-    models: dict[str, str | Model] = Field(default_factory=dict)
-    processors: list[Annotated[FileProcessor, Field(discriminator="type")]] = Field(default_factory=list)
-    seed: int | None = None
-
-
 def json_schema() -> dict[str, Any]:
-    """Give the JSON Schema of a recipe file."""
-    return pydantic.TypeAdapter(RecipeFile).json_schema()
+    """Return the JSON Schema of a recipe file, with the kinds of columns and processors of installed packages."""
+    fields: dict[str, Any] = {
+        "columns": (_list_of(column_types), ...),
+        "models": (dict[str, str | Model], Field(default_factory=dict)),
+        "processors": (_list_of(processor_types), Field(default_factory=list)),
+        "seed": (int | None, None),
+    }
+    form: type[pydantic.BaseModel] = pydantic.create_model(
+        "RecipeFile",
+        __config__=pydantic.ConfigDict(extra="forbid"),
+        __doc__='The form of a recipe file. A model is written as "provider:name", or with its settings.',
+        **fields,
+    )
+    return form.model_json_schema()
+
+
+def _list_of(kinds: Registry[Any]) -> GenericAlias:
+    """Return the type of a list of any of the kinds. A kind that cannot be loaded is left out, with a warning."""
+    usable = []
+    for name in kinds.names():
+        try:
+            usable.append(kinds.get(name))
+        except RecipeError as error:
+            logger.warning("%s; the JSON Schema is written without it", error)
+    return GenericAlias(list, Annotated[functools.reduce(operator.or_, usable), Field(discriminator="type")])
 
 
 def read(source: str | Path) -> dict[str, Any]:
-    """Read YAML from a path, or from text that has more than one line; raises RecipeError naming the line."""
+    """Read YAML from a path, or from text of more than one line; raises RecipeError naming the line."""
     if not isinstance(source, str | Path):
         raise RecipeError("", f"a recipe is read from a path or from YAML text, not from {source!r:.80}")
     text = source if isinstance(source, str) and "\n" in source else _text(Path(source))
@@ -100,28 +96,27 @@ def _text(path: Path) -> str:
 
 
 def parse(data: Mapping[str, Any]) -> Parsed:
-    """Turn plain data into the parts of a recipe; raises RecipeError with the path of what is wrong."""
+    """Turn plain data into the parts of a recipe; raises RecipeError with the path of the first mistake."""
     if not isinstance(data, Mapping):
         raise RecipeError("", f"a recipe is a mapping with the keys models and columns, not {data!r:.80}")
-    known = tuple(RecipeFile.__dataclass_fields__)
     for key in data:
-        if key not in known:
-            raise RecipeError(str(key), f"unknown field; {nearest(str(key), known)}")
+        if key not in Parsed.__annotations__:
+            raise RecipeError(str(key), f"unknown field; {nearest(str(key), Parsed.__annotations__)}")
     models = data.get("models") or {}
     if not isinstance(models, dict):
         raise RecipeError("models", "must be a mapping from a name to a model")
     return Parsed(
         models={str(alias): _model(str(alias), given) for alias, given in models.items()},
-        columns=[_typed(_TYPES, given, f"columns.{i}") for i, given in enumerate(_list(data, "columns"))],
+        columns=[_typed(column_types, given, f"columns.{i}") for i, given in enumerate(_list(data, "columns"))],
         processors=[
-            _typed(_PROCESSOR_TYPES, given, f"processors.{i}") for i, given in enumerate(_list(data, "processors"))
+            _typed(processor_types, given, f"processors.{i}") for i, given in enumerate(_list(data, "processors"))
         ],
         seed=checked_seed(data.get("seed")),
     )
 
 
 def checked_seed(seed: object) -> int | None:
-    """Refuse what is no seed; metadata.json must be able to hold it."""
+    """Refuse anything but a seed that metadata.json can hold."""
     if seed is None:
         return None
     if not isinstance(seed, int) or isinstance(seed, bool) or not -_SEEDS <= seed < _SEEDS:
@@ -131,25 +126,20 @@ def checked_seed(seed: object) -> int | None:
 
 def dump(
     models: Mapping[str, Model],
-    columns: Sequence[ColumnSpec | Seed],
+    columns: Sequence[ColumnSpec],
     processors: Sequence[Processor],
     seed: int | None,
 ) -> dict[str, Any]:
-    """Turn a recipe into plain data, without what is left at its default and without keys.
+    """Turn a recipe into plain data, without defaults and without keys.
 
     Functions and processors of the user's own are named, and cannot be read back.
     """
     data: dict[str, Any] = {} if seed is None else {"seed": seed}
     if models:
         data["models"] = {alias: _plain_model(model) for alias, model in models.items()}
-    data["columns"] = [_plain(column) for column in columns]
+    data["columns"] = [column.describe() for column in columns]
     if processors:
-        data["processors"] = [
-            _plain(processor)
-            if isinstance(processor, FileProcessor)
-            else {"type": "python", "name": name_of(processor)}
-            for processor in processors
-        ]
+        data["processors"] = [processor.describe() for processor in processors]
     _check_text(data, "")
     return data
 
@@ -161,7 +151,7 @@ def _check_text(value: object, path: str) -> None:
             value.encode()
         except UnicodeEncodeError as error:
             half = value[error.start]
-            problem = f"holds {half!r}, half of a character (a lone surrogate), which can be neither sent nor written"
+            problem = f"has {half!r}, half of a character (a lone surrogate), which can be neither sent nor written"
             raise RecipeError(writable(path), problem) from None
     elif isinstance(value, dict):
         for key, part in value.items():
@@ -179,7 +169,7 @@ def to_yaml(data: Mapping[str, Any]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text with U+0085 in double quotes: elsewhere PyYAML reads back another line break."""
+    """Writes text with U+0085 in double quotes: in other styles PyYAML reads back another line break."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
         style = '"' if "\x85" in data else None
@@ -195,7 +185,7 @@ def _model(alias: str, given: object) -> Model:
     if not isinstance(given, dict):
         raise RecipeError(f"models.{alias}", 'must be "provider:name" or a mapping with the field spec')
     if "api_key" in given:
-        problem = "a file must not hold a key; name the environment variable that does in api_key_env"
+        problem = "a file must not contain a key; name the environment variable that holds it in api_key_env"
         raise RecipeError(f"models.{alias}.api_key", problem)
     return _validated(Model, given, f"models.{alias}")
 
@@ -207,17 +197,18 @@ def _list(data: Mapping[str, Any], key: str) -> list[Any]:
     return given
 
 
-def _typed(types: Mapping[str, type[T]], given: object, place: str) -> T:
-    """Read a mapping whose field `type` says what it is."""
+def _typed(kinds: Registry[type[T]], given: object, place: str) -> T:
+    """Read a mapping whose field `type` names its kind."""
     if not isinstance(given, dict):
         raise RecipeError(place, "must be a mapping with the field type")
     path = f"{place.partition('.')[0]}.{given['name']}" if "name" in given else place
     if "type" not in given:
-        raise RecipeError(f"{path}.type", f"this field is needed; {nearest('', types)}")
-    kind = str(given["type"])
-    if kind not in types:
-        raise RecipeError(f"{path}.type", f"unknown type '{kind}'; {nearest(kind, types)}")
-    return _validated(types[kind], given, path)
+        raise RecipeError(f"{path}.type", f"this field is needed; {nearest('', kinds.names())}")
+    try:
+        kind = kinds.get(str(given["type"]))
+    except RecipeError as error:
+        raise RecipeError(f"{path}.type", error.problem) from error.__cause__
+    return _validated(kind, given, path)
 
 
 def _validated(cls: type[T], given: dict[Any, Any], path: str) -> T:
@@ -232,14 +223,6 @@ def _plain_model(model: Model) -> str | dict[str, Any]:
     try:
         plain = pydantic.TypeAdapter(Model).dump_python(model, mode="json", exclude_defaults=True, exclude={"spec"})
     except PydanticSerializationError as error:
-        raise RecipeError(f"Model({model.name!r}).extra", f"is no plain data: {error}") from None
+        raise RecipeError(f"Model({model.name!r}).extra", f"is not plain data: {error}") from None
     spec_text = model.spec if isinstance(model.spec, str) else f"python:{model.name}"
     return {"spec": spec_text, **plain} if plain else spec_text
-
-
-def _plain(thing: object) -> dict[str, Any]:
-    cls: Any = type(thing)
-    plain: dict[str, Any] = pydantic.TypeAdapter(cls).dump_python(thing, mode="json", exclude_defaults=True)
-    kind = getattr(thing, "type", cls.__name__.lower())
-    head = {"name": plain.pop("name")} if "name" in plain else {}
-    return {**head, "type": kind, **{key: value for key, value in plain.items() if key != "type"}}

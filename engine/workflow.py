@@ -1,4 +1,4 @@
-"""Workflow: recipes in a chain, where the rows of one stage, filtered, exploded and sampled, seed the next."""
+"""Workflow: a chain of recipes. The rows of one stage, filtered, exploded and sampled, are the seed of the next."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _NAME = re.compile(r"\w[\w-]*")
 
 @spec
 class Stage:
-    """One recipe of a workflow, and what of its rows it passes on.
+    """One recipe of a workflow, and which of its rows it passes on.
 
-    Its recipe takes columns of the stage before with `Seed(columns=[...])`, a seed without data. `rows` is how many
-    rows it makes: needed for the first stage, and for the others as many as they are passed where it is not said.
+    The recipe takes columns of the previous stage with `Seed(columns=[...])`, a seed without data. `rows` is the number
+    of rows to make; the first stage needs it, and the others by default make as many as they are passed.
 
-    `filter` keeps rows: a condition as pandas' DataFrame.query has it ("score >= 3"), or a function of the DataFrame
-    that gives a Series of booleans. Then `explode` names a column of lists, of which each element becomes a row. Then
-    `sample` draws rows without putting them back: so many, or a share between 0 and 1; they stay in order.
+    `filter` keeps rows: a condition of pandas' DataFrame.query ("score >= 3"), or a function from the DataFrame to a
+    Series of booleans. Then `explode` names a column of lists, and each element becomes a row. Then `sample` draws rows
+    without replacement: a number of rows, or a share between 0 and 1. Rows keep their order.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Stage:
     @classmethod
     def _is_a_directory(cls, name: str) -> str:
         if not _NAME.fullmatch(name):
-            raise ValueError("takes letters, digits, _ and -, as it names a directory")
+            raise ValueError("takes letters, digits, _ and -, because it names a directory")
         return name
 
     @field_validator("sample")
@@ -62,7 +62,7 @@ class Stage:
         return sample
 
     def passed_on(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Filter, explode and sample rows of this stage; raises RecipeError for what does not fit them."""
+        """Filter, explode and sample rows of this stage; raises RecipeError for a filter that fails on them."""
         if self.filter is not None:
             rows = self._filtered(rows)
         if self.explode is not None:
@@ -87,16 +87,16 @@ class Stage:
 
         mask = self.filter(rows) if callable(self.filter) else None
         if not isinstance(mask, pd.Series) or mask.dtype != bool or len(mask) != len(rows):
-            problem = f"must give a Series of {len(rows)} booleans, one per row, not {mask!r:.80}"
+            problem = f"must return a Series of {len(rows)} booleans, one per row, not {mask!r:.80}"
             raise RecipeError(f"stages.{self.name}.filter", problem)
         return rows[mask]
 
 
 class Workflow:
-    """Recipes in a chain. Checked when it is made, as far as the columns of the stages are known then."""
+    """A chain of recipes. Checked at construction, as far as the columns of the stages are known."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
-        """Take the stages in order; raises RecipeError for what cannot fit."""
+        """Take the stages in order; raises RecipeError for stages that do not fit together."""
         if not stages:
             raise RecipeError("stages", "a workflow needs at least one stage")
         for i, stage in enumerate(stages):
@@ -106,12 +106,12 @@ class Workflow:
         self._stages = list(stages)
 
     def preview(self, rows: int = 5, **options: Unpack[RunOptions]) -> list[Result]:
-        """Make a few rows of the first stage and what follows from them, in memory; one Result per stage."""
+        """Make a few rows of the first stage and run the other stages on them, in memory; one Result per stage."""
         results: list[Result] = []
         given: pd.DataFrame | None = None
         for stage in self._stages:
             recipe, count = _seeded(stage, given)
-            with _noted(stage):
+            with _named(stage):
                 results.append(recipe.preview(min(count, rows) if given is None else count, **options))
             given = stage.passed_on(results[-1].dataset)
         return results
@@ -119,26 +119,26 @@ class Workflow:
     def build(self, path: str | Path, **options: Unpack[RunOptions]) -> list[Result]:
         """Make each stage's dataset in a directory of its own under `path`; one Result per stage, in order.
 
-        A stage that an earlier build has worked to its end, with the same recipe on the same rows, is not worked again,
-        and one that was cut short is gone on with, unless `resume` says otherwise. Raises ResumeError where a directory
-        holds a dataset of another recipe, unless `overwrite` is true.
+        A stage that an earlier build has finished, with the same recipe on the same rows, does not run again, and one
+        that was cut short is resumed, unless `resume` says otherwise. Raises ResumeError if a directory holds a dataset
+        of another recipe, unless `overwrite` is true.
         """
         results: list[Result] = []
         for stage, recipe, rows in self._seeded(results):
-            with _noted(stage):
-                results.append(recipe.build(Path(path) / stage.name, rows, **_going_on(options)))
+            with _named(stage):
+                results.append(recipe.build(Path(path) / stage.name, rows, **_resuming(options)))
         return results
 
     async def abuild(self, path: str | Path, **options: Unpack[RunOptions]) -> list[Result]:
-        """Do the same from a coroutine in any event loop."""
+        """Make each stage's dataset, from a coroutine in any event loop; cancelling it cancels the run."""
         results: list[Result] = []
         for stage, recipe, rows in self._seeded(results):
-            with _noted(stage):
-                results.append(await recipe.abuild(Path(path) / stage.name, rows, **_going_on(options)))
+            with _named(stage):
+                results.append(await recipe.abuild(Path(path) / stage.name, rows, **_resuming(options)))
         return results
 
     def _seeded(self, results: Sequence[Result]) -> Iterator[tuple[Stage, Recipe, int]]:
-        """Give one stage after the other, on what the one before passes on; the caller adds what comes of each."""
+        """Yield each stage with the recipe and the rows to run; the caller appends each stage's Result to `results`."""
         given: pd.DataFrame | None = None
         for stage in self._stages:
             yield stage, *_seeded(stage, given)
@@ -146,8 +146,8 @@ class Workflow:
 
 
 @contextlib.contextmanager
-def _noted(stage: Stage) -> Iterator[None]:
-    """Have errors say of which stage they are."""
+def _named(stage: Stage) -> Iterator[None]:
+    """Add the stage's name to errors."""
     try:
         yield
     except RowloopError as error:
@@ -163,12 +163,12 @@ def _check(stage: Stage, before: Stage | None) -> None:
     wanted = stage.recipe.awaited
     if before is None:
         if stage.rows is None:
-            raise RecipeError(f"{path}.rows", "the first stage says how many rows it makes")
+            raise RecipeError(f"{path}.rows", "the first stage needs a number of rows")
         if wanted:
-            raise RecipeError(f"{path}.recipe", f"there is no stage before it to take {', '.join(wanted)} from")
+            raise RecipeError(f"{path}.recipe", f"needs {', '.join(wanted)} of a previous stage, and is the first")
         return
     if not wanted:
-        raise RecipeError(f"{path}.recipe", "takes nothing of the stage before; give it a Seed(columns=[...])")
+        raise RecipeError(f"{path}.recipe", "uses no column of the previous stage; add a Seed(columns=[...])")
     there = before.recipe.written or wanted
     for name in wanted:
         if name not in there:
@@ -176,15 +176,15 @@ def _check(stage: Stage, before: Stage | None) -> None:
             raise RecipeError(f"{path}.recipe.columns.seed", problem)
 
 
-def _going_on(options: RunOptions) -> RunOptions:
-    """Let stages go on with what is there, if nothing else is said."""
+def _resuming(options: RunOptions) -> RunOptions:
+    """Resume the stages' datasets, unless the options say otherwise."""
     return {"resume": "always", **options}
 
 
 def _seeded(stage: Stage, given: pd.DataFrame | None) -> tuple[Recipe, int]:
-    """Give the recipe on the rows that it is passed, and how many rows it is to make."""
+    """Return the recipe with the rows passed to it as its seed, and the number of rows to make."""
     if given is None:
         return stage.recipe, stage.rows or 1
     if given.empty:
-        raise DatasetGenerationError("the stage before it passed no rows on", stage=f"stage '{stage.name}'")
+        raise DatasetGenerationError("the previous stage passed no rows on", stage=f"stage '{stage.name}'")
     return stage.recipe.replace_seed(given), stage.rows or len(given)

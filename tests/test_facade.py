@@ -1,11 +1,14 @@
-"""The façade: `import rowloop` gives the public names, says what each is, and costs next to nothing."""
+"""The facade: `import rowloop` has the public names, documents each, and costs next to nothing."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,12 +24,13 @@ ERRORS = {
     "ResumeError": "RowloopError",
     "ModelError": "RowloopError",
 }
+PUBLIC: list[str] = vars(rowloop)["__all__"]  # type checkers read the stub, which has no __all__
 COLUMNS = ["Category", "Uniform", "Seed", "Expression", "Text", "Structured", "Embedding", "Validate"]
 OTHERS = [
     *("Recipe", "Workflow", "Stage", "Model", "Price", "batch", "cell", "Processor", "DropColumns", "SchemaTransform"),
     *("Result", "Run", "ProgressSnapshot", "TaskTrace", "Part", "RetryPolicy", "ErrorBudget", "run_sync", "client"),
 ]
-# Public names that are to come; nothing else may
+# Planned public names; no other may be added
 TO_COME = [
     *("Subcategory", "Gaussian", "Poisson", "Bernoulli", "Datetime", "UUID", "Person"),
     *("Judge", "Code"),
@@ -44,29 +48,42 @@ print(json.dumps({"seconds": taken, "modules": sorted(sys.modules)}))
 
 
 def loaded_by(program: str) -> dict[str, object]:
-    """Run a program in a fresh interpreter and read the JSON that it prints."""
+    """Run a program in a fresh interpreter and return the JSON that it prints."""
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=50)
-    told: dict[str, object] = json.loads(done.stdout)
-    return told
+    printed: dict[str, object] = json.loads(done.stdout)
+    return printed
 
 
 def test_public_names_are_these():
-    """Names are part of the interface: none is lost, and none is added but for those that are to come."""
+    """Names are part of the interface: none is lost, and none is added except the planned ones."""
     wanted = {*ERRORS, *COLUMNS, *OTHERS}
-    assert wanted <= set(rowloop.__all__) <= wanted | set(TO_COME)
-    assert dir(rowloop) == sorted(rowloop.__all__)
-    for name in rowloop.__all__:
+    assert wanted <= set(PUBLIC) <= wanted | set(TO_COME)
+    assert dir(rowloop) == sorted(PUBLIC)
+    for name in PUBLIC:
         assert getattr(rowloop, name) is not None
+
+
+def test_the_stub_is_the_only_list_of_names():
+    """Every line of it that is not a comment imports one name."""
+    lines = (Path(rowloop.__file__).parent / "__init__.pyi").read_text("utf-8").splitlines()
+    imports = [line for line in lines if line and not line.startswith("#")]
+    found = [re.fullmatch(r"from \.([\w.]+) import (\w+) as \2", line) for line in imports]
+    assert [line for line, match in zip(imports, found, strict=True) if match is None] == []
+    assert [match[2] for match in found if match] == PUBLIC
+    for match in found:
+        assert match
+        module = importlib.import_module(f"rowloop.{match[1]}")
+        assert getattr(rowloop, match[2]) is vars(module)[match[2]]
 
 
 def test_an_unknown_name_is_an_attribute_error():
     """A name that is not public is refused as for any module."""
     with pytest.raises(AttributeError, match="no attribute 'Recipee'"):
-        _ = rowloop.Recipee
+        getattr(rowloop, "Recipee")  # noqa: B009 - type checkers know better
 
 
-@pytest.mark.parametrize("name", rowloop.__all__)
-def test_every_public_name_says_what_it_is(name):
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_documented(name):
     """Every public name has a docstring of its own, and so has every public method of a public class."""
     value = getattr(rowloop, name)
     assert value.__doc__
@@ -79,19 +96,19 @@ def test_every_public_name_says_what_it_is(name):
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors_make_this_tree(name):
-    """Every error has the parents that the tree in engine/errors.py draws."""
+    """Every error has the parents that the tree in engine/core/errors.py draws."""
     assert " ".join(parent.__name__ for parent in getattr(rowloop, name).__bases__) == ERRORS[name]
 
 
-def test_errors_are_no_others():
+def test_no_error_is_outside_the_tree():
     """Every public exception is in the tree."""
-    kinds = {name for name in rowloop.__all__ if inspect.isclass(kind := getattr(rowloop, name))
+    kinds = {name for name in PUBLIC if inspect.isclass(kind := getattr(rowloop, name))
              and issubclass(kind, BaseException)}  # fmt: skip
     assert kinds == ERRORS.keys()
 
 
-def test_import_loads_nothing_that_is_heavy():
-    """`import rowloop` loads no other package at all; it takes far less than the 150 ms it may."""
+def test_import_loads_nothing_heavy():
+    """`import rowloop` loads no other package, and takes far less than 150 ms."""
     runs = [loaded_by(CHILD) for _ in range(3)]
     modules = runs[0]["modules"]
     assert isinstance(modules, list)
@@ -101,24 +118,24 @@ def test_import_loads_nothing_that_is_heavy():
 
 
 def test_a_recipe_loads_no_http_client_and_no_frames():
-    """Writing a recipe down needs neither pandas and pyarrow nor an HTTP client; running it does."""
-    told = loaded_by(
+    """Making a recipe needs neither pandas and pyarrow nor an HTTP client; running it does."""
+    printed = loaded_by(
         "import json, sys, rowloop as rl\n"
         "rl.Recipe(models={'w': 'openai:m'}, columns=[rl.Text('a', model='w', prompt='b')])\n"
         "print(json.dumps({'modules': sorted(sys.modules)}))"
     )
-    modules = told["modules"]
+    modules = printed["modules"]
     assert isinstance(modules, list)
     assert [name for name in ("pandas", "pyarrow", "openai", "aiohttp") if name in modules] == []
 
 
 def test_the_runtime_is_public_as_a_module():
     """`rowloop.runtime` has the background loop on its own, and loads the standard library only."""
-    told = loaded_by(
+    printed = loaded_by(
         "import json, sys\n"
         "from rowloop.runtime import Call, Runtime, default, run_sync\n"
         "print(json.dumps({'modules': sorted(sys.modules)}))"
     )
-    modules = told["modules"]
+    modules = printed["modules"]
     assert isinstance(modules, list)
     assert [name for name in HEAVY if name in modules and name != "asyncio"] == []

@@ -93,12 +93,12 @@ def test_the_command_is_installed(installed, tmp_path):
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
-    """No tests, no benchmarks, no second copy of a module; the mark of a typed package and the licence."""
+    """No tests, no benchmarks, no second copy of a module; the stub, the mark of a typed package and the licence."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert len(names) == len(set(names))
     assert {name.split("/")[0] for name in names} == {"rowloop", f"rowloop-{VERSION}.dist-info"}
-    assert "rowloop/py.typed" in names
+    assert {"rowloop/py.typed", "rowloop/__init__.pyi"} <= set(names)
     assert f"rowloop-{VERSION}.dist-info/licenses/LICENSE" in names
     inside = {Path(name).with_suffix("") for name in names if name.endswith(".py")}
     assert {".".join(path.parts).removesuffix(".__init__") for path in inside} == modules() | {"rowloop"}
@@ -114,4 +114,11 @@ def test_the_source_distribution_holds_what_a_checkout_has(sdist):
     assert len(wanted) > 100
     missing = [name for name in wanted if name not in names]
     assert missing == []
-    assert {"LICENSE", "Makefile", "pyproject.toml", "src/rowloop/py.typed", "runtime/loop.py"} <= names
+    assert {
+        "LICENSE",
+        "Makefile",
+        "pyproject.toml",
+        "src/rowloop/py.typed",
+        "src/rowloop/__init__.pyi",
+        "runtime/loop.py",
+    } <= names

@@ -1,7 +1,8 @@
 """Progress displays: a live region in a terminal, an output area in a notebook, plain lines elsewhere.
 
 A display is a function: it takes a function that returns a ProgressSnapshot, and returns a context manager that shows
-the progress until its block ends. To add a display, write a module here and choose it in auto.py.
+the progress until its block ends. To add a display, write a module here and choose it in auto.py. Other
+packages list theirs under the entry points `rowloop.displays`.
 
 | file        | what it contains                                                                       |
 |-------------|----------------------------------------------------------------------------------------|
@@ -12,3 +13,7 @@ the progress until its block ends. To add a display, write a module here and cho
 | ticker.py   | a thread that redraws a display, and a limit on the CPU time that drawing takes        |
 | wording.py  | counts, rates and times in short words, and the speed of a run                         |
 """
+
+from ...engine.telemetry.progress import displays
+
+displays.register("auto", f"{__name__}.auto:auto")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...engine.columns.validation import Verdict
+from ...engine.columns.validators import Verdict
 from ...engine.core.errors import ModelError, RecipeError
 from ...runtime import Runtime
 from ..http.endpoint import is_sendable, shown
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from ...engine.columns.validation import AskVerdict, RemoteValidator
+    from ...engine.columns.validators import AskVerdict, RemoteValidator
 
 _CONNECT_SECONDS = 10.0
 _IDLE_SECONDS = 60.0

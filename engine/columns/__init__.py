@@ -1,1 +1,87 @@
-"""Every kind of column, and what it becomes in a run."""
+"""Every kind of column, and the work it becomes in a run.
+
+| file | what it has |
+|---|---|
+| column | what a kind of column says of itself; `Column`, the class that every kind subclasses |
+| work | the shapes of work: on the spot, awaited, in a thread; by cell or whole |
+| samplers | values drawn at random: Category, Uniform |
+| seeds | columns of a table that exists already |
+| expression | a template over other columns |
+| prompted | what the columns that ask a model have in common: prompts, parameters, the call of one cell |
+| text | a model's answer, as text |
+| structured | a model's answer that obeys a JSON Schema |
+| reask | the requests of one structured cell, including those that show the model its mistake |
+| reasoning | the column beside an answer that holds the model's reasoning |
+| embedding | the vector that a model gives to a text |
+| functions | a Python function as a column |
+| decorators | `cell` and `batch`, which make a column of a function |
+| validation | whether a row is valid: by a function, in SQL, or at a URL |
+| validators | the protocol of remote validators, and their registry |
+| sql_condition | a boolean DuckDB expression, checked to be nothing else |
+| templates | Jinja templates, sandboxed and compiled once |
+| images | image cells as parts of a message |
+| schemas | JSON Schemas, and the reader that checks answers against them |
+| json_repairs | JSON found in an answer's prose, and repaired |
+| microbatch | cells that are ready at the same time, worked by one call in a thread |
+| code_hash | whether a function or class is still the one that made a table |
+
+To add a kind, write its class in one file and add one line to the table below. The line makes it known to recipe files
+and to their JSON Schema. Another package lists its class under the entry points `rowloop.columns` instead; what such a
+class needs is imported from here.
+"""
+
+from __future__ import annotations
+
+from ..core.graph import Lane, Node, OnError
+from ..core.registry import Registry
+from ..core.spec import check_kind, spec
+from ..models.provider import Message, Reply
+from .column import ArrowType, Binding, Column, ColumnSpec
+from .prompted import Prompted, check_length, lane_of
+from .samplers import Sampler
+from .templates import Template
+from .work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Render, Work
+
+__all__ = [
+    "Answer",
+    "ArrowType",
+    "Await",
+    "AwaitWhole",
+    "Binding",
+    "CellError",
+    "Column",
+    "ColumnSpec",
+    "Fill",
+    "InThread",
+    "Lane",
+    "Message",
+    "Node",
+    "OnError",
+    "Prompted",
+    "Render",
+    "Reply",
+    "Sampler",
+    "Template",
+    "Work",
+    "check_length",
+    "column_types",
+    "lane_of",
+    "spec",
+]
+
+
+def _check(name: str, kind: type[ColumnSpec]) -> None:
+    check_kind(kind, ColumnSpec, name)
+
+
+column_types: Registry[type[ColumnSpec]] = Registry("type of column", "rowloop.columns", _check)
+"""The kinds of columns that a recipe file can name."""
+
+column_types.register("category", f"{__name__}.samplers:Category")
+column_types.register("uniform", f"{__name__}.samplers:Uniform")
+column_types.register("expression", f"{__name__}.expression:Expression")
+column_types.register("text", f"{__name__}.text:Text")
+column_types.register("structured", f"{__name__}.structured:Structured")
+column_types.register("embedding", f"{__name__}.embedding:Embedding")
+column_types.register("validate", f"{__name__}.validation:Validate")
+column_types.register("seed", f"{__name__}.seeds:Seed")

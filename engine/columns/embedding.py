@@ -1,9 +1,9 @@
-"""Columns of embeddings: the vector that a model gives to a text."""
+"""Embedding: a column of the vectors that a model gives to texts."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from ..core.graph import Node, OnError
 from ..core.spec import spec
 from ..models.deadline import Deadline
 from ..models.provider import Embedder, EmbeddingParameters
+from .column import Column
 from .prompted import lane_of, size_check
 from .templates import Template
 from .work import Answer, Await
@@ -27,14 +28,13 @@ if TYPE_CHECKING:
 
 
 @spec
-class Embedding:
+class Embedding(Column):
     """The vector that a model gives to a text, as a list of 32-bit floats.
 
-    `text` is a Jinja template; its variables are the columns it needs. `dimensions` asks for so many numbers, of
-    models that can give fewer than they have. Up to `batch_size` cells that are ready at once share a request.
+    `text` is a Jinja template; its variables are the columns it needs. `dimensions` is the length of the vectors, for
+    models that can shorten them. Up to `batch_size` cells that are ready at once share a request.
     """
 
-    name: str
     model: str
     text: str
     dimensions: int | None = Field(default=None, ge=1, kw_only=True)
@@ -43,11 +43,20 @@ class Embedding:
     type: Literal["embedding"] = Field(default="embedding", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Compile the template."""
+        """Compile the template, to refuse a wrong one at once."""
         self._compile()
 
     def _compile(self) -> Template:
         return Template(self.text, "text")
+
+    @property
+    def model_alias(self) -> str:
+        """The model that gives the vectors."""
+        return self.model
+
+    def identity(self) -> dict[str, Any]:
+        """Leave out the batch size: it does not change the vectors."""
+        return {field: value for field, value in super().identity().items() if field != "batch_size"}
 
     def node(self, lanes: Mapping[str, Lane]) -> Node:
         """Need the template's variables, in the lane of the model."""
@@ -55,17 +64,17 @@ class Embedding:
         return Node(self.name, self._compile().needs, lane=lane, on_error=self.on_error)
 
     def arrow_type(self) -> pa.DataType:
-        """Give a list of 32-bit floats."""
+        """Return a list of 32-bit floats."""
         import pyarrow as pa  # noqa: PLC0415 - not at import time
 
         return pa.list_(pa.float32())
 
     def bind(self, binding: Binding) -> Await:
-        """Compile what the column's calls have in common, and give the call of one cell."""
+        """Compile what the column's calls have in common, and return the call of one cell."""
         model, connected = binding.models[self.model], binding.connected[self.model]
         if not isinstance(connected, Embedder):
             problem = (
-                f"{model.lane} gives no embeddings; openai: models do, at any endpoint that has them, and functions"
+                f"{model.lane} has no embeddings; use an openai: model, at any endpoint that has them, or a function"
             )
             raise RecipeError(f"columns.{self.name}.model", problem)
         embed = connected.embed(EmbeddingParameters(self.dimensions, self.batch_size, model.extra))
@@ -87,7 +96,7 @@ class Embedding:
         return Await(call)
 
     def _checked(self, vector: list[float]) -> list[float]:
-        """Refuse a vector that is none, or of another length than was asked for."""
+        """Refuse an empty vector, numbers that are not finite, and any length but `dimensions`."""
         if not vector or not math.isfinite(math.fsum(vector)):
             problem = "the vector has numbers that are not finite" if vector else "the vector is empty"
             raise ModelError(problem, kind="invalid_output", retryable=False)

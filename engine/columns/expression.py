@@ -1,4 +1,4 @@
-"""Columns that are written: expressions, and what models answer."""
+"""Expression: a column rendered from a template over other columns."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ..core.graph import Node, OnError
 from ..core.spec import spec
+from .column import Column
 from .templates import Template
 from .work import CellError, Render
 
@@ -21,32 +22,31 @@ _CASTS: dict[str, Callable[[str], Any]] = {"int64": int, "float64": float}
 
 
 @spec
-class Expression:
-    """A Jinja template over other columns. `dtype` is what its text is read as."""
+class Expression(Column):
+    """A Jinja template over other columns. The rendered text is read as `dtype`."""
 
-    name: str
     template: str
     dtype: Literal["string", "int64", "float64"] = Field(default="string", kw_only=True)
     on_error: OnError = Field(default="drop", kw_only=True)
     type: Literal["expression"] = Field(default="expression", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Compile the template."""
+        """Compile the template, to refuse a wrong one at once."""
         self._compile()
 
     def _compile(self) -> Template:
         return Template(self.template, "template")
 
     def node(self, _lanes: Mapping[str, Lane]) -> Node:
-        """Need the template's variables; no lane, as it takes microseconds."""
+        """Need the template's variables; no lane, as rendering takes microseconds."""
         return Node(self.name, self._compile().needs, on_error=self.on_error)
 
     def arrow_type(self) -> str:
-        """Give the type that `dtype` names."""
+        """Return the type that `dtype` names."""
         return self.dtype
 
     def bind(self, _binding: Binding) -> Render:
-        """Render, and read as `dtype`."""
+        """Render, and read the text as `dtype`."""
         render, cast = self._compile().renderer(), _CASTS.get(self.dtype)
         if cast is None:
             return Render(render)
@@ -56,6 +56,6 @@ class Expression:
             try:
                 return cast(text)
             except ValueError as error:
-                raise CellError(f"the expression gave {text!r}, which is no {self.dtype}") from error
+                raise CellError(f"the expression renders to {text!r}, which is not {self.dtype}") from error
 
         return Render(read)

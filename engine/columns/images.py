@@ -1,4 +1,4 @@
-"""Images: what a cell holds of pictures, as parts of a message; addresses, or the bytes of PNG, JPEG, GIF and WebP."""
+"""Images: image cells as parts of a message: URLs, or the bytes of PNG, JPEG, GIF and WebP files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BEGINNINGS = {
 
 
 def image_parts(column: str, value: object) -> Iterator[dict[str, Any]]:
-    """Give the image of a cell, or each of a list of them, as OpenAI's API takes it; raises CellError."""
+    """Yield the image of a cell, or each of a list of them, in the form of OpenAI's API; raises CellError."""
     if isinstance(value, list | tuple):
         for one in value:
             yield from image_parts(column, one)
@@ -38,18 +38,18 @@ def _url(column: str, value: object) -> str:
         return value
     advice = "images are bytes, http(s) or data URLs, or lists of those"
     if isinstance(value, str | PurePath):
-        problem = f"is no address of an image; {advice}, and the bytes of a file are Path(...).read_bytes()"
+        problem = f"is not an image URL; {advice}. Path(...).read_bytes() reads the bytes of a file"
         raise CellError(f"column '{column}' holds {str(value)[:_SHOWN]!r}, which {problem}")
-    what = "nothing" if value is None else f"something of type {type(value).__name__}"
-    raise CellError(f"column '{column}' holds {what}, which is no image; {advice}")
+    what = "null" if value is None else f"a value of type {type(value).__name__}"
+    raise CellError(f"column '{column}' holds {what}, not an image; {advice}")
 
 
 def _media_type(column: str, data: bytes) -> str:
-    """Tell the kind of an image by its first bytes."""
+    """Return the media type of an image, by its first bytes."""
     if data[:4] == _RIFF and data[8:12] == _WEBP:
         return "image/webp"
     for beginning, media_type in _BEGINNINGS.items():
         if data.startswith(beginning):
             return media_type
-    began = f"bytes that begin with {data[:8]!r}" if data else "no bytes at all"
-    raise CellError(f"column '{column}' holds {began}, which are neither PNG, JPEG, GIF nor WebP")
+    began = f"bytes that begin with {data[:8]!r}" if data else "no bytes"
+    raise CellError(f"column '{column}' holds {began}, not a PNG, JPEG, GIF or WebP file")

@@ -1,7 +1,7 @@
-"""Mending: the JSON that an answer holds which is not JSON from beginning to end.
+"""JSON repairs: the JSON found in an answer that is not JSON as a whole, repaired where it is broken.
 
-Models put it into fences, write prose around it, and forget brackets and quotation marks. What is taken out or mended
-here still has to obey the schema.
+Models put JSON into fences, write prose around it, and forget brackets and quotation marks. The JSON found here must
+still obey the schema.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _decoder = json.JSONDecoder()
 
 
 def found_in(text: str) -> Iterator[str]:
-    """Give the pieces of an answer that are JSON as they stand, the likeliest first; objects and lists alone."""
+    """Yield the pieces of an answer that are valid JSON, the likeliest first; only objects and lists."""
     for fenced in _FENCED.finditer(text):
         yield from _whole(fenced[1])
     yield from _whole(text)
 
 
-def mended(text: str) -> Iterator[str]:
-    """Give the JSON that a piece of an answer was meant to be. It takes some milliseconds for a thousand letters."""
+def repaired(text: str) -> Iterator[str]:
+    """Yield the JSON that a piece of an answer was meant to be. Takes some milliseconds per thousand letters."""
     import json_repair  # noqa: PLC0415 - most runs never need it
 
     fenced = _FENCED.search(text)
@@ -53,7 +53,7 @@ def mended(text: str) -> Iterator[str]:
 
 
 def _whole(text: str) -> Iterator[str]:
-    """Give each object or list of a text that is whole; what lies inside of one is passed over."""
+    """Yield each complete object or list of a text, without those inside another."""
     start = 0
     for _ in range(_MOST_TRIED):
         opening = _OPENING.search(text, start)
@@ -69,6 +69,6 @@ def _whole(text: str) -> Iterator[str]:
 
 
 def _runs_wild(text: str) -> bool:
-    """Tell whether it opens bracket upon bracket: nothing comes of mending it, and that takes seconds."""
+    """Return whether the text opens bracket upon bracket: a repair would take seconds and fail."""
     opened = text.count("{") + text.count("[")
     return opened - text.count("}") - text.count("]") > _MOST_OPEN

@@ -1,4 +1,4 @@
-"""Together: cells that are ready at the same time, worked by one call in a thread; no cell waits for another."""
+"""Together: cells that are ready at the same time, worked by one call in a thread. No cell waits for another."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ T = TypeVar("T")
 
 
 class Together(Generic[T]):
-    """One call at a time, for all the cells that came while the one before was under way."""
+    """Makes one call at a time, for all cells that arrived during the previous call."""
 
     def __init__(self, threads: Threads, work: Callable[[list[Sequence[object]]], Sequence[T]]) -> None:
-        """Take the function from the inputs of many cells to as many values."""
+        """Take the function from the inputs of many cells to one value per cell."""
         self._threads = threads
         self._work = work
         self._waiting: list[tuple[Sequence[object], asyncio.Future[T]]] = []
         self._busy = False
 
     async def call(self, inputs: Sequence[object]) -> T:
-        """Give the value of one cell, in the next call."""
+        """Return the value of one cell, from the next call."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._waiting.append((inputs, future))
         if not self._busy:
             self._busy = True
-            loop.call_soon(self._next)  # after those that begin in this turn of the loop as well
+            loop.call_soon(self._next)  # after the other cells that start in this turn of the loop
         return await future
 
     def _next(self) -> None:
@@ -49,7 +49,7 @@ class Together(Generic[T]):
             if future.done():  # cancelled
                 continue
             if values is None:
-                future.set_exception(error or RuntimeError("the call gave nothing"))
+                future.set_exception(error or RuntimeError("the call returned no values"))
             else:
                 future.set_result(values[i])
         self._next()

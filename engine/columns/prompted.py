@@ -1,9 +1,8 @@
-"""What columns that ask a model have in common: prompts, parameters, a time limit, and the call of one cell."""
+"""Prompted: what columns that ask a model have in common: prompts, parameters, a time limit, the call of one cell."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -14,12 +13,14 @@ from ..core.spec import spec
 from ..models.deadline import Deadline
 from ..models.provider import ChatParameters
 from ..models.usage import usage_of
+from .column import Column
 from .images import image_parts
+from .reasoning import Reasoning
 from .templates import Template
-from .work import Answer, Await, Beside
+from .work import Answer, Await
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import TypeAlias
 
     from ..core.graph import Lane
@@ -28,45 +29,25 @@ if TYPE_CHECKING:
     from .column import Binding
 
     Send: TypeAlias = Callable[[list[Message]], Awaitable[tuple[Reply, float]]]
-    """One request, within the time limit: messages in, a reply and the seconds it took out."""
+    """One request, within the time limit: from messages to a reply and the seconds it took."""
 
 
 _LETTERS = 4
-"""Letters to a token, about."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reasoning:
-    """A column beside the model's answers: what it thought before it gave them, None where it does not tell."""
-
-    name: str
-    of: str
-    type: ClassVar[str] = "reasoning"
-
-    def node(self, _lanes: Mapping[str, Lane]) -> Node:
-        """Need the column it stands beside."""
-        return Node(self.name, (self.of,))
-
-    def arrow_type(self) -> str:
-        """Text."""
-        return "string"
-
-    def bind(self, _binding: Binding) -> Beside:
-        """Do nothing: the value comes with the answer."""
-        return Beside()
+"""Letters per token, roughly."""
 
 
 @spec
-class Prompted:
+class Prompted(Column):
     """A column whose cells are a model's answers.
 
     `prompt` and `system` are Jinja templates; their variables are the columns it needs. `stop`, `max_tokens` and
-    `temperature` go before the model's own. `images` names columns whose images go with the prompt: bytes, http(s) or
-    data URLs, or lists of those. `reasoning` names a column of its own for what the model thought before it answered,
-    where it tells.
+    `temperature` override the model's. `images` names columns whose images are sent with the prompt: bytes, http(s) or
+    data URLs, or lists of those. `reasoning` names a separate column for the model's reasoning, where the endpoint
+    reports it.
+
+    A kind with values of its own overrides `reader`; one with another sequence of requests overrides `bind`.
     """
 
-    name: str
     model: str
     prompt: str
     images: list[str] = Field(default_factory=list, kw_only=True)
@@ -78,11 +59,21 @@ class Prompted:
     on_error: OnError = Field(default="drop", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse what is not a template."""
+        """Compile the templates, to refuse wrong ones at once."""
         self._templates()
 
-    def expand(self) -> list[Prompted | Reasoning]:
-        """Give the column, and the one beside it."""
+    @property
+    def model_alias(self) -> str:
+        """The model that gives the answers."""
+        return self.model
+
+    @property
+    def obeys_schema(self) -> bool:
+        """Whether there is a schema for the answers."""
+        return self.answer_schema() is not None
+
+    def expand(self) -> Sequence[Column]:
+        """Return this column, and the one for its reasoning."""
         return [self] if self.reasoning is None else [self, Reasoning(self.reasoning, self.name)]
 
     def node(self, lanes: Mapping[str, Lane]) -> Node:
@@ -91,7 +82,7 @@ class Prompted:
         return Node(self.name, tuple(self._needs()), lane=lane, on_error=self.on_error)
 
     def bind(self, binding: Binding) -> Await:
-        """Compile all that the column's calls have in common, and give the call of one cell."""
+        """Compile what the column's calls have in common, and return the call of one cell."""
         send, messages = self.sender(binding), self.messages()
         read = self.reader(self.most_tokens(binding))
 
@@ -107,7 +98,7 @@ class Prompted:
         return Await(call)
 
     def sender(self, binding: Binding) -> Send:
-        """Compile what the column's requests have in common, and give the call of one."""
+        """Compile what the column's requests have in common, and return the call of one request."""
         model, max_tokens = binding.models[self.model], self.most_tokens(binding)
         parameters = self._parameters(model, max_tokens)
         ask = binding.connected[self.model].chat(parameters)
@@ -125,24 +116,32 @@ class Prompted:
         return send
 
     def answer_schema(self) -> dict[str, Any] | None:
-        """Give the JSON Schema that answers must obey, None for text."""
+        """Return the JSON Schema that answers must obey, None for text."""
         return None
 
     def reader(self, max_tokens: int | None) -> Callable[[Reply], Any]:
-        """Give the function from a reply to the value; it raises ModelError for a reply that will not do."""
-        raise NotImplementedError
+        """Return the function from a reply to the cell's value. It raises ModelError for an unusable reply.
+
+        By default the value is the text, and a text that was cut off at `max_tokens` is unusable.
+        """
+
+        def read(reply: Reply) -> str:
+            check_length(reply, max_tokens)
+            return reply.text.strip()
+
+        return read
 
     def _templates(self) -> list[tuple[str, Template]]:
-        """Give the templates with the role that their text speaks in."""
+        """Return the templates, each with the role of its message."""
         system = [] if self.system is None else [("system", Template(self.system, "system"))]
         return [*system, ("user", Template(self.prompt, "prompt"))]
 
     def _needs(self) -> list[str]:
-        """Give the columns whose values the messages are made of."""
+        """Return the columns whose values are in the messages."""
         return list(dict.fromkeys([*(need for _, t in self._templates() for need in t.needs), *self.images]))
 
     def most_tokens(self, binding: Binding) -> int | None:
-        """Give the tokens that an answer may have; None where nothing is said."""
+        """Return the most tokens of an answer; None where neither the column nor its model sets a limit."""
         return binding.models[self.model].max_tokens if self.max_tokens is None else self.max_tokens
 
     def _parameters(self, model: Model, max_tokens: int | None) -> ChatParameters:
@@ -155,7 +154,7 @@ class Prompted:
         )
 
     def messages(self) -> Callable[[tuple[object, ...]], list[Message]]:
-        """Give the function from the values of the needs to messages."""
+        """Return the function from the values of the needs to messages."""
         needs, templates = self._needs(), self._templates()
         parts = [
             (role, template.renderer(), [needs.index(need) for need in template.needs]) for role, template in templates
@@ -182,14 +181,14 @@ class Prompted:
 
 
 def lane_of(column: str, model: str, lanes: Mapping[str, Lane]) -> Lane:
-    """Give the lane of the model that a column asks; raises RecipeError with the nearest right name."""
+    """Return the lane of the model that a column asks; raises RecipeError with the nearest right name."""
     if model not in lanes:
         raise RecipeError(f"columns.{column}.model", f"unknown model '{model}'; {nearest(model, lanes)}")
     return lanes[model]
 
 
 def size_check(model: Model, max_tokens: int | None) -> Callable[[list[Message]], None] | None:
-    """Give the function that refuses a request which is larger than a minute's tokens: it would wait for ever."""
+    """Return the function that refuses a request larger than a minute's tokens, which would wait for ever."""
     if model.tokens_per_minute is None:
         return None
     pace = Pace(tokens_per_minute=model.tokens_per_minute)

@@ -1,6 +1,6 @@
-"""Conversation: the requests of a structured column's cell, the first and those that say what was wrong with an answer.
+"""Reasking: the requests of one structured cell: the first, and those that show the model its mistake.
 
-They are one attempt at the cell: it keeps its place in the lane, and what it cost is told in one sum.
+They are one attempt at the cell: the cell keeps its permit in the lane, and the usage of all requests is added up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Cost:
-    """What the requests so far have cost."""
+    """The usage of the requests so far."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -39,19 +39,19 @@ class _Cost:
         self.requests += requests
 
     def asked(self, reasked: int, *, native: bool = False, repaired: bool = False, failed: bool = False) -> Asked:
-        """Tell it, and how the answer came to obey."""
+        """Return the sum, and how the answer came to obey."""
         return Asked(
             self.prompt_tokens, self.completion_tokens, self.seconds, self.requests, native, repaired, reasked, failed
         )
 
 
 class Conversation:
-    """How a cell of one column is asked for. `check` raises ModelError for a reply that is no answer at all."""
+    """The requests for one cell of a column. `check` raises ModelError for a reply without a usable answer."""
 
     def __init__(
         self, send: Send, schema: SchemaLike, reader: JsonReader, reasks: int, check: Callable[[Reply], None]
     ) -> None:
-        """Take what all cells have in common; a cell is asked again `reasks` times at most."""
+        """Take what all cells have in common; a cell is asked for again at most `reasks` times."""
         self._send = send
         self._reader = reader
         self._reasks = reasks
@@ -59,7 +59,7 @@ class Conversation:
         self._reminder = in_words(json_schema_of(schema))
 
     async def hold(self, messages: list[Message]) -> Answer:
-        """Ask until the answer obeys; raises ModelError, with what all of the requests have cost."""
+        """Ask until the answer obeys; raises ModelError, with the usage of all requests."""
         cost, reasked = _Cost(), 0
         while True:
             try:
@@ -77,7 +77,7 @@ class Conversation:
                 if reasked == self._reasks:
                     error.usage = cost.asked(reasked, failed=True)
                     raise
-                messages = self._told(messages, error)
+                messages = self._corrected(messages, error)
                 reasked += 1
             except ModelError as error:
                 error.usage = cost.asked(reasked)
@@ -87,14 +87,14 @@ class Conversation:
                 return Answer(value, spent, reply.reasoning)
 
     async def _read(self, text: str) -> tuple[Any, bool]:
-        """Read an answer, and say whether it had to be repaired."""
+        """Read an answer, and return whether it had to be repaired."""
         try:
             return self._reader.read(text), False
         except DisobedientError as error:
             return await self._reader.repair(error), True
 
-    def _told(self, messages: list[Message], error: DisobedientError) -> list[Message]:
-        """Go on with the answer, which must not be empty, and with what is wrong with it."""
-        said = [{"role": "assistant", "content": error.answer}] if error.answer.strip() else []
+    def _corrected(self, messages: list[Message], error: DisobedientError) -> list[Message]:
+        """Add the answer, unless it is empty, and a message that says what is wrong with it."""
+        answer = [{"role": "assistant", "content": error.answer}] if error.answer.strip() else []
         wrong = f"That answer will not do: {error.problem}. {self._reminder}"
-        return [*messages, *said, {"role": "user", "content": wrong}]
+        return [*messages, *answer, {"role": "user", "content": wrong}]

@@ -1,4 +1,4 @@
-"""JSON Schemas: what a structured column's answers are held against."""
+"""JSON Schemas, and the reader that checks a structured column's answers against them."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ import msgspec
 import pydantic
 
 from ..core.errors import ModelError
-from .json_repairs import found_in, mended
+from .json_repairs import found_in, repaired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 SchemaLike: TypeAlias = dict[str, Any] | type[pydantic.BaseModel]
-"""A JSON Schema, or the pydantic model that stands for one."""
+"""A JSON Schema, or a pydantic model."""
 
 
 Found: TypeAlias = "tuple[tuple[Any] | None, Exception | None]"
-"""A value in a tuple of its own, None where there is none, and what was wrong with others."""
+"""The value as a one-tuple, or None, and the error of the first piece that did not obey."""
 
 _DISOBEYED = (msgspec.DecodeError, pydantic.ValidationError, jsonschema_rs.ValidationError, RecursionError)
-"""What reading an answer raises; models that run wild open bracket upon bracket."""
+"""The errors of reading an answer; RecursionError for one that opens bracket upon bracket."""
 
 _SHOWN = 200
 _AT_ONCE = 2000
-"""Letters that are mended on the loop, in some milliseconds; more are mended in a thread."""
+"""The longest text, in letters, that is repaired on the loop (some milliseconds); a longer one needs a thread."""
 
 
 def json_schema_of(schema: SchemaLike) -> dict[str, Any]:
-    """Give the schema as plain data."""
+    """Return the schema as plain data."""
     return schema if isinstance(schema, dict) else schema.model_json_schema()
 
 
 class DisobedientError(ModelError):
-    """An answer that is not JSON, or does not obey the schema. `problem` says what is wrong, in one line."""
+    """An answer that is not JSON, or does not obey the schema. `problem` is one line."""
 
     def __init__(self, problem: str, answer: str, *, is_json: bool) -> None:
         """Show the beginning of the answer."""
         self.problem = problem
         self.answer = answer
         self.is_json = is_json
-        told = f"the answer does not obey the schema: {problem}; it was {answer[:_SHOWN]!r}"
-        super().__init__(told, kind="invalid_output", retryable=False)
+        message = f"the answer does not obey the schema: {problem}; it was {answer[:_SHOWN]!r}"
+        super().__init__(message, kind="invalid_output", retryable=False)
 
 
 class JsonReader:
-    """Reads answers: text that holds JSON -> a value that obeys the schema."""
+    """Reads answers: from text that holds JSON to a value that obeys the schema."""
 
     def __init__(self, schema: SchemaLike) -> None:
-        """Compile; raises ValueError for what is not a JSON Schema."""
+        """Compile the schema; raises ValueError for anything but a JSON Schema."""
         self._model = None if isinstance(schema, dict) else schema
         try:
             self._validator = jsonschema_rs.validator_for(json_schema_of(schema))
@@ -59,30 +59,30 @@ class JsonReader:
             raise ValueError(f"schema is not a JSON Schema: {str(error).splitlines()[0]}") from None
 
     def read(self, text: str) -> Any:
-        """Read and check; raises DisobedientError for what is not JSON or does not obey."""
+        """Read and check an answer; raises DisobedientError if it is not JSON or does not obey."""
         try:
             return self._value(text)
         except _DISOBEYED as error:
-            raise DisobedientError(_told(error), text, is_json=_is_json(error)) from error
+            raise DisobedientError(_problem(error), text, is_json=_is_json(error)) from error
 
     async def repair(self, error: DisobedientError) -> Any:
-        """Read an answer that would not do without its fences, the prose around it and slips in its JSON.
+        """Read an answer again, without fences and the prose around its JSON, and with the JSON repaired.
 
-        Raises DisobedientError for what still does not obey.
+        Raises DisobedientError if it still does not obey.
         """
         text = error.answer
         found, problem = self._first(found_in(text))
         if found is None and not error.is_json:
-            found, of_mended = await _mended(text, lambda: self._first(mended(text)))
-            problem = problem or of_mended
+            found, of_repaired = await _off_loop(text, lambda: self._first(repaired(text)))
+            problem = problem or of_repaired
         if found is not None:
             return found[0]
         if problem is None or error.is_json:
             raise error
-        raise DisobedientError(_told(problem), text, is_json=False) from problem
+        raise DisobedientError(_problem(problem), text, is_json=False) from problem
 
     def _first(self, pieces: Iterable[str]) -> Found:
-        """Give the first piece that obeys, and what is wrong with the first that does not."""
+        """Return the first piece that obeys, and the error of the first one that does not."""
         problem = None
         for piece in pieces:
             try:
@@ -99,20 +99,20 @@ class JsonReader:
         return value
 
 
-async def _mended(text: str, find: Callable[[], Found]) -> Found:
-    """Mend on the spot what takes milliseconds, and the rest in a thread."""
+async def _off_loop(text: str, find: Callable[[], Found]) -> Found:
+    """Repair a short text at once, and a long one in a thread."""
     return find() if len(text) <= _AT_ONCE else await asyncio.to_thread(find)
 
 
 def _is_json(error: Exception) -> bool:
-    """Tell whether the answer was JSON, which does not obey."""
+    """Return whether the answer is JSON that does not obey."""
     if isinstance(error, pydantic.ValidationError):
         return error.errors(include_url=False)[0]["type"] != "json_invalid"
     return isinstance(error, jsonschema_rs.ValidationError)
 
 
-def _told(error: Exception) -> str:
-    """Say in one line what is wrong, and where."""
+def _problem(error: Exception) -> str:
+    """Return what is wrong, and where, in one line."""
     path: Sequence[object] = ()
     if isinstance(error, pydantic.ValidationError):
         first = error.errors(include_url=False)[0]

@@ -1,9 +1,8 @@
-"""Seed datasets: tables that exist, whose rows the run starts from."""
+"""Seeds: columns of a table that exists already, which the run starts from."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -13,6 +12,7 @@ from pydantic import Field, field_serializer
 from ..core.errors import RecipeError, nearest
 from ..core.graph import Node
 from ..core.spec import spec
+from .column import Column, ColumnSpec
 from .work import Fill
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ _READERS = {".csv": "read_csv", ".parquet": "read_parquet", ".jsonl": "read_json
 
 
 @spec
-class Seed:
-    """Columns of a table that exists: a DataFrame, or a path to csv, parquet or jsonl.
+class Seed(ColumnSpec):
+    """Columns of a table that exists already: a DataFrame, or a path to csv, parquet or jsonl.
 
-    Row i of the run takes row i of the table, in order; a run longer than the table starts over at its top. `columns`
-    are the ones taken, all of them by default. The data is read once, and copied: later changes to it are not seen.
+    Row i of the run takes row i of the table; a run with more rows starts again at the top of the table. `columns` are
+    the ones to take, by default all. The data is read once and copied, so later changes to it have no effect.
 
-    Without data it stands for rows of the stage before, in a Workflow.
+    A seed without data stands for the rows of the previous stage, in a Workflow.
     """
 
     data: Any = None
@@ -41,12 +41,11 @@ class Seed:
     type: Literal["seed"] = Field(default="seed", kw_only=True)
 
     def expand(self) -> list[SeedColumn]:
-        """Read the table and give a column for each that is taken; raises RecipeError for what does not fit."""
+        """Read the table and return a column for each one taken; raises RecipeError for data that cannot be used."""
         if self.data is None:
             if not self.columns:
-                raise RecipeError(
-                    "columns.seed", "needs data; in a stage of a Workflow, columns=[...] of the stage before"
-                )
+                problem = "needs data; in a stage of a Workflow, it needs columns=[...] of the previous stage"
+                raise RecipeError("columns.seed", problem)
             return [SeedColumn(name, None) for name in self.columns]
         table = self._table
         names = table.column_names if self.columns is None else self.columns
@@ -58,22 +57,26 @@ class Seed:
             raise RecipeError("columns.seed.data", "the seed data has no rows")
         return [SeedColumn(name, table.column(name).combine_chunks()) for name in names]
 
+    def identity(self) -> dict[str, Any]:
+        """Hold a digest of the data, wherever it is kept."""
+        return {**super().identity(), "data": self.digest}
+
     @field_serializer("data")
     def described(self, data: Any) -> str | None:
-        """Name the data: a path as it is, a DataFrame by its columns and a hash, so that another one is told apart."""
+        """Return a path as it is, and a DataFrame as its columns and a hash, so that other data looks different."""
         if data is None:
             return None
         if isinstance(data, str | Path):
             return str(data)
         try:
             table = self._table
-        except RecipeError:  # `expand` tells
+        except RecipeError:  # `expand` raises it
             return type(data).__name__
         return f"DataFrame of {table.num_rows} rows ({', '.join(table.column_names)}), {self.digest}"
 
     @cached_property
     def digest(self) -> str | None:
-        """A hash of the data, wherever it is; None where it is still to come."""
+        """A hash of the data, wherever it is kept; None where the previous stage has yet to make it."""
         return None if self.data is None else _digest(self._table)
 
     @cached_property
@@ -87,7 +90,7 @@ class Seed:
         try:
             table = pa.Table.from_pandas(frame, preserve_index=False)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-            raise RecipeError("columns.seed.data", f"the seed data cannot be kept in a table: {error}") from error
+            raise RecipeError("columns.seed.data", f"the seed data does not fit into a table: {error}") from error
         for field in table.schema:
             if isinstance(field.type, pa.BaseExtensionType):
                 problem = f"column '{field.name}' is of the type {field.type}; make it text, numbers or timestamps"
@@ -121,23 +124,23 @@ def _digest(table: pa.Table) -> str:
     return hashlib.blake2b(buffer.getvalue(), digest_size=8).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class SeedColumn:
-    """One column of a seed dataset; `values` is a pyarrow Array, None where they are still to come."""
+@spec
+class SeedColumn(Column):
+    """One column of a seed table. `values` is a pyarrow Array; None where the previous stage has yet to make it."""
 
-    name: str
     values: Any
+    type: Literal["seed"] = Field(default="seed", kw_only=True)
 
     def node(self, _lanes: Mapping[str, Lane]) -> Node:
-        """Tell the graph that this is worked whole and needs nothing."""
+        """Need nothing; a row group is filled whole."""
         return Node(self.name, strategy="whole")
 
     def arrow_type(self) -> pa.DataType | None:
-        """Give the type that the data has."""
+        """Return the type of the data."""
         return None if self.values is None else cast("pa.DataType", self.values.type)
 
     def bind(self, _binding: Binding) -> Fill:
-        """Copy the stretch of rows, over and over where the run is longer than the data."""
+        """Copy the stretch of rows, starting again at the top where the run has more rows than the data."""
         source = self.values
 
         def fill(start: int, rows: int) -> list[Any]:

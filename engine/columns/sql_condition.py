@@ -1,7 +1,7 @@
-"""Condition: a boolean DuckDB expression over the columns of a row, checked to be nothing else, and its values.
+"""Condition: a boolean DuckDB expression over the columns of a row, checked to be nothing else.
 
-It can reach no file, no network and no other table: it is parsed and looked at before it is used, and the connection
-it is used on is shut off and locked.
+It cannot reach files, the network or other tables: the parsed expression is checked before use, and the connection that
+evaluates it has no external access and is locked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CONFIG = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
-    "python_enable_replacements": "false",  # Python's variables are no tables
+    "python_enable_replacements": "false",  # or Python variables could be read as tables
     "threads": "1",
     "lock_configuration": "true",
 }
@@ -47,12 +47,12 @@ _OF_NO_ROW = """
 
 
 class SqlError(Exception):
-    """The expression cannot be worked out for a row."""
+    """The expression cannot be evaluated for a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """An expression that has been checked, and the columns it needs."""
+    """A checked expression, and the columns it needs."""
 
     sql: str
     needs: tuple[str, ...]
@@ -60,7 +60,7 @@ class Condition:
     @staticmethod
     @functools.cache
     def parse(sql: str) -> Condition:
-        """Look at an expression; raises ValueError that says what is wrong, and where."""
+        """Check an expression; raises ValueError with what is wrong, and where."""
         connection = _connect()
         try:
             nodes = list(_nodes(_tree(connection, sql)))
@@ -76,7 +76,7 @@ class Condition:
             connection.close()
 
     def selector(self) -> Callable[[Sequence[Sequence[object]]], list[bool | SqlError | None]]:
-        """Give the function from the needs of many rows to what the expression says of each."""
+        """Return the function from the needs of many rows to the expression's value for each row."""
         import duckdb  # noqa: PLC0415 - an extra
         import pyarrow as pa  # noqa: PLC0415 - not at import time
 
@@ -88,8 +88,8 @@ class Condition:
                 return list(_selected(connection, query, _table(pa, self.needs, rows)))
             except misfits as error:
                 if len(rows) == 1:
-                    return [SqlError(_told(error))]
-                return [found for row in rows for found in select([row])]  # to see which of them it is
+                    return [SqlError(_message(error))]
+                return [found for row in rows for found in select([row])]  # to find the row that fails
 
         return select
 
@@ -103,13 +103,13 @@ def _connect() -> duckdb.DuckDBPyConnection:
 
 
 def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
-    """Parse, and give the expression's tree once it is sure that there is nothing beside it."""
+    """Parse, and return the expression's tree; raises ValueError if there is anything beside the expression."""
     if not sql.strip():
         raise ValueError(f"sql is empty; {_WHAT}")
     parsed = _serialized(connection, sql)
     if parsed["error"]:
         if "position" in parsed:
-            raise ValueError(f"sql is no expression: {_near(sql, int(parsed['position']))}")
+            raise ValueError(f"sql is not an expression: {_near(sql, int(parsed['position']))}")
         raise ValueError(f"sql has more than an expression; {_WHAT}")
     (frame,) = _serialized(connection, "true")["statements"]
     nodes = [statement["node"] for statement in parsed["statements"]]
@@ -117,7 +117,7 @@ def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
         raise ValueError(f"sql has more than an expression; {_WHAT}")
     tree: dict[str, Any] = nodes[0]["select_list"][0]
     if tree["class"] == "FUNCTION" and tree["function_name"] == "row":
-        raise ValueError(f"sql is no expression, or more than one; {_WHAT}")
+        raise ValueError(f"sql is not an expression, or more than one; {_WHAT}")
     return tree
 
 
@@ -128,7 +128,7 @@ def _serialized(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, An
 
 
 def _shape(node: dict[str, Any]) -> dict[str, Any]:
-    """Give all of a statement but the expression, and where its parts stand."""
+    """Return a statement without its expression and without the positions of its parts."""
     table = node.get("from_table") or {}
     return {
         **{key: value for key, value in node.items() if key not in {"select_list", "from_table"}},
@@ -137,9 +137,10 @@ def _shape(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nodes(tree: object, bound: frozenset[str] = frozenset(), function: str = "") -> Iterator[dict[str, Any]]:
-    """Give all nodes of an expression but references to the parameters of its lambdas.
+    """Yield all nodes of an expression except references to the parameters of its lambdas.
 
-    `function` is that whose argument the tree is: an arrow makes a lambda in those of lists, and else looks into JSON.
+    `function` is the function whose argument the tree is: in a list function's argument an arrow makes a lambda,
+    elsewhere it reads a JSON field.
     """
     if isinstance(tree, list):
         for part in tree:
@@ -157,23 +158,23 @@ def _nodes(tree: object, bound: frozenset[str] = frozenset(), function: str = ""
 
 
 def _check_names(needs: Sequence[str]) -> None:
-    """Refuse two columns whose names differ in nothing that SQL looks at."""
+    """Refuse two columns whose names differ in case alone."""
     seen: dict[str, str] = {}
     for need in needs:
         other = seen.setdefault(need.lower(), need)
         if other != need:
-            raise ValueError(f"sql needs the columns '{other}' and '{need}', which SQL does not tell apart")
+            raise ValueError(f"sql needs the columns '{other}' and '{need}', which are the same to SQL")
 
 
 def _check_functions(connection: duckdb.DuckDBPyConnection, sql: str, nodes: Sequence[dict[str, Any]]) -> None:
-    """Refuse functions that are of no row: aggregates would make one row of many."""
+    """Refuse functions of anything but one row: an aggregate would make one row of many."""
     called = {node["function_name"]: node for node in nodes if node["class"] == "FUNCTION"}
     for (name,) in connection.execute(_OF_NO_ROW, [list(called)]).fetchall():
-        raise ValueError(f"sql has {name}(){_at(sql, called[name])}, which is no function of one row; {_WHAT}")
+        raise ValueError(f"sql has {name}(){_at(sql, called[name])}, which is not a function of one row; {_WHAT}")
 
 
 def _check_bound(connection: duckdb.DuckDBPyConnection, sql: str, needs: Sequence[str]) -> None:
-    """Refuse a function that there is not. Types are another matter: they come with the values."""
+    """Refuse an unknown function. Types cannot be checked yet: they come with the values."""
     import duckdb  # noqa: PLC0415 - an extra
 
     columns = ", ".join('"{}" VARCHAR'.format(need.replace('"', '""')) for need in needs or [_TABLE])
@@ -181,7 +182,7 @@ def _check_bound(connection: duckdb.DuckDBPyConnection, sql: str, needs: Sequenc
     try:
         found = connection.execute(_QUERY.format(sql))
     except duckdb.CatalogException as error:
-        raise ValueError(f"sql is no expression: {_told(error)}") from None
+        raise ValueError(f"sql is not an expression: {_message(error)}") from None
     except duckdb.Error:
         return
     kind = _kind(found)
@@ -191,7 +192,7 @@ def _check_bound(connection: duckdb.DuckDBPyConnection, sql: str, needs: Sequenc
 
 
 def _table(pyarrow: Any, needs: Sequence[str], rows: Sequence[Sequence[object]]) -> pa.Table:
-    """Make a table of rows; it has a column even where nothing is needed."""
+    """Make a table of rows; it has a column even if no column is needed."""
     columns = {need: pyarrow.array([row[i] for row in rows]) for i, need in enumerate(needs)}
     table: pa.Table = pyarrow.table(columns or {_TABLE: pyarrow.nulls(len(rows))})
     return table
@@ -211,12 +212,12 @@ def _selected(connection: duckdb.DuckDBPyConnection, query: str, table: pa.Table
 
 
 def _kind(found: duckdb.DuckDBPyConnection) -> str:
-    """Name the type of what a query gives."""
+    """Return the name of the type of a query's result."""
     return str(found.description[0][1])
 
 
-def _told(error: Exception) -> str:
-    """Say what DuckDB says, without the query around it."""
+def _message(error: Exception) -> str:
+    """Return DuckDB's message without the query around it."""
     return " ".join(_KIND.sub("", str(error).split("\n\nLINE ")[0]).split())
 
 
@@ -233,5 +234,5 @@ def _at(sql: str, node: dict[str, Any]) -> str:
 
 
 def _character(sql: str, position: int) -> int:
-    """Give the place in the expression of a place in the query, which is counted in bytes."""
+    """Turn a position in the query, in bytes, into one in the expression, in characters."""
     return len(sql.encode()[: max(0, position - len(_BEFORE))].decode(errors="ignore"))

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @spec
 class Structured(Prompted):
-    """What a model answers to a prompt, as a value that obeys `schema`: a JSON Schema or a pydantic model.
+    """A model's answer to a prompt, as a value that obeys `schema`: a JSON Schema or a pydantic model.
 
-    The endpoint is asked to hold the answer to the schema where it can. An answer that does not obey, not even with
-    the prose around its JSON and the slips in it taken away, is told to the model; it is asked again up to `reasks`
-    times.
+    The endpoint enforces the schema where it can. An answer that does not obey is repaired where possible: the prose
+    around its JSON and slips in the JSON are removed. Otherwise the model is shown what is wrong and asked again, up to
+    `reasks` times.
     """
 
     schema: SchemaLike
@@ -32,25 +32,25 @@ class Structured(Prompted):
     type: Literal["structured"] = Field(default="structured", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Compile the templates and the schema."""
+        """Compile the templates and the schema, to refuse wrong ones at once."""
         super().__post_init__()
         JsonReader(self.schema)
 
     @field_serializer("schema")
     def json_schema(self, schema: SchemaLike) -> dict[str, Any]:
-        """Give the schema as plain data, also where it is a pydantic model."""
+        """Return the schema as plain data, also where it is a pydantic model."""
         return json_schema_of(schema)
 
     def answer_schema(self) -> dict[str, Any]:
-        """Give what the model is told to obey."""
+        """Return the schema that the model must obey."""
         return json_schema_of(self.schema)
 
     def arrow_type(self) -> dict[str, Any]:
-        """Give the schema."""
+        """Return the schema."""
         return json_schema_of(self.schema)
 
     def bind(self, binding: Binding) -> Await:
-        """Compile what the cells' conversations have in common, and give that of one."""
+        """Compile what the cells' conversations have in common, and return the call of one cell."""
         messages, check = self.messages(), partial(check_length, max_tokens=self.most_tokens(binding))
         hold = Conversation(self.sender(binding), self.schema, JsonReader(self.schema), self.reasks, check).hold
 

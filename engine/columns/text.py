@@ -1,4 +1,4 @@
-"""Text: a column of what a model answers, as text."""
+"""Text: a column of a model's answers, as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @spec
 class Text(Prompted):
-    """What a model answers to a prompt, as text without the white space around it.
+    """A model's answer to a prompt, as text without the white space around it.
 
     An answer that is cut off at `max_tokens` is an error unless `allow_truncated`.
     """
@@ -26,11 +26,11 @@ class Text(Prompted):
     type: Literal["text"] = Field(default="text", kw_only=True)
 
     def arrow_type(self) -> str:
-        """Text."""
+        """Return text."""
         return "string"
 
     def reader(self, max_tokens: int | None) -> Callable[[Reply], str]:
-        """Give the function that takes the value from a reply."""
+        """Return the function that reads the value from a reply."""
 
         def read(reply: Reply) -> str:
             if not (self.allow_truncated and reply.text):

@@ -1,13 +1,8 @@
-"""Validate: a column that says of each row whether it is valid, by a Python function, in SQL, or asked over a network.
-
-The engine knows no network: what asks is looked up by the scheme of the URL among `validators`.
-"""
+"""Validate: whether each row is valid, by a Python function, in SQL, or at a URL."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field
@@ -15,74 +10,54 @@ from pydantic.json_schema import SkipJsonSchema
 
 from ..core.errors import RecipeError
 from ..core.graph import Lane, Node, OnError
-from ..core.registry import Registry
-from ..core.spec import spec
+from ..core.spec import plain, spec
 from ..models.deadline import Deadline
 from ..models.model import Timeout
-from .functions import AnyFunction, Function, cell
+from .code_hash import code_of
+from .column import Column
+from .decorators import cell
+from .functions import AnyFunction, Function
 from .microbatch import Together
 from .sql_condition import Condition
+from .validators import Verdict, validators
 from .work import Await, CellError, InThread, Invalid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .column import Binding
 
 _MOST_TOGETHER = 1024
-"""Rows that SQL is asked about at once, at most."""
+"""The most rows in one SQL query."""
 _MOST_REMOTE, _FIRST_REMOTE = 64, 16
-"""Requests in flight at a remote validator, where nothing is said: at most, and at first."""
+"""Requests in flight at a remote validator without `max_parallel`: the most, and the number to start with."""
 
 _SETTINGS = {
     "check": {"max_parallel"},
     "sql": set[str](),
     "url": {"needs", "max_parallel", "timeout", "api_key_env"},
 }
-"""The kinds, and the fields that say more about one."""
+"""The three ways to validate, and the fields that apply to each."""
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a validator says of a row; the reason may be empty."""
-
-    valid: bool
-    reason: str = ""
-
-
-AskVerdict: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Verdict]]
-"""One row, as its needed columns, to the verdict. Raises ModelError, and nothing else but cancellation."""
-
-
-class RemoteValidator(Protocol):
-    """Who asks validators at URLs of one scheme."""
-
-    def connect(self, url: str, api_key_env: str | None) -> AskVerdict:
-        """Compile what all the requests of one column have in common, on the runtime's loop.
-
-        Raises RecipeError for what is missing. `api_key_env` names the variable that holds the key.
-        """
-        ...
-
-
-validators: Registry[RemoteValidator] = Registry("scheme of a validator's url", entry_points="rowloop.validators")
+_HOW_TO_ASK = {"max_parallel", "timeout", "api_key_env"}
+"""Fields that do not decide the values."""
 
 
 @spec
-class Validate:
-    """Whether a row is valid, as true or false. Exactly one of `check`, `sql` and `url` says so.
+class Validate(Column):
+    """Whether a row is valid, as true or false. Takes exactly one of `check`, `sql` and `url`.
 
     `check`: a function, synchronous or not, whose parameters name the columns it needs. It returns True, False, or a
     text that says what is wrong with the row. `sql`: a DuckDB expression over the row's columns (needs
     "rowloop[sql]"); NULL counts as false. `url`: an address to which the columns in `needs` are posted as one JSON
-    object for each row, and which answers {"valid": true} or {"valid": false, "reason": "..."}; `timeout` is the
-    total time of one attempt in seconds, or "auto", and `api_key_env` names the variable whose value goes with the
-    requests as a bearer token.
+    object per row, and which answers {"valid": true} or {"valid": false, "reason": "..."}; `timeout` is the total time
+    of one attempt in seconds, or "auto", and `api_key_env` names the variable whose value is sent as a bearer token.
 
-    With `drop_invalid`, rows that are not valid are dropped, with the reason in the failures; else they stay. A row
-    for which the validator itself fails is no invalid one: `on_error` says what becomes of it. `max_parallel` is the
+    With `drop_invalid`, invalid rows are dropped, and the failures table has the reason; otherwise they stay. If the
+    validator itself fails, the row counts as neither valid nor invalid, and `on_error` applies. `max_parallel` is the
     most calls or requests at once.
     """
 
-    name: str
     check: SkipJsonSchema[AnyFunction | None] = Field(default=None, kw_only=True, exclude=True)
     sql: str | None = Field(default=None, kw_only=True)
     url: str | None = Field(default=None, kw_only=True)
@@ -95,15 +70,15 @@ class Validate:
     type: Literal["validate"] = Field(default="validate", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse no kind and two, what is for another kind, and what the kind itself cannot use."""
+        """Refuse none or several of the three, fields that do not apply, and what the validator cannot use."""
         given = [kind for kind in _SETTINGS if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"takes one of check (a function), sql and url, and has {' and '.join(given) or 'none'}")
-        fields: Mapping[str, Any] = vars(type(self))["__dataclass_fields__"]
+        changed = plain(self)
         for field in sorted(_SETTINGS["url"] - _SETTINGS[given[0]]):
-            default = [] if field == "needs" else fields[field].default.default
-            if getattr(self, field) != default:
-                raise ValueError(f"{field} is not for {given[0]}, only for url")
+            if field in changed:
+                others = [kind for kind, fields in _SETTINGS.items() if field in fields]
+                raise ValueError(f"{field} does not apply to {given[0]}, only to {' and '.join(others)}")
         if self.drop_invalid and self.on_error != "drop":
             raise ValueError(f'drop_invalid drops rows, and on_error="{self.on_error}" does not; leave one of them out')
         if self.url is not None:
@@ -111,23 +86,28 @@ class Validate:
         else:
             self._inner()
 
+    def identity(self) -> dict[str, Any]:
+        """Leave out how the validator is asked, and add a hash of the function's code."""
+        fields = {field: value for field, value in super().identity().items() if field not in _HOW_TO_ASK}
+        return {**fields, **code_of(self.check)}
+
     def node(self, _lanes: Mapping[str, Lane]) -> Node:
-        """Need the function's parameters, the expression's columns, or what `needs` says, in a lane of its own."""
+        """Need the function's parameters, the expression's columns, or `needs`, in a lane of its own."""
         return Node(self.name, self._needs(), lane=self._lane(), on_error=self.on_error)
 
     def arrow_type(self) -> str:
-        """Say that values are true or false."""
+        """Return bool."""
         return "bool"
 
     def bind(self, binding: Binding) -> Await | InThread:
-        """Give the work of one cell."""
+        """Return the work of one cell."""
         inner = self._inner()
         if isinstance(inner, Function):
             return self._checking(inner, binding)
         return self._asking() if inner is None else self._selecting(inner, binding)
 
     def _inner(self) -> Function | Condition | None:
-        """Give what is to tell, None for a remote validator; raises ValueError for what cannot."""
+        """Return what decides here, None for a remote validator; raises ValueError for what cannot decide."""
         if self.sql is not None:
             return Condition.parse(self.sql)
         if self.check is None:
@@ -189,37 +169,37 @@ class Validate:
 
     def _value(self, verdict: Verdict) -> bool:
         if self.drop_invalid and not verdict.valid:
-            raise CellError from Invalid(verdict.reason or "the validator gives no reason")
+            raise CellError from Invalid(verdict.reason or "the validator gave no reason")
         return verdict.valid
 
     def _check_url(self, url: str) -> None:
         parts = _parts(url)
         if parts is None:
             shown = url.partition("?")[0].rpartition("@")[2]  # a key may be in the rest
-            raise ValueError(f"url is no address of a validator: {shown!r:.80}; write https://HOST/PATH")
+            raise ValueError(f"url is not the address of a validator: {shown!r:.80}; write https://HOST/PATH")
         if parts.username is not None:
-            raise ValueError("url must not hold a name and password; name the variable of a key in api_key_env")
+            raise ValueError("url must not contain a user name and password; name the key's variable in api_key_env")
         if not self.needs:
-            raise ValueError("needs is missing: it lists the columns that are sent to the url")
+            raise ValueError("needs is missing: list the columns to send to the url")
 
 
 def _parts(url: str) -> SplitResult | None:
-    """Take an address apart, or return None if it is none."""
+    """Split an address into its parts; return None for anything else."""
     try:
         parts = urlsplit(url)
         usable = bool(parts.scheme and parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, brackets that are not closed
+    except ValueError:  # a port that is not a number, unclosed brackets
         return None
     return parts if usable else None
 
 
-def _read(given: object) -> Verdict:
-    """Read what a function of the user's returned; numpy's booleans are booleans."""
-    item = getattr(given, "item", None)
-    value = item() if item is not None and type(given).__name__ == "bool" else given
+def _read(returned: object) -> Verdict:
+    """Read the value that a user's function returned; numpy's booleans are booleans."""
+    item = getattr(returned, "item", None)
+    value = item() if item is not None and type(returned).__name__ == "bool" else returned
     if isinstance(value, bool):
-        return Verdict(value, "the check says so")
+        return Verdict(value, "the check returned False")
     if isinstance(value, str):
         return Verdict(valid=False, reason=value)
-    problem = f"the check returned a {type(given).__name__}; it returns True, False, or a text that says what is wrong"
-    raise CellError(problem)
+    name = type(returned).__name__
+    raise CellError(f"the check returned a {name}; it must return True, False, or a text that says what is wrong")

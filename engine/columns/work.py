@@ -1,7 +1,7 @@
-"""How a column is worked: what a column spec becomes when a run binds it to models, threads and seeds.
+"""Work: what a column becomes when a run binds it to models, threads and seeds.
 
-A shape says what is worked at once (a cell, a whole row group) and where: on the spot in the loop's thread, awaited on
-the loop, or in a thread. Each takes the values of the column's needs, in their order, and gives values back.
+A shape says how much is worked at once (a cell, a whole row group) and where: on the spot in the loop's thread, awaited
+on the loop, or in a thread. Each takes the values of the column's needs, in order, and returns values.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Value: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A value that cost something: what a model column gives back instead of the bare value.
+    """A value with its usage: what the call of a model column returns instead of the bare value.
 
-    `beside` is for the column that stands beside it, where there is one.
+    `beside` is the value of the column beside it, if there is one.
     """
 
     value: Value
@@ -31,14 +31,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """A whole column on the spot, from nothing but the position: (first row, number of rows) -> values."""
+    """A whole column on the spot, from the position alone: (first row, number of rows) -> values."""
 
     fill: Callable[[int, int], Sequence[Value]]
 
 
 @dataclass(frozen=True, slots=True)
 class Render:
-    """A cell on the spot: values of the needs -> value. For what takes microseconds."""
+    """A cell on the spot: values of the needs -> value. For work of microseconds."""
 
     render: Callable[..., Value]
 
@@ -47,7 +47,7 @@ class Render:
 class Await:
     """A cell that is awaited: values of the needs -> value, or Answer.
 
-    `foreign`: the code is the user's own, and whatever it raises is a fault of the cell.
+    `foreign`: the code is the user's own, and any exception of it fails the cell.
     """
 
     call: Callable[..., Awaitable[Value]]
@@ -56,24 +56,24 @@ class Await:
 
 @dataclass(frozen=True, slots=True)
 class InThread:
-    """A cell that the user's own synchronous function works: values of the needs -> value."""
+    """A cell worked by the user's own synchronous function, in a thread: values of the needs -> value."""
 
     function: Callable[..., Value]
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitWhole:
-    """A whole column that is awaited: the needs as lists over the live rows, and their number -> as many values."""
+    """A whole column that is awaited: (the needs as lists over the live rows, their number) -> one value per row."""
 
     call: Callable[[list[list[Value]], int], Awaitable[Sequence[Value]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Whole columns that are there already, changed: (row group, their live values as lists) -> as many lists.
+    """Whole columns changed after they are filled: (row group, their live values as lists) -> as many lists.
 
-    `columns` are their ids. A failure is no fault of a row and ends the run. In the sequential engine the lists may be
-    of another length than they were.
+    `columns` are their ids. A failure ends the run, as no single row is at fault. In the sequential engine the returned
+    lists may be longer or shorter.
     """
 
     columns: tuple[int, ...]
@@ -82,10 +82,10 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """A whole column that may change how many rows its row group has (sequential engine).
+    """A whole column that may change the number of rows of its row group (sequential engine).
 
-    Gets the names and the live values of its needs, which are all columns that come before it, and gives as many lists
-    and one more: its own values.
+    Takes the names and the live values of its needs, which are all columns before it, and returns as many lists and one
+    more: its own values.
     """
 
     call: Callable[[list[str], list[list[Value]]], Awaitable[list[list[Value]]]]
@@ -93,24 +93,24 @@ class Resize:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """A cell whose value came with that of the one cell it needs, and is in its place: nothing is left to be done."""
+    """A cell whose value arrived with the value of its only need. There is no work left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """A node of the graph that does no work: columns wait for it that wait for all rows of another."""
+    """A node of the graph that does no work: a barrier for columns that wait for all rows of another."""
 
 
 Work: TypeAlias = Fill | Render | Await | InThread | AwaitWhole | Rewrite | Resize | Beside | Nothing
 
 
 class Invalid(Exception):  # noqa: N818 - the word that the failures table has for it
-    """A row is not valid, and is to be dropped; the message is the reason."""
+    """The row is invalid and must be dropped; the message is the reason."""
 
 
 class CellError(Exception):
-    """A fault of this cell alone: what the user's function or template raised, or a value that will not do.
+    """A failure of this cell alone: an exception of the user's function or template, or an unusable value.
 
-    The cause is in `__cause__`. Anything else that work raises, but for ModelError, is a fault of the engine and ends
-    the run.
+    The cause is in `__cause__`. Any other exception of a cell's work, except ModelError, is an error of the engine and
+    ends the run.
     """

@@ -1,1 +1,7 @@
-"""From what the user wrote to the graph and the identity of a recipe."""
+"""From a recipe to its graph and its identity.
+
+| file | what it has |
+|---|---|
+| compiling | a recipe checked as a whole: names resolved, lanes shared, mistakes refused |
+| identity | the part of a recipe that decides its table, and the differences between two of them |
+"""

@@ -1,45 +1,43 @@
-"""From what the user wrote to what a run needs: names resolved, lanes shared, everything refused that cannot work."""
+"""Compiling: from a recipe to what a run needs: names resolved, lanes shared, mistakes refused."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..columns.embedding import Embedding
-from ..columns.functions import Function
-from ..columns.prompted import Prompted, Reasoning
-from ..columns.seeds import Seed
 from ..core.errors import RecipeError
 from ..core.graph import Lane, compile_graph
 from ..core.pace import Pace
 from ..core.sequential import in_sequence
 from ..models.model import MOST_IN_PROCESS
-from ..processors.processor import with_before_batch, written_columns
+from ..processors.before_batch import with_before_batch
+from ..processors.processor import written_columns
 from .identity import fingerprint, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..columns.column import ColumnSpec
+    from ..columns.column import Column, ColumnSpec
     from ..core.graph import Graph
     from ..models.model import Model
-    from ..processors.processor import BeforeBatch, Processor
+    from ..processors.before_batch import BeforeBatch
+    from ..processors.processor import Processor
 
 
 _MOST_REMOTE, _FIRST_REMOTE = 512, 16
-"""Requests in flight at an endpoint, where nothing is said: at most, and at first."""
+"""Requests in flight at an endpoint without `max_parallel`: the most, and the number to start with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A recipe that has been checked, as far as a run needs it.
+    """A checked recipe, as far as a run needs it.
 
-    `written` are the table's columns after all processors, None where only running them tells. `model_of` names the
-    model of a column that has one.
+    `written` are the table's columns after all processors, None if only running them tells. `model_of` has the model's
+    alias of each column that asks one.
     """
 
     engine: Literal["async", "sequential"]
-    columns: Sequence[ColumnSpec]
+    columns: Sequence[Column]
     written: list[str] | None
     resizing: Sequence[str]
     before_batch: BeforeBatch | None
@@ -53,29 +51,29 @@ class Compiled:
 
     @property
     def working(self) -> int:
-        """How many of the graph's columns do any work: the table's and the processors', not the barriers."""
+        """How many of the graph's columns do work: the table's and the processors', not the barriers."""
         return len(self.columns) + (self.before_batch is not None)
 
     @property
     def restorable(self) -> bool:
-        """Whether values can be put back into a row group: not where its number of rows may change as it is worked."""
+        """Whether values can be restored into a row group: not if its number of rows may change while it is worked."""
         return not (self.resizing or (self.engine == "sequential" and self.before_batch is not None))
 
     @property
     def kept(self) -> frozenset[int]:
-        """The columns whose values cost something, so that a journal is to keep them: those that queue in a lane.
+        """The columns whose values the journal keeps because they are expensive: those that queue in a lane.
 
-        What stands beside them comes with them, and could not be had again.
+        The columns beside them are kept too, because their values arrive with the answers and never again.
         """
         if not self.restorable:
             return frozenset()
         queued = (i for i in range(len(self.columns)) if self.graph.columns[i].lane is not None)
-        beside = (i for i, column in enumerate(self.columns) if isinstance(column, Reasoning))
+        beside = (i for i, column in enumerate(self.columns) if column.beside is not None)
         return frozenset((*queued, *beside))
 
     @property
     def rewriting(self) -> dict[int, tuple[int, ...]]:
-        """The columns that before_batch processors change, by the node that does it: a journal is to keep them too."""
+        """The columns that before_batch processors change, by the node that does it. The journal keeps them too."""
         if self.before_batch is None or not self.restorable:
             return {}
         return {len(self.columns): self.before_batch.columns}
@@ -83,7 +81,7 @@ class Compiled:
 
 def compile_recipe(
     models: Mapping[str, Model],
-    columns: Sequence[ColumnSpec | Seed],
+    columns: Sequence[ColumnSpec],
     processors: Sequence[Processor],
     description: dict[str, Any],
     *,
@@ -91,11 +89,9 @@ def compile_recipe(
 ) -> Compiled:
     """Check a recipe as a whole; raises RecipeError with the path of what is wrong.
 
-    It is compiled for the sequential engine when asked to, or when a column may change the number of rows.
+    It is compiled for the sequential engine with `sequential`, or if a column may change the number of rows.
     """
-    expanded = [
-        column for given in columns for column in (given.expand() if isinstance(given, Seed | Prompted) else [given])
-    ]
+    expanded = [column for given in columns for column in given.expand()]
     if not expanded:
         raise RecipeError("columns", "a recipe needs at least one column")
     written = written_columns(processors, [column.name for column in expanded])
@@ -103,7 +99,7 @@ def compile_recipe(
     nodes, before = with_before_batch([column.node(lanes) for column in expanded], processors)
     graph = compile_graph(nodes)
     identity = identity_of(description, models, columns, processors)
-    resizing = [column.name for column in expanded if isinstance(column, Function) and column.allow_resize]
+    resizing = [column.name for column in expanded if column.resizes]
     if sequential or resizing:
         graph = compile_graph(in_sequence(nodes, len(expanded), resizing))
     return Compiled(
@@ -115,7 +111,7 @@ def compile_recipe(
         processors=processors,
         graph=graph,
         models=models,
-        model_of={i: column.model for i, column in enumerate(expanded) if isinstance(column, Prompted | Embedding)},
+        model_of={i: alias for i, column in enumerate(expanded) if (alias := column.model_alias) is not None},
         description=description,
         identity=identity,
         fingerprint=fingerprint(identity),
@@ -123,7 +119,7 @@ def compile_recipe(
 
 
 def _lanes(models: Mapping[str, Model]) -> dict[str, Lane]:
-    """Give each alias its lane: one for each model of a provider, with the least limits that any alias asks for."""
+    """Return the lane of each alias: one lane per model of a provider, with the lowest limits of any of its aliases."""
     shared: dict[str, list[Model]] = {}
     for model in models.values():
         shared.setdefault(model.lane, []).append(model)

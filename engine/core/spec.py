@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from typing import TYPE_CHECKING, Any, TypeVar, cast, dataclass_transform
 
 import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.dataclasses import is_pydantic_dataclass
 
 from .errors import RecipeError, nearest
 
@@ -38,11 +40,32 @@ def spec(cls: type[T]) -> type[T]:
         try:
             validating_init(self, *args, **kwargs)
         except pydantic.ValidationError as error:
-            fields = [field.name for field in dataclasses.fields(made)]
+            positional_first = sorted(dataclasses.fields(made), key=lambda field: field.kw_only is True)
+            fields = [field.name for field in positional_first]
             raise recipe_error(error, _root(self, args, kwargs), fields) from None
 
     made.__init__ = __init__
     return cast("type[T]", made)
+
+
+def plain(thing: object) -> dict[str, Any]:
+    """Return a spec as plain data: its name and type first, then the fields that are not at their default."""
+    cls: Any = type(thing)
+    changed: dict[str, Any] = pydantic.TypeAdapter(cls).dump_python(thing, mode="json", exclude_defaults=True)
+    fields = {field.name for field in dataclasses.fields(cls)}
+    first = {name: getattr(thing, name) for name in ["name", "type"] if name in fields}
+    return {**first, **{name: value for name, value in changed.items() if name not in first}}
+
+
+def check_kind(kind: object, parent: type, name: str) -> None:
+    """Check that a class can be used in recipe files as a kind called `name`; raises TypeError that says why not."""
+    if not (inspect.isclass(kind) and issubclass(kind, parent) and is_pydantic_dataclass(kind)):
+        raise TypeError(f"a kind is a subclass of {parent.__name__} with @spec above it, not {kind!r:.80}")
+    if inspect.isabstract(kind):
+        raise TypeError(f"{kind.__name__} does not implement {', '.join(sorted(kind.__abstractmethods__))}")
+    found = pydantic.TypeAdapter(kind).json_schema()["properties"].get("type", {}).get("const")
+    if found != name:
+        raise TypeError(f'the field `type` of {kind.__name__} must be Literal["{name}"], and is {found!r}')
 
 
 def _root(made: object, args: tuple[object, ...], kwargs: dict[str, object]) -> str:

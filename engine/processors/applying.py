@@ -1,4 +1,4 @@
-"""Processing: processors at work, and the guard on what they may change."""
+"""Applying: processors at work, and the check of what they may change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..columns.work import Rewrite
 from ..core.errors import DatasetProcessingError
-from .processor import Phase, name_of, overriding
+from .processor import Phase, overriding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from ..columns.work import Value
     from ..core.store import RowGroup
     from ..datasets.tables import Tables
-    from .processor import BeforeBatch, Processor
+    from .before_batch import BeforeBatch
+    from .processor import Processor
 
 
 class ProcessedTables:
-    """Tables that have been through after_batch. Their schema is what comes out, widened where groups differ."""
+    """Tables after the after_batch processors. Their schema is that of the output, widened where row groups differ."""
 
     def __init__(self, before: Tables, processors: Sequence[Processor]) -> None:
-        """Take the tables as they are before."""
+        """Take the tables before the processors."""
         self._before = before
         self._processors = processors
         self._schema: pa.Schema | None = None
@@ -34,11 +35,11 @@ class ProcessedTables:
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema as it stands; before the first row group, what goes in."""
+        """The schema so far; before the first row group, that of the input."""
         return self._before.schema if self._schema is None else self._schema
 
     def go_on(self, schema: pa.Schema) -> None:
-        """Begin with the schema that an earlier run has come to."""
+        """Start with the schema of an earlier run."""
         self._schema = schema
 
     def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:
@@ -54,31 +55,33 @@ class ProcessedTables:
     def _unified(self, schema: pa.Schema, row_group: int) -> pa.Schema:
         known = self.schema
         if schema.names != known.names:
-            problem = f"gave the columns {', '.join(schema.names)} after {', '.join(known.names)} for others"
+            problem = (
+                f"returned the columns {', '.join(schema.names)}, and for other row groups {', '.join(known.names)}"
+            )
             raise DatasetProcessingError(problem, stage="processor after_batch", row_group=row_group)
         try:
             return pa.unify_schemas([known, schema], promote_options="permissive")
         except pa.ArrowException as error:
-            problem = f"gave values of other types than for other row groups: {error}"
+            problem = f"returned values whose types do not fit those of other row groups: {error}"
             raise DatasetProcessingError(problem, stage="processor after_batch", row_group=row_group) from error
 
 
 def changing(processors: Sequence[Processor]) -> Callable[[pa.Table], pa.Table]:
-    """Make one function of the after_generation processors: the whole table -> what becomes of it."""
+    """Return the after_generation processors as one function, from the whole table to the changed one."""
     return lambda table: table_of(apply(processors, "after_generation", table.to_pandas(), None))
 
 
 def table_of(frame: pd.DataFrame, row_group: int | None = None) -> pa.Table:
-    """Make a table of what processors gave; raises DatasetProcessingError for values that no table can hold."""
+    """Make a table of a processed frame; raises DatasetProcessingError for values that no table can hold."""
     try:
         return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     except (pa.ArrowException, ValueError, TypeError) as error:
-        problem = f"gave values that a table cannot hold: {error}"
+        problem = f"returned values that do not fit into a table: {error}"
         raise DatasetProcessingError(problem, stage="processor", row_group=row_group) from error
 
 
 def rewriting(before: BeforeBatch, threads: Threads, *, resize: bool) -> Rewrite:
-    """Make work of the before_batch processors: the samplers' and seeds' values as a frame, in a thread.
+    """Return the work of the before_batch processors: the samplers' and seeds' values as a frame, in a thread.
 
     With `resize` (the sequential engine) they may change the number of rows.
     """
@@ -100,7 +103,7 @@ def apply(
     *,
     keep_rows: bool = False,
 ) -> pd.DataFrame:
-    """Hand a frame from one processor to the next; raises DatasetProcessingError naming the one that failed."""
+    """Pass a frame from one processor to the next; raises DatasetProcessingError naming the one that failed."""
     for processor in overriding(processors, stage):
         arguments = (frame, row_group) if stage == "after_batch" else (frame,)
         before = frame.columns.tolist(), len(frame)
@@ -109,7 +112,7 @@ def apply(
         except Exception as error:
             raise _failed(processor, stage, row_group, f"{type(error).__name__}: {error}") from error
         if not isinstance(frame, pd.DataFrame):
-            raise _failed(processor, stage, row_group, f"gave a {type(frame).__name__}; expected a DataFrame")
+            raise _failed(processor, stage, row_group, f"returned a {type(frame).__name__}; expected a DataFrame")
         if stage == "before_batch":
             _check_shape(processor, frame, before, row_group, keep_rows=keep_rows)
     return frame
@@ -121,8 +124,8 @@ def _check_shape(
     columns, rows = before
     if keep_rows and len(frame) != rows:
         problem = (
-            f"changed the row count from {rows} to {len(frame)}, which it may not; change rows in after_batch or"
-            " after_generation"
+            f"changed the row count from {rows} to {len(frame)}, which before_batch must not; change rows in"
+            " after_batch or after_generation"
         )
         raise _failed(processor, "before_batch", row_group, problem)
     if set(frame.columns) != set(columns):
@@ -132,4 +135,4 @@ def _check_shape(
 
 
 def _failed(processor: Processor, stage: Phase, row_group: int | None, problem: str) -> DatasetProcessingError:
-    return DatasetProcessingError(problem, stage=f"processor {name_of(processor)}.{stage}", row_group=row_group)
+    return DatasetProcessingError(problem, stage=f"processor {processor.known_as}.{stage}", row_group=row_group)

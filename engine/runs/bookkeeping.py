@@ -7,7 +7,6 @@ import importlib.metadata
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ..columns.structured import Structured
 from ..core.errors import DatasetGenerationError, EarlyShutdownError
 from ..datasets.metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMetadata
 from ..datasets.result import Result
@@ -171,7 +170,7 @@ class Account:
             seed=settings.seed,
             recipe_fingerprint=compiled.fingerprint,
             recipe=compiled.description,
-            columns=[self._column_metadata(i, spent.get(i, Spent())) for i in range(len(compiled.columns))],
+            columns=self._columns_metadata(spent),
             parts=[PartMetadata(part.row_group, part.start, part.rows, part.file) for part in parts],
             row_groups_cut_short=sorted(totals.cut_short),
             early_shutdown=self._tracker.halted == "early_shutdown",
@@ -185,11 +184,18 @@ class Account:
             elapsed=self._earlier.seconds + self._clock.elapsed,
         )
 
-    def _column_metadata(self, i: int, spent: Spent) -> ColumnMetadata:
+    def _columns_metadata(self, spent: Mapping[int, Spent]) -> list[ColumnMetadata]:
+        structured = self._structured()
+        return [
+            self._column_metadata(i, spent.get(i, Spent()), structured.get(column.name))
+            for i, column in enumerate(self._compiled.columns)
+        ]
+
+    def _column_metadata(self, i: int, spent: Spent, structured: StructuredCounts | None) -> ColumnMetadata:
         count = self._tracker.totals.columns[i]
         return ColumnMetadata(
             name=self._name(i),
-            type=getattr(self._compiled.columns[i], "type", "seed"),
+            type=self._compiled.columns[i].type,
             model=self._compiled.model_of.get(i),
             completed=count.completed,
             failed=count.failed,
@@ -198,14 +204,14 @@ class Account:
             prompt_tokens=spent.prompt_tokens,
             completion_tokens=spent.completion_tokens,
             cost=spent.cost,
-            structured=self._structured().get(self._name(i)),
+            structured=structured,
         )
 
     def _structured(self) -> dict[str, StructuredCounts]:
         """Give the counts of all structured columns, also of those that were not asked for anything yet."""
         counted = self._usage.structured_of_all_runs()
         columns = enumerate(self._compiled.columns)
-        return {c.name: counted.get(i, StructuredCounts()) for i, c in columns if isinstance(c, Structured)}
+        return {c.name: counted.get(i, StructuredCounts()) for i, c in columns if c.obeys_schema}
 
     def report(self, status: Status, error: BaseException | None, cached: int = 0) -> Report:
         """Tell it in a few lines; `cached` requests were answered by the response cache."""

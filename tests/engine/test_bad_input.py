@@ -125,13 +125,13 @@ def test_g36_a_result_whose_parts_have_vanished_says_so(recipe: rl.Recipe, tmp_p
         ({"columns": 5}, "columns: takes a list, not 5"),
         ({"columns": None}, "columns: takes a list, not None"),
         ({"columns": "u"}, "columns: takes a list, not 'u'"),
-        ({"columns": [5]}, "columns: 5 is no column"),
+        ({"columns": [5]}, "columns: 5 is not a column"),
         ({"columns": [rl.Uniform("")]}, "columns: a column needs a name"),
-        ({"columns": [rl.Uniform(HALF)]}, r"columns.\ud800.name: holds '\ud800', half of a character"),
-        ({"columns": [rl.Category("c", [HALF])]}, r"columns.c.values.0: holds '\ud800'"),
-        ({"columns": [rl.Expression("e", f"x{HALF}")]}, r"columns.e.template: holds '\ud800'"),
+        ({"columns": [rl.Uniform(HALF)]}, r"columns.\ud800.name: has '\ud800', half of a character"),
+        ({"columns": [rl.Category("c", [HALF])]}, r"columns.c.values.0: has '\ud800'"),
+        ({"columns": [rl.Expression("e", f"x{HALF}")]}, r"columns.e.template: has '\ud800'"),
         ({"processors": 5}, "processors: takes a list, not 5"),
-        ({"processors": [5]}, "processors: 5 is no processor"),
+        ({"processors": [5]}, "processors: 5 is not a processor"),
         ({"processors": [rl.DropColumns(["u"])]}, "processors.DropColumns: no column is left"),
         ({"processors": [rl.DropColumns(["w"])]}, "processors.DropColumns: unknown column 'w'"),
         ({"seed": "7"}, "seed: must be a whole number"),
@@ -198,7 +198,7 @@ def test_g36_a_field_that_is_not_there_is_refused_with_the_nearest_right_name():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: rl.cell(5), "column: 5 is no function"),  # type: ignore[call-overload]
+        (lambda: rl.cell(5), "column: 5 is not a function"),  # type: ignore[call-overload]
         (lambda: rl.batch(needs=5)(len), "columns.len.needs: takes a list of column names, not 5"),  # type: ignore[arg-type]
         (lambda: rl.batch(needs="u")(len), "columns.len.needs: takes a list of column names, not 'u'"),  # type: ignore[arg-type]
         (lambda: rl.Recipe.from_yaml(5), "a recipe is read from a path or from YAML text, not from 5"),  # type: ignore[arg-type]
@@ -206,7 +206,7 @@ def test_g36_a_field_that_is_not_there_is_refused_with_the_nearest_right_name():
         (lambda: rl.Recipe().preview(1), "columns: a recipe needs at least one column"),
         (
             lambda: rl.Recipe(models={"m": rl.Model("openai:x", extra={"a": object()})}, columns=[rl.Uniform("u")]),
-            "Model('x').extra: is no plain data",
+            "Model('x').extra: is not plain data",
         ),
     ],
 )

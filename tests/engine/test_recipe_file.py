@@ -124,10 +124,14 @@ columns:
             "m: {spec: openai:x, price: {prompt: 1, completion: 2, cached: 0}}",
             "models.m.price.cached: unknown field",
         ),
-        ("m: openai:x", "m: {spec: openai:x, api_key: sk-1}", "models.m.api_key: a file must not hold a key; name"),
+        ("m: openai:x", "m: {spec: openai:x, api_key: sk-1}", "models.m.api_key: a file must not contain a key; name"),
         ("m: openai:x", "m: [openai]", 'models.m: must be "provider:name" or a mapping'),
         ("m: openai:x", "- openai:x", "models: must be a mapping from a name to a model"),
-        ("type: category", "type: categori", "columns.topic.type: unknown type 'categori'; did you mean 'category'?"),
+        (
+            "type: category",
+            "type: categori",
+            "columns.topic.type: unknown type of column 'categori'; did you mean 'category'?",
+        ),
         ("type: category, ", "", "columns.topic.type: this field is needed; there is: category, "),
         ("values: [a, b]", "value: [a, b]", "columns.topic.value: unknown field; did you mean 'values'?"),
         ("values: [a, b]", "values: 5", "columns.topic.values: Input should be a valid list"),
@@ -140,7 +144,7 @@ columns:
         (
             "columns:",
             "processors: [{type: drop}]\ncolumns:",
-            "processors.0.type: unknown type 'drop'; there is: drop_columns",
+            "processors.0.type: unknown type of processor 'drop'; there is: drop_columns",
         ),
         ("columns:", "columns: [", "the recipe is not YAML: "),
     ],
@@ -182,7 +186,7 @@ def test_functions_are_named_and_keys_left_out():
     assert data["models"] == {"m": "openai:x"}
     assert data["columns"][1] == {"name": "f", "type": "function", "needs": ["u"], "whole": True, "stateful": True}
     assert data["processors"] == [{"type": "python", "name": "<lambda>"}]
-    with pytest.raises(rl.RecipeError, match=r"columns\.f\.type: unknown type 'function'"):
+    with pytest.raises(rl.RecipeError, match=r"columns\.f\.type: unknown type of column 'function'"):
         rl.Recipe.from_yaml(recipe.to_yaml())
 
 

@@ -175,7 +175,7 @@ def test_d25_a_workflow_runs_in_any_event_loop(tmp_path: Path) -> None:
 def test_d25_a_stage_without_rows_for_the_next_says_so() -> None:
     """A filter that keeps nothing ends the workflow with the name of the stage that has nothing to start from."""
     workflow = rl.Workflow([rl.Stage("topics", topics(), rows=2, filter="score > 99"), rl.Stage("lines", lines())])
-    with pytest.raises(rl.DatasetGenerationError, match="stage 'lines': the stage before it passed no rows on"):
+    with pytest.raises(rl.DatasetGenerationError, match="stage 'lines': the previous stage passed no rows on"):
         workflow.preview(**QUIET)
 
 
@@ -183,10 +183,16 @@ def test_d25_a_stage_without_rows_for_the_next_says_so() -> None:
     ("stages", "problem"),
     [
         (list, "stages: a workflow needs at least one stage"),
-        (lambda: [rl.Stage("a", topics())], r"stages\.a\.rows: the first stage says how many rows"),
-        (lambda: [rl.Stage("a", lines(), rows=2)], r"stages\.a\.recipe: there is no stage before it"),
+        (lambda: [rl.Stage("a", topics())], r"stages\.a\.rows: the first stage needs a number of rows"),
+        (
+            lambda: [rl.Stage("a", lines(), rows=2)],
+            r"stages\.a\.recipe: needs ideas of a previous stage, and is the first",
+        ),
         (lambda: [rl.Stage("a", topics(), rows=2)] * 2, r"stages\.a: two stages have this name"),
-        (lambda: [rl.Stage("a", topics(), rows=2), rl.Stage("b", topics())], r"stages\.b\.recipe: takes nothing"),
+        (
+            lambda: [rl.Stage("a", topics(), rows=2), rl.Stage("b", topics())],
+            r"stages\.b\.recipe: uses no column of the previous stage",
+        ),
         (
             lambda: [rl.Stage("a", topics(), rows=2), rl.Stage("b", lines(None, "topik"))],
             r"stages\.b\.recipe\.columns\.seed: stage 'a' has no column 'topik'; did you mean 'topic'",
@@ -205,7 +211,7 @@ def test_d25_what_cannot_fit_is_refused_when_the_workflow_is_made(stages: Any, p
 
 def test_d25_a_seed_without_data_says_which_columns_it_stands_for() -> None:
     """A seed of nothing at all is refused."""
-    with pytest.raises(rl.RecipeError, match=r"columns\.seed: needs data; in a stage of a Workflow, columns="):
+    with pytest.raises(rl.RecipeError, match=r"columns\.seed: needs data; in a stage of a Workflow, it needs columns="):
         rl.Recipe(columns=[rl.Seed()])
 
 
@@ -219,7 +225,7 @@ def test_d25_a_filter_that_does_not_fit_is_named(condition: Any) -> None:
 
 def test_d25_a_recipe_that_waits_for_a_stage_cannot_run_alone(tmp_path: Path) -> None:
     """Without a workflow, or data, it is refused before anything is written."""
-    with pytest.raises(rl.RecipeError, match="ideas come of the stage before"):
+    with pytest.raises(rl.RecipeError, match="ideas must come from the previous stage"):
         lines().build(tmp_path / "out", rows=1, **QUIET)
     assert not (tmp_path / "out").exists()
     recipe = lines().replace_seed(pd.DataFrame({"ideas": ["x"]}))

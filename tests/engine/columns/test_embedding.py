@@ -167,7 +167,7 @@ def test_a_model_that_gives_none_is_told_before_anything_is_asked(server):
     """With its column, and who does."""
     model = rl.Model("anthropic:claude-x", base_url=server.url, api_key=SecretStr("k"))
     with pytest.raises(
-        rl.RecipeError, match=r"columns\.vector\.model: anthropic:claude-x .*gives no embeddings; openai:"
+        rl.RecipeError, match=r"columns\.vector\.model: anthropic:claude-x .*has no embeddings; use an openai: model"
     ):
         recipe(model).preview(1)
     assert server.counters().requests == 0

@@ -198,13 +198,13 @@ def returns(value: Any, *, whole: bool) -> Function:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ([1], "the function gave 1 values for 2 rows"),
-        ([1, 2, 3], "the function gave 3 values for 2 rows"),
-        (pd.Series([], dtype=float), "the function gave 0 values for 2 rows"),
-        (7, "the function gave a int; expected a Series, a list or a DataFrame"),
-        (None, "the function gave a NoneType; expected"),
-        ("ab", "the function gave a str; expected"),
-        ({"x": 1, "y": 2}, "the function gave a dict; expected"),
+        ([1], "the function returned 1 values for 2 rows"),
+        ([1, 2, 3], "the function returned 3 values for 2 rows"),
+        (pd.Series([], dtype=float), "the function returned 0 values for 2 rows"),
+        (7, "the function returned a int; expected a Series, a list or a DataFrame"),
+        (None, "the function returned a NoneType; expected"),
+        ("ab", "the function returned a str; expected"),
+        ({"x": 1, "y": 2}, "the function returned a dict; expected"),
         (pd.DataFrame({"y": [1, 2]}), "a DataFrame without the column 'x'; it has: y"),
         (pd.DataFrame(), "a DataFrame without the column 'x'"),
     ],
@@ -303,24 +303,27 @@ async def async_generator(a: int) -> Any:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: cell(many), r"columns\.many: \*a names no column; write the parameters out"),
-        (lambda: cell(options), r"columns\.options: \*a names no column"),
-        (lambda: cell(print), r"columns\.print: \*args names no column"),
+        (lambda: cell(many), r"columns\.many: \*a does not name a column; list every parameter"),
+        (lambda: cell(options), r"columns\.options: \*a does not name a column"),
+        (lambda: cell(print), r"columns\.print: \*args does not name a column"),
         (lambda: cell(max), r"columns\.max: its parameters cannot be read"),
-        (lambda: cell(generator), r"columns\.generator: a generator gives no value of a cell"),
+        (
+            lambda: cell(generator),
+            r"columns\.generator: a generator has no single value; write",
+        ),
         (lambda: cell(async_generator), r"columns\.async_generator: a generator"),
         (lambda: cell(lambda a: a), "a function without a name needs name="),
         (lambda: cell(functools.partial(plain)), "a function without a name needs name="),
-        (lambda: cell(3), "3 is no function"),  # type: ignore[call-overload] # the point
-        (lambda: cell(name="x")(None), "None is no function"),  # type: ignore[arg-type] # the point
-        (lambda: cell(dtype="int63")(plain), "dtype='int63' is no type"),
+        (lambda: cell(3), "3 is not a function"),  # type: ignore[call-overload] # the point
+        (lambda: cell(name="x")(None), "None is not a function"),  # type: ignore[arg-type] # the point
+        (lambda: cell(dtype="int63")(plain), "dtype='int63' is not an Arrow type; use int64"),
         (lambda: cell(max_parallel=0)(plain), r"max_parallel: Input should be greater than or equal to 1"),
         (lambda: cell(on_error="ignore")(plain), r"on_error: Input should be 'drop', 'null' or 'raise'"),  # type: ignore[call-overload] # the point
         (lambda: cell(parallel=3)(plain), r"parallel: unknown field; did you mean 'max_parallel'\?"),  # type: ignore[call-overload] # the point
         (lambda: batch(lambda frame: frame), "a function without a name"),
         (
             lambda: batch(name="x")(lambda frame: frame),
-            r"columns\.x: a function of a frame says which columns it needs",
+            r"columns\.x: a function of a frame needs a list of columns",
         ),
         (lambda: batch(name="x", needs=["a"])(plain), r"columns\.x: the function has 2 parameters for needs=\['a'\]"),
     ],

@@ -88,7 +88,9 @@ def test_a_category_without_values_is_refused():
 def test_values_of_no_one_type_are_refused_before_the_run():
     """A table could not hold them, and a run would find out only after it has paid for a row group."""
     column = Category("c", ["x", 1])
-    with pytest.raises(RecipeError, match=r"^columns\.c\.values: a column of a table is of one type"):
+    with pytest.raises(
+        RecipeError, match=r"^columns\.c\.values: all values of a column must be of one type, and these are not"
+    ):
         column.arrow_type()
 
 
@@ -141,8 +143,8 @@ def test_decimals_are_rounded_to():
         ({"decimals": -1}, r"\.decimals: Input should be greater than or equal to 0"),
         ({"low": math.nan}, r"\.low: Input should be a finite number"),
         ({"high": math.inf}, r"\.high: Input should be a finite number"),
-        ({"low": -1.7e308, "high": 1.7e308}, "there is too much between"),
-        ({"high": 1e17, "decimals": 0}, "there is too much between"),
+        ({"low": -1.7e308, "high": 1.7e308}, r"the range from low=-1\.7e\+308 to high=1\.7e\+308 is too large"),
+        ({"high": 1e17, "decimals": 0}, r"the range from low=0 to high=1e\+17 is too large"),
         ({"low": 1e17, "high": 1e17, "decimals": 0}, r"below 2\*\*53"),
         ({"hihg": 2}, "hihg: unknown field; did you mean 'high'"),
     ],

@@ -104,7 +104,7 @@ def test_rows_that_are_not_valid_are_dropped_where_that_is_asked_for(check):
     lines = result.failures.to_dict("records")
     assert {(line["column"], line["error"], line["attempts"]) for line in lines} == {("ok", "Invalid", 1)}
     assert {line["message"] for line in lines} == (
-        {f"{n} is odd" for n in range(1, 20, 2)} if check is odd_is_wrong else {"the check says so"}
+        {f"{n} is odd" for n in range(1, 20, 2)} if check is odd_is_wrong else {"the check returned False"}
     )
     assert {line["inputs"] for line in lines} == {f'{{"n":{n}}}' for n in range(1, 20, 2)}
 
@@ -125,7 +125,7 @@ def test_what_is_neither_true_nor_false_nor_text_is_a_failure(value):
     (line,) = result.failures.to_dict("records")
     assert line["row"] == 3
     assert line["message"] == (
-        f"the check returned a {type(value).__name__}; it returns True, False, or a text that says what is wrong"
+        f"the check returned a {type(value).__name__}; it must return True, False, or a text that says what is wrong"
     )
 
 
@@ -207,21 +207,24 @@ def test_the_columns_an_expression_needs_are_found_in_it(sql, needs):
 @pytest.mark.parametrize(
     ("sql", "says"),
     [
-        ("score BETWEN 1 AND 5", "sql is no expression: syntax error at character 7, near 'BETWEN 1 AND 5'"),
-        ("score >", "sql is no expression: it ends where something is missing, or has a bracket too many"),
-        ("lenth(answer) > 1", r'sql is no expression: .* name lenth does not exist! Did you mean "length"\?'),
+        ("score BETWEN 1 AND 5", "sql is not an expression: syntax error at character 7, near 'BETWEN 1 AND 5'"),
+        ("score >", "sql is not an expression: it ends where something is missing, or has a bracket too many"),
+        ("lenth(answer) > 1", r'sql is not an expression: .* name lenth does not exist! Did you mean "length"\?'),
         (" ", "sql is empty; it is one expression over the columns of a row"),
         ("a > 1, b > 1", "more than one"),
         ("true), (false", "sql has more than an expression"),
         ("true); DROP TABLE x; SELECT (true", "sql has more than an expression"),
         ("true) UNION SELECT (true", "sql has more than an expression"),
         ("a > (SELECT max(a) FROM read_csv('x'))", "sql has a subquery at character 5"),
-        ("a > avg(a)", r"sql has avg\(\) at character 5, which is no function of one row"),
+        ("a > avg(a)", r"sql has avg\(\) at character 5, which is not a function of one row"),
         ("row_number() OVER () > 1", "sql has a window function at character 1"),
-        ("read_text('/etc/hostname') <> ''", r"sql has read_text\(\) at character 1, which is no function of one row"),
-        ("* > 1", "sql is no expression|sql has a star"),
+        (
+            "read_text('/etc/hostname') <> ''",
+            r"sql has read_text\(\) at character 1, which is not a function of one row",
+        ),
+        ("* > 1", "sql is not an expression|sql has a star"),
         ("a > ?", "sql has a parameter"),
-        ("a > A", "sql needs the columns 'a' and 'A', which SQL does not tell apart"),
+        ("a > A", "sql needs the columns 'a' and 'A', which are the same to SQL"),
         ("1 + 1", "sql gives INTEGER, not BOOLEAN; compare it with something"),
     ],
 )
@@ -503,14 +506,14 @@ def test_values_go_out_as_json(server):
         ({"sql": "true", "check": even}, r"takes one of .*, and has check and sql"),
         ({"sql": "true", "url": "http://h/"}, r"takes one of .*, and has sql and url"),
         ({"check": "even"}, r"Validate\('ok'\)\.check: Input should be callable"),
-        ({"check": lambda *n: True}, r"check: \*n names no column; write the parameters out"),  # noqa: ARG005 - the point
-        ({"check": even, "needs": ["n"]}, "needs is not for check, only for url"),
-        ({"sql": "true", "timeout": 3}, "timeout is not for sql, only for url"),
-        ({"sql": "true", "max_parallel": 3}, "max_parallel is not for sql"),
-        ({"url": "http://h/v"}, "needs is missing: it lists the columns that are sent to the url"),
-        ({"url": "h/v", "needs": ["n"]}, "url is no address of a validator: 'h/v'; write https://HOST/PATH"),
-        ({"url": f"http://me:{KEY}@h/v", "needs": ["n"]}, "url must not hold a name and password"),
-        ({"url": "http://h:x/v", "needs": ["n"]}, "url is no address of a validator"),
+        ({"check": lambda *n: True}, r"check: \*n does not name a column; list every parameter"),  # noqa: ARG005 - the point
+        ({"check": even, "needs": ["n"]}, "needs does not apply to check, only to url"),
+        ({"sql": "true", "timeout": 3}, "timeout does not apply to sql, only to url"),
+        ({"sql": "true", "max_parallel": 3}, "max_parallel does not apply to sql, only to check and url"),
+        ({"url": "http://h/v"}, "needs is missing: list the columns to send to the url"),
+        ({"url": "h/v", "needs": ["n"]}, "url is not the address of a validator: 'h/v'; write https://HOST/PATH"),
+        ({"url": f"http://me:{KEY}@h/v", "needs": ["n"]}, "url must not contain a user name and password"),
+        ({"url": "http://h:x/v", "needs": ["n"]}, "url is not the address of a validator"),
         (
             {"url": "http://h/v", "needs": ["n"], "timeout": 0},
             r"Validate\('ok'\)\.timeout: must be a number of seconds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import re
 import sys
 import tomllib
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import rowloop as rl
+from packages import write_package
 from rowloop.engine.core.registry import Registry
 from rowloop.engine.models.provider import providers
 
@@ -34,14 +36,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Install a distribution of one module where Python finds it, as pip would."""
 
     def install(module: str, source: str, entries: dict[str, dict[str, str]]) -> Path:
-        (tmp_path / f"{module}.py").write_text(source, "utf-8")
-        info = tmp_path / f"{module}-1.0.dist-info"
-        info.mkdir()
-        name = module.replace("_", "-")
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", "utf-8")
-        lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in of.items()) for group, of in entries.items()]
-        (info / "entry_points.txt").write_text("\n".join(lines), "utf-8")
-        (info / "RECORD").write_text(f"{module}.py,,\n{info.name}/METADATA,,\n{info.name}/RECORD,,\n", "utf-8")
+        write_package(tmp_path, module, source, entries)
         monkeypatch.syspath_prepend(str(tmp_path))
         monkeypatch.delitem(sys.modules, module, raising=False)
         assert rl.Recipe  # whoever is first to use a public name registers our own providers
@@ -103,9 +98,55 @@ def test_our_own_names_go_before_those_of_packages(install: Install):
 
 
 def test_a_name_is_loaded_once(install: Install):
-    """The second time, nothing is searched for."""
+    """The second time, no package is searched."""
     install("rowloop_once", "made = []\nthing = object()", {"rowloop.things": {"one": "rowloop_once:thing"}})
     things: Registry[object] = Registry("thing", entry_points="rowloop.things")
     first = things.get("one")
     (Path(sys.path[0]) / "rowloop_once-1.0.dist-info" / "entry_points.txt").unlink()
     assert things.get("one") is first
+
+
+def test_packages_are_searched_once(install: Install, monkeypatch: pytest.MonkeyPatch):
+    """For all names that they have; a search reads the metadata of everything that is installed."""
+    entries = dict.fromkeys(("one", "two", "three"), "rowloop_some:thing")
+    install("rowloop_some", "thing = object()", {"rowloop.things": entries})
+    searched: list[str] = []
+    search = importlib.metadata.entry_points
+
+    def counted(*, group: str) -> importlib.metadata.EntryPoints:
+        searched.append(group)
+        return search(group=group)
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", counted)
+    things: Registry[object] = Registry("thing", "rowloop.things")
+    things.register("ours", object())
+    assert things.get("ours") is not None
+    assert searched == []
+    assert things.names() == ["ours", "one", "three", "two"]
+    assert things.get("one") is things.get("two") is things.get("three")
+    assert searched == ["rowloop.things"]
+
+
+def test_a_package_that_is_installed_later_is_found(install: Install):
+    """As in a notebook: a name that was not found is searched for again."""
+    things: Registry[object] = Registry("thing", "rowloop.things")
+    with pytest.raises(rl.RecipeError, match=r"^unknown thing 'late'; there is none$"):
+        things.get("late")
+    install("rowloop_late", "thing = 5", {"rowloop.things": {"late": "rowloop_late:thing"}})
+    assert things.get("late") == 5
+
+
+def test_a_thing_that_does_not_pass_the_check_is_refused_with_its_package(install: Install):
+    """Each time it is named; our own are not checked."""
+
+    def check(name: str, thing: object) -> None:
+        if not isinstance(thing, str):
+            raise TypeError(f"{name} is {thing!r}")
+
+    install("rowloop_number", "thing = 5", {"rowloop.things": {"five": "rowloop_number:thing"}})
+    things: Registry[object] = Registry("thing", "rowloop.things", check)
+    for _ in range(2):
+        with pytest.raises(rl.RecipeError, match=r"the thing 'five' of the package rowloop-number .*: five is 5$"):
+            things.get("five")
+    things.register("six", 6)
+    assert things.get("six") == 6

@@ -252,7 +252,7 @@ def test_b10_a_built_in_processor_of_an_unknown_column_is_refused_at_constructio
 
 def test_what_is_no_processor_is_refused() -> None:
     """A thing that is neither a Processor nor a function is named."""
-    with pytest.raises(rl.RecipeError, match="3 is no processor"):
+    with pytest.raises(rl.RecipeError, match="3 is not a processor"):
         a_recipe(3)
 
 

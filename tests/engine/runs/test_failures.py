@@ -685,10 +685,10 @@ def returning(value: Any, *, whole: bool, **options: Any) -> Function:
 @pytest.mark.parametrize(
     ("value", "expected", "came"),
     [
-        (5, "expected a Series, a list or a DataFrame", "gave a int"),
-        ("text", "expected a Series, a list or a DataFrame", "gave a str"),
-        (None, "expected a Series, a list or a DataFrame", "gave a NoneType"),
-        ({"x": [1, 2]}, "expected a Series, a list or a DataFrame", "gave a dict"),
+        (5, "expected a Series, a list or a DataFrame", "returned a int"),
+        ("text", "expected a Series, a list or a DataFrame", "returned a str"),
+        (None, "expected a Series, a list or a DataFrame", "returned a NoneType"),
+        ({"x": [1, 2]}, "expected a Series, a list or a DataFrame", "returned a dict"),
         ([1], "for 2 rows", "gave 1 values"),
         (pd.Series([1, 2, 3]), "for 2 rows", "gave 3 values"),
         (pd.DataFrame({"x": [1]}), "for 2 rows", "gave 1 values"),

@@ -299,7 +299,7 @@ def test_d24_before_batch_may_change_the_number_of_rows() -> None:
 @pytest.mark.parametrize(
     ("function", "problem"),
     [
-        (lambda frame: frame["topic"].tolist(), "gave a list; with allow_resize it gives a DataFrame"),
+        (lambda frame: frame["topic"].tolist(), "returned a list; with allow_resize it must return a DataFrame"),
         (lambda frame: frame[["topic"]].assign(copy=1), "without label"),
         (lambda frame: frame, "without copy"),
     ],

@@ -1,0 +1,37 @@
+# The public names, one a line. Type checkers read this file; `__init__.py` reads it to know what to import from where.
+
+from .engine.columns.decorators import batch as batch
+from .engine.columns.decorators import cell as cell
+from .engine.columns.embedding import Embedding as Embedding
+from .engine.columns.expression import Expression as Expression
+from .engine.columns.samplers import Category as Category
+from .engine.columns.samplers import Uniform as Uniform
+from .engine.columns.seeds import Seed as Seed
+from .engine.columns.structured import Structured as Structured
+from .engine.columns.text import Text as Text
+from .engine.columns.validation import Validate as Validate
+from .engine.core.errors import DatasetGenerationError as DatasetGenerationError
+from .engine.core.errors import DatasetProcessingError as DatasetProcessingError
+from .engine.core.errors import EarlyShutdownError as EarlyShutdownError
+from .engine.core.errors import ModelError as ModelError
+from .engine.core.errors import RecipeError as RecipeError
+from .engine.core.errors import ResumeError as ResumeError
+from .engine.core.errors import RowloopError as RowloopError
+from .engine.core.policy import ErrorBudget as ErrorBudget
+from .engine.core.policy import RetryPolicy as RetryPolicy
+from .engine.datasets.parts import Part as Part
+from .engine.datasets.result import PartialDatasetError as PartialDatasetError
+from .engine.datasets.result import Result as Result
+from .engine.models.model import Model as Model
+from .engine.models.model import Price as Price
+from .engine.processors.drop_columns import DropColumns as DropColumns
+from .engine.processors.processor import Processor as Processor
+from .engine.processors.schema_transform import SchemaTransform as SchemaTransform
+from .engine.recipe import Recipe as Recipe
+from .engine.runs.handle import Run as Run
+from .engine.telemetry.progress import ProgressSnapshot as ProgressSnapshot
+from .engine.telemetry.traces import TaskTrace as TaskTrace
+from .engine.workflow import Stage as Stage
+from .engine.workflow import Workflow as Workflow
+from .runtime import client as client
+from .runtime import run_sync as run_sync
