@@ -1,4 +1,4 @@
-"""Bad input (G36): whatever is wrong with a call, one error names the field before anything is paid for."""
+"""Bad input: whatever is wrong with a call, one error names the field before anything is paid for."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ HALF = "\ud800"
 
 @pytest.fixture
 def asked() -> list[str]:
-    """Give the prompts that the model has been paid for."""
+    """Return the prompts that the model has been paid for."""
     return []
 
 
 @pytest.fixture
 def recipe(asked: list[str]) -> rl.Recipe:
-    """Give a recipe in which nothing is wrong."""
+    """Return a recipe without mistakes."""
 
     def model(prompt: str) -> str:
         asked.append(prompt)
@@ -38,7 +38,7 @@ def recipe(asked: list[str]) -> rl.Recipe:
 
 
 def refusal(make: Callable[[], object]) -> str:
-    """Give what a call is refused with: one line that can be written anywhere."""
+    """Return the message of a refused call: one line that can be written anywhere."""
     with pytest.raises(rl.RecipeError) as caught:
         make()
     said = str(caught.value)
@@ -66,17 +66,17 @@ OPTIONS: list[tuple[str, list[Any]]] = [
 
 @pytest.mark.parametrize(("option", "value"), [(option, value) for option, values in OPTIONS for value in values])
 @pytest.mark.parametrize("way", ["preview", "build", "start"])
-def test_g36_an_option_of_a_wrong_type_or_size_is_refused_by_its_name(  # noqa: PLR0913, PLR0917 - one table
+def test_an_option_of_a_wrong_type_or_size_is_refused_by_its_name(  # noqa: PLR0913, PLR0917 - one table
     recipe: rl.Recipe, asked: list[str], tmp_path: Path, way: str, option: str, value: Any
 ):
-    """Nothing has been asked, and nothing written."""
+    """No request is made, and nothing is written."""
     options: dict[str, Any] = {"rows": 2, "progress": False, option: value}
     place = [] if way == "preview" else [tmp_path / "out"]
     assert refusal(lambda: getattr(recipe, way)(*place, **options)).startswith(f"{option}: ")
     assert (asked, list(tmp_path.iterdir())) == ([], [])
 
 
-def test_g36_an_unknown_option_is_refused_with_the_nearest_right_name(recipe: rl.Recipe):
+def test_an_unknown_option_is_refused_with_the_nearest_right_name(recipe: rl.Recipe):
     """In every way to run a recipe."""
     options: Any = {"rowgroup_size": 5}
     assert (
@@ -85,15 +85,15 @@ def test_g36_an_unknown_option_is_refused_with_the_nearest_right_name(recipe: rl
 
 
 @pytest.mark.parametrize("path", [5, None, b"out", "a\0b", HALF, Path("a\0b"), "x" * 300])
-def test_g36_what_is_no_path_is_refused(recipe: rl.Recipe, asked: list[str], path: Any):
-    """None as well: a build that went to the memory instead would be lost."""
+def test_an_invalid_path_is_refused(recipe: rl.Recipe, asked: list[str], path: Any):
+    """None too: a build into memory would be lost."""
     for way in (recipe.build, recipe.start):
         assert refusal(lambda way=way: way(path, 2, progress=False)).startswith("path: ")
     assert asked == []
 
 
-def test_g36_a_directory_that_cannot_be_written_to_is_refused(recipe: rl.Recipe, asked: list[str], tmp_path: Path):
-    """A file in the way, something else inside, a dataset that is there already; nothing of it is touched."""
+def test_a_directory_that_cannot_be_written_to_is_refused(recipe: rl.Recipe, asked: list[str], tmp_path: Path):
+    """A file in the way, other files inside, an existing dataset; none of them is touched."""
     file = tmp_path / "file"
     file.write_text("mine")
     assert "File exists" in refusal(lambda: recipe.build(file, 2, progress=False))
@@ -107,8 +107,8 @@ def test_g36_a_directory_that_cannot_be_written_to_is_refused(recipe: rl.Recipe,
     assert len(asked) == 2
 
 
-def test_g36_a_result_whose_parts_have_vanished_says_so(recipe: rl.Recipe, tmp_path: Path):
-    """The file is named."""
+def test_a_result_whose_parts_are_gone_names_the_file(recipe: rl.Recipe, tmp_path: Path):
+    """Reading it raises FileNotFoundError."""
     result = recipe.build(tmp_path, 2, progress=False)
     (tmp_path / "data" / "part-00000.parquet").unlink()
     with pytest.raises(FileNotFoundError, match=r"part-00000\.parquet"):
@@ -142,7 +142,7 @@ def test_g36_a_result_whose_parts_have_vanished_says_so(recipe: rl.Recipe, tmp_p
     ],
     ids=lambda given: ascii(given)[:60],
 )
-def test_g36_a_recipe_of_wrong_parts_is_refused_with_the_path(given: dict[str, Any], says: str):
+def test_a_recipe_of_wrong_parts_is_refused_with_the_path(given: dict[str, Any], says: str):
     """When it is made."""
     assert refusal(lambda: rl.Recipe(**{"columns": [rl.Uniform("u")], **given})).startswith(says)
 
@@ -178,16 +178,16 @@ FIELDS: list[tuple[type, dict[str, Any], str, list[Any]]] = [
     ("kind", "right", "field", "value"),
     [(kind, right, field, value) for kind, right, field, values in FIELDS for value in values],
 )
-def test_g36_a_field_of_a_wrong_type_or_size_is_refused_by_its_name(
+def test_a_field_of_a_wrong_type_or_size_is_refused_by_its_name(
     kind: type, right: dict[str, Any], field: str, value: Any
 ):
-    """By the class, and where there is one the name, and the field."""
+    """By the class, the name if there is one, and the field."""
     label = right.get("name", right.get("spec")) if field not in {"name", "spec"} else None
     path = f"{kind.__name__}({label!r}).{field}" if label else f"{kind.__name__}.{field}"
     assert refusal(lambda: kind(**{**right, field: value})).startswith(path)
 
 
-def test_g36_a_field_that_is_not_there_is_refused_with_the_nearest_right_name():
+def test_an_unknown_field_is_refused_with_the_nearest_right_name():
     """In Python as in YAML."""
     text: Any = rl.Text
     unknown = "Text('t').promt: unknown field; did you mean 'prompt'?"
@@ -210,25 +210,25 @@ def test_g36_a_field_that_is_not_there_is_refused_with_the_nearest_right_name():
         ),
     ],
 )
-def test_g36_other_calls_refuse_what_they_cannot_take(make: Callable[[], object], says: str):
+def test_other_calls_refuse_unusable_arguments(make: Callable[[], object], says: str):
     """With a sentence."""
     assert refusal(make).startswith(says)
 
 
-def test_g36_an_unknown_model_is_refused_with_the_nearest_right_name(recipe: rl.Recipe):
-    """Whatever is asked for."""
+def test_an_unknown_model_is_refused_with_the_nearest_right_name(recipe: rl.Recipe):
+    """For any alias."""
     assert refusal(lambda: recipe.replace_model("n")) == "models.n: unknown model; there is: m"
     assert refusal(lambda: recipe.replace_model(5)).startswith("models.5: unknown model")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("spec", ["", "openai", "openai:", ":x", "opnai:x"])
-def test_g36_a_model_of_no_provider_is_refused_before_the_run(spec: str):
-    """Naming the model in the recipe."""
+def test_a_model_without_a_known_provider_is_refused_before_the_run(spec: str):
+    """The error names the model's alias."""
     recipe = rl.Recipe(models={"m": spec}, columns=[rl.Text("t", model="m", prompt="p")])
     assert refusal(lambda: recipe.preview(1, progress=False)).startswith("models.m: ")
 
 
-def test_g36_strings_of_ten_megabytes_go_through(tmp_path: Path, asked: list[str]):
+def test_strings_of_ten_megabytes_work(tmp_path: Path, asked: list[str]):
     """As values, as prompts and as answers; they are not shown in full anywhere."""
     long = "x" * 10_000_000
 
@@ -248,8 +248,8 @@ def test_g36_strings_of_ten_megabytes_go_through(tmp_path: Path, asked: list[str
     assert len(repr(result)) < 2000
 
 
-def test_g36_a_lone_surrogate_in_a_value_costs_its_row_and_no_other(asked: list[str]):
-    """It cannot be sent; the failure can be told all the same."""
+def test_a_lone_surrogate_in_a_value_drops_its_row_and_no_other(asked: list[str]):
+    """It cannot be sent; the failure can be written all the same."""
 
     def model(prompt: str) -> str:
         asked.append(prompt)

@@ -32,14 +32,14 @@ ROWS = 40
 
 
 class Grade(BaseModel):
-    """What a judge says."""
+    """A grade."""
 
     score: int
     verdict: Literal["good", "bad"]
 
 
 def everything(url: str) -> rl.Recipe:
-    """Use every kind of column that a recipe can have, each needing some of the others."""
+    """Return a recipe with every kind of column, each needing some of the others."""
 
     @rl.cell
     async def words(answer: str) -> int:
@@ -78,7 +78,7 @@ def everything(url: str) -> rl.Recipe:
 
 
 def check(frame: pd.DataFrame) -> None:
-    """See that every value of `everything` is what it has to be, from the row's own inputs."""
+    """Check every value of `everything` against the row's own inputs."""
     assert list(frame.columns) == [
         *("number", "name", "topic", "level", "question", "answer", "grade", "line", "words", "thread", "place"),
     ]
@@ -129,7 +129,7 @@ def start_and_await(recipe: rl.Recipe, path: Path) -> rl.Result:
 def test_every_way_to_run_a_recipe_gives_the_same_table_however_the_endpoint_fails(
     server: FakeOpenAI, tmp_path: Path, way: Callable[[rl.Recipe, Path], rl.Result]
 ):
-    """Every value is right, repeats at the server are the retries reported, and tokens are those that it counted."""
+    """Every value is right, the repeated requests are the reported retries, and the server counted the same tokens."""
     server.configure(
         reply="echo", fault_500=0.1, fault_429=0.1, fault_cut=0.05, fault_disconnect=0.05, fault_garbage=0.05, seed=3
     )
@@ -154,8 +154,8 @@ def test_every_way_to_run_a_recipe_gives_the_same_table_however_the_endpoint_fai
         assert json.loads((tmp_path / "metadata.json").read_bytes()) == told
 
 
-def test_usage_is_what_the_server_counted(server: FakeOpenAI):
-    """Tokens of every answer, also of one that was no use."""
+def test_usage_equals_what_the_server_counted(server: FakeOpenAI):
+    """Tokens of every answer, also of an unusable one."""
     server.configure(fault_invalid_json=0.3, fault_attempts=1, seed=1)
     result = everything(server.url).preview(ROWS, retry=SOON, progress=False)
     counters = server.counters()
@@ -165,7 +165,7 @@ def test_usage_is_what_the_server_counted(server: FakeOpenAI):
 
 
 def test_several_threads_may_run_recipes_at_once(server: FakeOpenAI, tmp_path: Path):
-    """Builds, previews and loops of their own: none sees another's rows, requests or failures."""
+    """Builds, previews and their own loops: none sees another's rows, requests or failures."""
     server.configure(reply="echo", latency=0.01, fault_500=0.1, retry_after=0)
     recipe = everything(server.url)
     with ThreadPoolExecutor(4) as threads:
@@ -181,7 +181,7 @@ def test_several_threads_may_run_recipes_at_once(server: FakeOpenAI, tmp_path: P
 
 
 def in_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look like a notebook's kernel from inside."""
+    """Imitate a notebook's kernel."""
     ipython = ModuleType("IPython")
     vars(ipython)["get_ipython"] = lambda: SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", ipython)
@@ -190,7 +190,7 @@ def in_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_notebooks_cell_may_block_although_a_loop_is_running(
     server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """No warning, no nesting of loops, no deadlock; and awaiting works as well."""
+    """No warning, no nested loop, no deadlock; awaiting works too."""
     in_a_kernel(monkeypatch)
     server.configure(reply="echo")
     recipe = everything(server.url)
@@ -204,8 +204,8 @@ def test_a_notebooks_cell_may_block_although_a_loop_is_running(
         check(result.dataset)
 
 
-def test_blocking_a_loop_that_is_no_notebooks_is_warned_about_at_the_users_line(server: FakeOpenAI):
-    """It works, and the warning says where to write await."""
+def test_blocking_any_other_loop_warns_at_the_users_line(server: FakeOpenAI):
+    """It works, and the warning points at the line that needs an await."""
     server.configure(reply="echo")
 
     async def handler() -> rl.Result:
@@ -230,7 +230,7 @@ def test_two_loops_may_await_the_same_run(server: FakeOpenAI, tmp_path: Path):
     assert run.done()
 
 
-def test_a_run_tells_its_progress_and_its_result_can_be_waited_for(server: FakeOpenAI, tmp_path: Path):
+def test_a_run_reports_its_progress_and_its_result_can_be_waited_for(server: FakeOpenAI, tmp_path: Path):
     """A wait that takes too long leaves the run alone."""
     server.configure(fault_hang=1.0)
     run = everything(server.url).start(tmp_path, ROWS, progress=False)
@@ -250,7 +250,7 @@ def test_a_run_tells_its_progress_and_its_result_can_be_waited_for(server: FakeO
 
 
 def test_cancelling_abuild_cancels_the_run_and_awaits_its_end(server: FakeOpenAI, tmp_path: Path):
-    """When the CancelledError is raised, the server has lost its clients and the metadata says so."""
+    """When the CancelledError is raised, the server has lost its clients and the metadata has the status cancelled."""
     server.configure(fault_hang=1.0)
 
     async def impatient() -> None:
@@ -266,7 +266,7 @@ def test_cancelling_abuild_cancels_the_run_and_awaits_its_end(server: FakeOpenAI
 
 
 def test_the_environment_names_the_endpoint_and_holds_the_key(server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch):
-    """OPENAI_BASE_URL and OPENAI_API_KEY, and for one model the variable that it names."""
+    """OPENAI_BASE_URL and OPENAI_API_KEY; one model names a variable of its own."""
     server.configure(api_key=KEY, reply="echo")
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -282,7 +282,7 @@ def test_the_environment_names_the_endpoint_and_holds_the_key(server: FakeOpenAI
 
 
 def told_by(error: BaseException | None) -> str:
-    """Give all that an error says in every form: the chain, its notes, arguments and attributes."""
+    """Return all texts of an error: its chain, notes, arguments and attributes."""
     said = [] if error is None else traceback.format_exception(error)
     while error is not None:
         said += [repr(error), str(error), repr(error.args), repr(vars(error))]
@@ -291,7 +291,7 @@ def told_by(error: BaseException | None) -> str:
 
 
 def written_in(directory: Path) -> str:
-    """Give all that is in the files of a directory: their bytes, and the values of tables, which are compressed."""
+    """Return the contents of a directory's files: their bytes, and the values of tables, which are compressed."""
     said = []
     for path in directory.rglob("*"):
         if path.is_file():
@@ -303,7 +303,7 @@ def written_in(directory: Path) -> str:
 
 
 def told_about(recipe: rl.Recipe, result: rl.Result) -> str:
-    """Give all that a recipe and a result say of themselves."""
+    """Return all texts of a recipe and a result."""
     shown = [recipe, recipe.models, recipe.to_dict(), recipe.to_yaml(), vars(recipe), result, result.metadata]
     shown += [result.summary(), result.report, result.usage, result.task_traces, result.failures.to_dict("records")]
     return "\n".join(f"{thing!r} {thing}" for thing in shown)
@@ -311,7 +311,7 @@ def told_about(recipe: rl.Recipe, result: rl.Result) -> str:
 
 @pytest.mark.parametrize("given", ["argument", "secret", "environment"])
 @pytest.mark.parametrize("ending", ["partial", "wrong key", "failing", "gone"])
-def test_g37_the_key_is_in_no_artefact(  # noqa: PLR0913, PLR0917 - each is a fixture
+def test_no_artefact_contains_the_key(  # noqa: PLR0913, PLR0917 - each is a fixture
     server: FakeOpenAI,
     tmp_path: Path,
     given: str,
@@ -320,7 +320,7 @@ def test_g37_the_key_is_in_no_artefact(  # noqa: PLR0913, PLR0917 - each is a fi
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ):
-    """Metadata, parts, failures, traces, logs, output, reprs and errors, of a run that ends well and of others."""
+    """Metadata, parts, failures, traces, logs, output, reprs and errors, of complete and other runs."""
     monkeypatch.setenv("ROWLOOP_TRACE", "1")
     key: dict[str, Any] = {"argument": {"api_key": KEY}, "secret": {"api_key": SecretStr(KEY)}, "environment": {}}[
         given

@@ -1,4 +1,4 @@
-"""Recipes as plain data: YAML and Python round-trip, a wrong field is refused with its path; what tells two apart."""
+"""Recipes as plain data: YAML and Python round-trip, wrong fields are refused with their path; fingerprints."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ VALUES: st.SearchStrategy[list[Any]] = st.one_of(
 
 @st.composite
 def recipes(draw: st.DrawFn) -> rl.Recipe:
-    """Draw a recipe of every kind of column that a file can hold, with fields at their default and not."""
+    """Draw a recipe of the kinds of columns that a file can hold, with fields at their default and not."""
     models = {alias: rl.Model(**fields) for alias, fields in draw(st.dictionaries(NAMES, MODELS, min_size=1)).items()}
     names = draw(st.lists(NAMES, min_size=6, max_size=6, unique=True))
     model = st.sampled_from(sorted(models))
@@ -75,7 +75,7 @@ def recipes(draw: st.DrawFn) -> rl.Recipe:
 @given(recipes())
 @settings(max_examples=25, deadline=None)
 def test_python_and_yaml_round_trip(recipe: rl.Recipe):
-    """What is read back is the same recipe: the same data, the same fingerprint; and it obeys the JSON Schema."""
+    """The recipe that is read back has the same data and fingerprint, and obeys the JSON Schema."""
     back = rl.Recipe.from_yaml(recipe.to_yaml())
     assert back.to_dict() == recipe.to_dict()
     assert (back.models, back.columns) == (recipe.models, recipe.columns)
@@ -85,7 +85,7 @@ def test_python_and_yaml_round_trip(recipe: rl.Recipe):
 
 @pytest.mark.parametrize("text", ["\x85", "a\x85b", "a\n\x85", "\u2028 \u2029", " \r\n", "\ufeff", "yes", "1e3"])
 def test_text_comes_back_from_yaml_as_it_was(text: str):
-    """Line breaks that only YAML takes for such, and what looks like something else, are text."""
+    """Also characters that are line breaks in YAML alone, and text that looks like another type."""
     recipe = rl.Recipe(columns=[rl.Category("a", values=[text])])
     assert rl.Recipe.from_yaml(recipe.to_yaml()).to_dict() == recipe.to_dict()
 
@@ -150,7 +150,7 @@ columns:
     ],
 )
 def test_a_wrong_field_is_refused_with_its_path_and_the_nearest_right_name(old: str, new: str, says: str):
-    """The first thing that is wrong, in one line."""
+    """The first mistake, in one line."""
     assert RECIPE.count(old) == 1
     with pytest.raises(rl.RecipeError) as caught:
         rl.Recipe.from_yaml(RECIPE.replace(old, new))
@@ -158,7 +158,7 @@ def test_a_wrong_field_is_refused_with_its_path_and_the_nearest_right_name(old: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path):
+def test_a_missing_or_binary_file_is_named(tmp_path: Path):
     """By its path."""
     with pytest.raises(rl.RecipeError, match=r"cannot read the recipe '.*nowhere.yaml': No such file"):
         rl.Recipe.from_yaml(tmp_path / "nowhere.yaml")
@@ -176,7 +176,7 @@ def test_yaml_that_builds_objects_is_refused():
 
 
 def test_functions_are_named_and_keys_left_out():
-    """What a file cannot hold is told, and refused when it is read back."""
+    """A file cannot hold a function, so it is refused when read back."""
     recipe = rl.Recipe(
         models={"m": rl.Model("openai:x", api_key="sk-secret", client=lambda: None)},  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - pydantic makes it a secret
         columns=[rl.Uniform("u"), rl.batch(lambda u: u, name="f", stateful=True)],
@@ -190,11 +190,11 @@ def test_functions_are_named_and_keys_left_out():
         rl.Recipe.from_yaml(recipe.to_yaml())
 
 
-# What tells two recipes apart
+# Fingerprints
 
 
 def fingerprint(recipe: rl.Recipe) -> str:
-    """Give what two recipes that make the same table have in common."""
+    """Return the fingerprint, which is equal for recipes that make the same table."""
     return recipe._compile().fingerprint
 
 
@@ -228,12 +228,12 @@ CHANGES: dict[str, Callable[[], rl.Recipe]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_changes_the_table_changes_the_fingerprint(change: str):
-    """And nothing else does: two recipes of the same parts have the same."""
+    """Two recipes of the same parts have the same fingerprint."""
     assert fingerprint(a_recipe()) == fingerprint(a_recipe())
     assert fingerprint(CHANGES[change]()) != fingerprint(a_recipe())
 
 
 def test_a_key_does_not_change_the_fingerprint():
-    """A run can be resumed with another one."""
+    """A run can be resumed with another key."""
     keys = [rl.Model("openai:x", api_key=key) for key in ("sk-1", "sk-2")]  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - pydantic makes it a secret
     assert len({fingerprint(a_recipe(models={"m": model})) for model in keys}) == 1

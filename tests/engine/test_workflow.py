@@ -1,4 +1,4 @@
-"""Workflows: stages in a chain, what they pass on, and stages that need not be worked again."""
+"""Workflows: chained stages, the rows they pass on, and finished stages that do not run again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def topics() -> Recipe:
 
 
 def lines(calls: list[str] | None = None, *names: str) -> Recipe:
-    """Make a line of an idea of the stage before, and count the calls."""
+    """Make a line of an idea of the previous stage, and count the calls."""
     recipe = rl.Recipe(columns=[rl.Seed(columns=["ideas", *names])])
 
     @recipe.column
@@ -43,7 +43,7 @@ def lines(calls: list[str] | None = None, *names: str) -> Recipe:
     return recipe
 
 
-def test_d25_a_stages_rows_seed_the_next_one(tmp_path: Path) -> None:
+def test_a_stages_rows_seed_the_next_one(tmp_path: Path) -> None:
     """The second stage has a row for each row of the first, in order, in a dataset of its own."""
     second = rl.Recipe(columns=[rl.Seed(columns=["topic"]), rl.Expression("title", "{{ topic | upper }}")])
     workflow = rl.Workflow([rl.Stage("topics", topics(), rows=5), rl.Stage("titles", second)])
@@ -53,8 +53,8 @@ def test_d25_a_stages_rows_seed_the_next_one(tmp_path: Path) -> None:
     assert first.path == tmp_path / "topics"
 
 
-def test_d25_rows_are_filtered_exploded_and_sampled_in_this_order() -> None:
-    """A condition keeps rows, a list becomes rows, and of those some are drawn, the same ones every time."""
+def test_rows_are_filtered_exploded_and_sampled_in_this_order() -> None:
+    """A condition keeps rows, a list becomes rows, and some of those are drawn, the same ones every time."""
     stage = rl.Stage("topics", topics(), rows=20, filter="score >= 5", explode="ideas", sample=4)
     first, last = rl.Workflow([stage, rl.Stage("lines", lines(None, "topic", "score"))]).preview(20, **QUIET)
     kept = first.dataset[first.dataset["score"] >= 5]
@@ -68,27 +68,27 @@ def test_d25_rows_are_filtered_exploded_and_sampled_in_this_order() -> None:
 
 
 @pytest.mark.parametrize(("sample", "rows"), [(0.5, 5), (1.0, 10), (3, 3), (99, 10)])
-def test_d25_a_sample_is_a_number_of_rows_or_a_share(sample: float, rows: int) -> None:
-    """A whole number counts rows, a fraction is a share of them; more than there are gives all."""
+def test_a_sample_is_a_number_of_rows_or_a_share(sample: float, rows: int) -> None:
+    """A whole number counts rows, a fraction is a share of them; a number above the total takes all."""
     stage = rl.Stage("topics", topics(), rows=10, sample=sample)
     assert len(stage.passed_on(topics().preview(10, **QUIET).dataset)) == rows
 
 
-def test_d25_a_filter_may_be_a_function() -> None:
-    """It gives a Series of booleans."""
+def test_a_filter_may_be_a_function() -> None:
+    """It returns a Series of booleans."""
     stage = rl.Stage("topics", topics(), rows=10, filter=lambda frame: frame["topic"] == "tea")
     assert set(stage.passed_on(topics().preview(10, **QUIET).dataset)["topic"]) == {"tea"}
 
 
-def test_d25_empty_lists_become_no_rows() -> None:
-    """A row whose list has nothing in it is not passed on."""
+def test_empty_lists_become_no_rows() -> None:
+    """A row with an empty list is not passed on."""
     stage = rl.Stage("topics", topics(), rows=1, explode="ideas")
     rows = stage.passed_on(pd.DataFrame({"topic": ["a", "b"], "score": [1, 2], "ideas": [["x"], []]}))
     assert rows["ideas"].tolist() == ["x"]
 
 
-def test_d25_a_stage_that_is_done_is_not_worked_again(tmp_path: Path) -> None:
-    """When the second stage failed, the next build reads the first one back and works only the second."""
+def test_a_finished_stage_does_not_run_again(tmp_path: Path) -> None:
+    """When the second stage failed, the next build reads the first one back and runs only the second."""
     made: list[str] = []
     first = rl.Recipe(columns=[rl.Category("ideas", values=["a", "b"])], seed=1)
 
@@ -119,8 +119,8 @@ def test_d25_a_stage_that_is_done_is_not_worked_again(tmp_path: Path) -> None:
     assert again[1].metadata == two.metadata
 
 
-def test_d25_other_rows_from_the_stage_before_are_noticed(tmp_path: Path) -> None:
-    """A stage that is done on other rows than it would be passed now is not taken for done."""
+def test_other_rows_from_the_previous_stage_are_noticed(tmp_path: Path) -> None:
+    """A stage that finished on other rows does not count as finished."""
     stages = [rl.Stage("topics", topics(), rows=4, explode="ideas", sample=2), rl.Stage("lines", lines())]
     rl.Workflow(stages).build(tmp_path, **QUIET)
     stages[0] = rl.Stage("topics", topics(), rows=4, explode="ideas", sample=3)
@@ -128,8 +128,8 @@ def test_d25_other_rows_from_the_stage_before_are_noticed(tmp_path: Path) -> Non
         rl.Workflow(stages).build(tmp_path, **QUIET)
 
 
-def test_d25_a_stage_that_was_cut_short_goes_on_where_it_was(tmp_path: Path) -> None:
-    """The stage before is not worked again, nor is any cell of this one that was done."""
+def test_a_stage_that_was_cut_short_is_resumed(tmp_path: Path) -> None:
+    """The previous stage does not run again, nor does any finished cell of this one."""
     calls: list[str] = []
     broken = True
     recipe = rl.Recipe(columns=[rl.Seed(columns=["ideas"])])
@@ -153,8 +153,8 @@ def test_d25_a_stage_that_was_cut_short_goes_on_where_it_was(tmp_path: Path) -> 
     assert (tmp_path / "topics" / "metadata.json").stat().st_mtime_ns == made
 
 
-def test_d25_what_metadata_lags_behind_in_is_repaired(tmp_path: Path) -> None:
-    """A build that was killed before it could say so, with every row made, is only described."""
+def test_outdated_metadata_is_repaired(tmp_path: Path) -> None:
+    """A build that was killed after its last row, and before it wrote its metadata, only writes that."""
     calls: list[str] = []
     workflow = rl.Workflow([rl.Stage("topics", topics(), rows=2, explode="ideas"), rl.Stage("lines", lines(calls))])
     _, first = workflow.build(tmp_path, **QUIET)
@@ -165,15 +165,15 @@ def test_d25_what_metadata_lags_behind_in_is_repaired(tmp_path: Path) -> None:
     assert (last.status, last.metadata["parts"]) == ("complete", first.metadata["parts"])
 
 
-def test_d25_a_workflow_runs_in_any_event_loop(tmp_path: Path) -> None:
+def test_a_workflow_runs_in_any_event_loop(tmp_path: Path) -> None:
     """`abuild` does what `build` does."""
     workflow = rl.Workflow([rl.Stage("topics", topics(), rows=2, explode="ideas"), rl.Stage("lines", lines())])
     results = asyncio.run(workflow.abuild(tmp_path, **QUIET))
     assert [result.actual for result in results] == [2, 6]
 
 
-def test_d25_a_stage_without_rows_for_the_next_says_so() -> None:
-    """A filter that keeps nothing ends the workflow with the name of the stage that has nothing to start from."""
+def test_a_stage_that_passes_no_rows_on_ends_the_workflow() -> None:
+    """The error names the stage that has no rows to start from."""
     workflow = rl.Workflow([rl.Stage("topics", topics(), rows=2, filter="score > 99"), rl.Stage("lines", lines())])
     with pytest.raises(rl.DatasetGenerationError, match="stage 'lines': the previous stage passed no rows on"):
         workflow.preview(**QUIET)
@@ -203,28 +203,28 @@ def test_d25_a_stage_without_rows_for_the_next_says_so() -> None:
         (lambda: [rl.Stage("a", topics(), rows=1, sample=1.5)], r"Stage\('a'\)\.sample"),
     ],
 )
-def test_d25_what_cannot_fit_is_refused_when_the_workflow_is_made(stages: Any, problem: str) -> None:
+def test_stages_that_do_not_fit_are_refused_when_the_workflow_is_made(stages: Any, problem: str) -> None:
     """The error has the path to the mistake and, for a name, the nearest right one."""
     with pytest.raises(rl.RecipeError, match=problem):
         rl.Workflow(stages())
 
 
-def test_d25_a_seed_without_data_says_which_columns_it_stands_for() -> None:
-    """A seed of nothing at all is refused."""
+def test_a_seed_without_data_needs_columns() -> None:
+    """A seed without either is refused."""
     with pytest.raises(rl.RecipeError, match=r"columns\.seed: needs data; in a stage of a Workflow, it needs columns="):
         rl.Recipe(columns=[rl.Seed()])
 
 
 @pytest.mark.parametrize("condition", ["no such thing", lambda frame: [True] * len(frame), lambda _: 1 / 0])
-def test_d25_a_filter_that_does_not_fit_is_named(condition: Any) -> None:
-    """A condition that cannot be read, gives something else or raises: the error names the stage's filter."""
+def test_a_filter_that_does_not_fit_is_named(condition: Any) -> None:
+    """A condition that cannot be parsed, is not boolean or raises: the error names the stage's filter."""
     workflow = rl.Workflow([rl.Stage("a", topics(), rows=2, filter=condition), rl.Stage("b", lines())])
     with pytest.raises(rl.RecipeError, match=r"stages\.a\.filter"):
         workflow.preview(**QUIET)
 
 
-def test_d25_a_recipe_that_waits_for_a_stage_cannot_run_alone(tmp_path: Path) -> None:
-    """Without a workflow, or data, it is refused before anything is written."""
+def test_a_recipe_that_waits_for_a_stage_cannot_run_alone(tmp_path: Path) -> None:
+    """Without a workflow and without data, it is refused before anything is written."""
     with pytest.raises(rl.RecipeError, match="ideas must come from the previous stage"):
         lines().build(tmp_path / "out", rows=1, **QUIET)
     assert not (tmp_path / "out").exists()
@@ -232,8 +232,8 @@ def test_d25_a_recipe_that_waits_for_a_stage_cannot_run_alone(tmp_path: Path) ->
     assert recipe.preview(1, **QUIET).dataset["line"].tolist() == ["About x."]
 
 
-def test_d25_files_that_are_no_dataset_are_named(tmp_path: Path) -> None:
-    """A metadata.json that cannot be read is not overwritten."""
+def test_an_unreadable_metadata_file_is_named(tmp_path: Path) -> None:
+    """It is not overwritten."""
     (tmp_path / "topics").mkdir()
     (tmp_path / "topics" / "metadata.json").write_text("{}")
     with pytest.raises(rl.ResumeError, match=r"metadata\.json' cannot be read"):

@@ -1,4 +1,4 @@
-"""Embedding columns from end to end: vectors, their type, their failures, and who gives none."""
+"""Embedding columns from end to end: vectors, their type, their failures, and models without embeddings."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ def test_cells_that_are_ready_at_once_may_share_a_request(server, way):
 
 @rl.cell
 def said(word: str) -> str:
-    """Make a text that cannot be sent of one word in ten."""
+    """Make a text that cannot be sent, of one word in ten."""
     return "\ud800" if word.endswith("9") else word
 
 
-def test_one_text_that_will_not_do_does_not_take_the_others_of_its_request_with_it(server):
-    """A request that is refused is taken apart; one that may be tried again is, for each cell."""
+def test_a_refused_text_does_not_fail_the_others_of_its_request(server):
+    """A refused request is split into one per cell; a retryable one is retried for each cell."""
     columns = [
         rl.Category("word", values=WORDS),
         said,
@@ -120,14 +120,14 @@ def test_failures_are_those_of_any_model_column(server):
     assert not result.failures["message"].str.contains("sk-secret").any()
 
 
-def test_a_vector_of_another_length_than_asked_for_is_a_failure():
-    """Models that have no `dimensions` ignore it, and their vectors would be taken for others."""
+def test_a_vector_of_another_length_than_requested_is_a_failure():
+    """Models that have no `dimensions` ignore it, and their vectors would not fit the column."""
     with pytest.raises(rl.EarlyShutdownError, match="the vector has 2 numbers, not 3; leave `dimensions` out"):
         recipe(rl.Model(lambda text: [len(text), 1.0]), dimensions=3).preview(2)
 
 
 class Array:
-    """What numpy and others give back."""
+    """An array, like those of numpy and others."""
 
     def tolist(self) -> list[float]:
         """Give the numbers."""
@@ -141,8 +141,8 @@ async def later(text: str) -> list[float]:
 
 
 @pytest.mark.parametrize("function", [lambda _: [1, 2.0], lambda _: (1.0, 2), lambda _: Array(), later])
-def test_functions_give_vectors_too(function):
-    """Lists, tuples and arrays of numbers; what they are is 32-bit floats in the table."""
+def test_functions_return_vectors_too(function):
+    """Lists, tuples and arrays of numbers become 32-bit floats in the table."""
     result = recipe(rl.Model(function)).preview(3)
     assert [list(vector)[1] for vector in result.dataset["vector"]] == [2.0, 2.0, 2.0]
 
@@ -157,14 +157,14 @@ def test_functions_give_vectors_too(function):
         ([1.0, math.nan], "the vector has numbers that are not finite"),
     ],
 )
-def test_what_is_no_vector_is_told(value, problem):
-    """With what came instead."""
+def test_a_value_that_is_not_a_vector_is_an_error(value, problem):
+    """The message shows the value."""
     with pytest.raises(rl.EarlyShutdownError, match=problem):
         recipe(rl.Model(lambda _: value)).preview(1)
 
 
-def test_a_model_that_gives_none_is_told_before_anything_is_asked(server):
-    """With its column, and who does."""
+def test_a_model_without_embeddings_is_refused_before_any_request(server):
+    """The message names the column, and the models that have embeddings."""
     model = rl.Model("anthropic:claude-x", base_url=server.url, api_key=SecretStr("k"))
     with pytest.raises(
         rl.RecipeError, match=r"columns\.vector\.model: anthropic:claude-x .*has no embeddings; use an openai: model"
@@ -173,14 +173,14 @@ def test_a_model_that_gives_none_is_told_before_anything_is_asked(server):
     assert server.counters().requests == 0
 
 
-def test_a_model_in_this_process_gives_none():
-    """It was loaded to write, and would need to be loaded in another way to embed."""
+def test_a_model_in_this_process_has_no_embeddings():
+    """It is loaded to write, and would have to be loaded in another way to embed."""
     assert not issubclass(HttpChat, Embedder)
     assert issubclass(HttpModel, Embedder)
 
 
-def test_mistakes_are_told_with_their_path():
-    """An unknown model, no template, no size."""
+def test_mistakes_are_refused_with_their_path():
+    """An unknown model, a broken template, a size of 0."""
     with pytest.raises(rl.RecipeError, match=r"columns\.v\.model: unknown model 'n'; did you mean 'm'|there is: m"):
         rl.Recipe(models={"m": rl.Model(later)}, columns=[rl.Embedding("v", model="n", text="x")])
     with pytest.raises(rl.RecipeError, match=r"Embedding\('v'\): text is not a template"):
@@ -190,7 +190,7 @@ def test_mistakes_are_told_with_their_path():
 
 
 def test_it_goes_to_yaml_and_back(server):
-    """As the type `embedding`, and runs from there."""
+    """As the type `embedding`, and runs from the file."""
     made = recipe(at(server.url), dimensions=4)
     read = rl.Recipe.from_yaml(made.to_yaml())
     assert read.to_dict() == made.to_dict()
@@ -201,7 +201,7 @@ def test_it_goes_to_yaml_and_back(server):
 
 
 def test_a_resumed_run_asks_for_no_vector_again(server, tmp_path: Path):
-    """Whatever the size of batches, which is not what makes a vector."""
+    """Whatever the batch size, which does not decide the vectors."""
     recipe(at(server.url)).build(tmp_path / "out", rows=10)
     server.reset()
     server.configure(record=20)

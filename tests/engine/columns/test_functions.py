@@ -1,4 +1,4 @@
-"""Python functions as columns: every kind of function that can be one works, and the others are refused by name."""
+"""Python functions as columns: every usable kind of function works, and the others are refused by name."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class WaitingAdder:
     ],
     ids=repr,
 )
-def test_whatever_is_called_with_single_values_is_a_column(column):
+def test_anything_callable_with_single_values_is_a_column(column):
     """Functions, methods, objects, partials and lambdas; sync and async; keyword-only parameters too."""
     assert values(column) == [11, 22, 33, 44]
 
@@ -106,7 +106,7 @@ def test_needs_go_to_the_parameters_of_their_name():
     assert values(cell(name="x")(lambda b, a: b - a)) == [9, 18, 27, 36]
 
 
-def test_parameters_with_a_default_are_no_needs():
+def test_parameters_with_a_default_are_not_needs():
     """They keep it."""
 
     def scaled(a: int, factor: int = 3) -> int:
@@ -116,8 +116,8 @@ def test_parameters_with_a_default_are_no_needs():
     assert values(scaled) == [3, 6, 9, 12]
 
 
-def test_a_function_of_nothing_is_called_once_a_row():
-    """A need is not a must."""
+def test_a_function_without_parameters_is_called_once_per_row():
+    """A column may have no needs."""
     calls = []
 
     def one() -> int:
@@ -166,11 +166,11 @@ def by_keyword(*, a: pd.Series, b: pd.Series) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("column", [series, series_awaited, frame, whole_frame, renamed, by_keyword], ids=repr)
 def test_batch_functions_get_whole_columns(column):
-    """As Series or as one frame, and give a Series, a list, an array, a tuple or a frame."""
+    """As Series or as one frame; they return a Series, a list, an array, a tuple or a frame."""
     assert values(column) == [11, 22, 33, 44]
 
 
-def test_a_batch_function_is_called_once_a_row_group_with_the_live_rows_only():
+def test_a_batch_function_is_called_once_per_row_group_with_the_live_rows_only():
     """Rows that were dropped before it are not among its values."""
     seen = []
 
@@ -189,7 +189,7 @@ def test_a_batch_function_is_called_once_a_row_group_with_the_live_rows_only():
 
 
 def returns(value: Any, *, whole: bool) -> Function:
-    """Make a column `x` that always gives this."""
+    """Make a column `x` that always returns this."""
     if whole:
         return batch(name="x", needs=["a"])(lambda a: value)  # noqa: ARG005 - a need
     return cell(name="x")(lambda a: value)  # noqa: ARG005 - a need
@@ -209,8 +209,8 @@ def returns(value: Any, *, whole: bool) -> Function:
         (pd.DataFrame(), "a DataFrame without the column 'x'"),
     ],
 )
-def test_a_batch_function_that_returns_the_wrong_thing_is_told_so(value, says):
-    """With the column, what was expected and what came; its rows are in the failures."""
+def test_a_batch_function_that_returns_the_wrong_thing_fails_with_a_reason(value, says):
+    """The error names the column, the expected and the returned value; the rows are in the failures."""
     with pytest.raises(EarlyShutdownError, match=says) as raised:
         made(returns(value, whole=True))
     assert "'x'" in str(raised.value)
@@ -225,7 +225,7 @@ def test_a_batch_function_that_returns_the_wrong_thing_is_told_so(value, says):
     ],
 )
 def test_a_value_that_no_table_can_hold_is_named(value, says):
-    """With column, row group, row, what was expected and what came."""
+    """The error has the column, row group, row, expected type and value."""
     with pytest.raises(DatasetGenerationError, match=says):
         made(returns(value, whole=False))
 
@@ -256,8 +256,8 @@ def test_the_return_annotation_types_the_column():
     assert table.column("unknown").to_pylist() == [1, 2, 3, 4]
 
 
-def test_a_function_that_only_looks_synchronous_is_told_so():
-    """A lambda around an async function would give coroutines that nobody awaits."""
+def test_a_function_that_only_looks_synchronous_is_refused():
+    """A lambda around an async function returns coroutines that nobody awaits."""
     result_of = cell(name="x")(lambda a, b: waiting(a, b))  # noqa: PLW0108 - the point
     with pytest.raises(EarlyShutdownError, match="the function returned a coroutine; write it as an async def"):
         made(result_of)
@@ -291,12 +291,12 @@ def options(**a: int) -> int:
 
 
 def generator(a: int) -> Any:
-    """Give no value."""
+    """Yield."""
     yield a
 
 
 async def async_generator(a: int) -> Any:
-    """Give no value."""
+    """Yield."""
     yield a
 
 
@@ -335,7 +335,7 @@ def test_what_cannot_be_a_column_is_refused_when_it_is_made(make, says):
 
 
 def test_a_column_called_frame_can_be_needed():
-    """Only batch functions take the word for something else."""
+    """Only for batch functions does the word mean something else."""
     recipe = Recipe(columns=[Category("frame", ["x"]), cell(name="y")(lambda frame: frame * 2)])
     assert recipe.preview(2, progress=False).dataset["y"].tolist() == ["xx", "xx"]
 
@@ -398,7 +398,7 @@ def breaks(on_error: OnError) -> Sequence[Any]:
 
 
 def test_a_failed_cell_drops_its_row_by_default():
-    """And says so: row, column, error, attempts, inputs."""
+    """The failures table has the row, column, error, attempts and inputs."""
     result = made(*breaks("drop"))
     assert result.dataset["brittle"].tolist() == [1, 3, 4]
     assert (result.status, result.target, result.actual, result.dropped) == ("partial", 4, 3, 1)
@@ -409,7 +409,7 @@ def test_a_failed_cell_drops_its_row_by_default():
 
 
 def test_a_failed_cell_may_be_null():
-    """The row stays, and the failure is told all the same."""
+    """The row stays, and the failure is in the failures table all the same."""
     result = made(*breaks("null"))
     assert result.to_arrow().column("brittle").to_pylist() == [1, None, 3, 4]
     assert (result.status, result.dropped, len(result.failures)) == ("complete", 0, 1)

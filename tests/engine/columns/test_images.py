@@ -1,4 +1,4 @@
-"""Images against a real server: what is in the cells is what it gets, and what is no image is never sent."""
+"""Images against a real server: it receives what is in the cells, and nothing but images is ever sent."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def looking(model: rl.Model, photos: list[Any], **fields: Any) -> rl.Recipe:
     ids=["https", "http", "data", "png", "jpeg", "gif", "webp", "bytes", "addresses"],
 )
 def test_images_go_with_the_prompt(server: FakeOpenAI, way: Any, photo: Any, sent: list[str]):
-    """Addresses as they are, bytes as data URLs with the type that they are of, after the text."""
+    """Addresses as they are, bytes as data URLs of their media type, after the text."""
     server.configure(reply="echo")
     frame = looking(way(server.url), [photo]).preview(1, progress=False).dataset
     assert frame["seen"][0] == "\n".join(["What does n0 show?", *sent])
@@ -66,8 +66,8 @@ def test_images_go_with_the_prompt(server: FakeOpenAI, way: Any, photo: Any, sen
     assert images == [{"type": "image_url", "image_url": {"url": url}} for url in sent]
 
 
-def test_no_images_are_no_parts(server: FakeOpenAI, way: Any):
-    """An empty list is a plain prompt, which every endpoint takes."""
+def test_an_empty_list_of_images_is_a_plain_prompt(server: FakeOpenAI, way: Any):
+    """Every endpoint accepts it."""
 
     @rl.cell
     def photo(name: str) -> list[str]:
@@ -116,8 +116,8 @@ def test_structured_columns_see_too(server: FakeOpenAI, way: Any):
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_what_is_no_image_is_told(photo: Any, problem: str):
-    """Shortly, and with the column; no file is ever read."""
+def test_a_value_that_is_not_an_image_is_an_error(photo: Any, problem: str):
+    """The message is short and names the column; no file is ever read."""
     with pytest.raises(CellError) as caught:
         list(image_parts("photo", photo))
     assert str(caught.value).startswith("column 'photo' holds ")
@@ -125,8 +125,8 @@ def test_what_is_no_image_is_told(photo: Any, problem: str):
     assert len(str(caught.value)) < 300
 
 
-def test_a_cell_without_an_image_fails_alone_and_is_not_asked(server: FakeOpenAI, way: Any):
-    """The others are; the failures table says how many bytes there were, and does not hold them."""
+def test_a_cell_without_an_image_fails_alone_and_sends_no_request(server: FakeOpenAI, way: Any):
+    """The others are sent; the failures table has the number of bytes instead of the bytes."""
     bad = b"%PDF" + bytes(5000)
     result = looking(way(server.url), [PNG, bad, JPEG]).preview(3, progress=False)
     assert (result.actual, result.dropped, server.counters().requests) == (2, 1, 2)
@@ -144,13 +144,13 @@ def test_images_are_needs_like_any_other():
 
 @pytest.mark.parametrize("images", ["photo", [5], None, {"a": 1}])
 def test_images_are_a_list_of_names(images: Any):
-    """Not one name, and no values."""
+    """Neither a single name nor values."""
     with pytest.raises(rl.RecipeError, match=r"^Text\('seen'\)\.images"):
         rl.Text("seen", model="m", prompt="p", images=images)
 
 
-def test_functions_that_take_messages_see_them_and_others_say_so():
-    """An image is not left out silently."""
+def test_functions_that_take_messages_get_images_and_others_refuse_them():
+    """No image is silently dropped."""
 
     def sees(messages: list[dict[str, Any]]) -> str:
         return str(messages[0]["content"][1]["image_url"]["url"])

@@ -1,4 +1,4 @@
-"""Mending: which JSON is found in an answer, and what is left alone."""
+"""JSON repairs: which JSON is found in an answer, and what is left alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOTE: dict[str, Any] = {
 
 
 def repaired(text: str, schema: dict[str, Any] | None = None) -> Any:
-    """Read an answer that is no JSON, or does not obey, as it stands."""
+    """Read an answer that is not JSON as it stands, or does not obey."""
     reader = JsonReader(NOTE if schema is None else schema)
     with pytest.raises(DisobedientError) as caught:
         reader.read(text)
@@ -53,7 +53,7 @@ def repaired(text: str, schema: dict[str, Any] | None = None) -> Any:
     ],
     ids=lambda text: repr(text)[:40],
 )
-def test_json_is_found_and_mended(text: str, value: Any):
+def test_json_is_found_and_repaired(text: str, value: Any):
     """Fences, prose, several pieces, and the slips that models make."""
     assert repaired(text) == value
 
@@ -76,8 +76,8 @@ def test_json_is_found_and_mended(text: str, value: Any):
     ],
     ids=lambda text: repr(text)[:40],
 )  # fmt: skip
-def test_what_does_not_obey_stays_what_it_is(text: str, schema: dict[str, Any], problem: str):
-    """It is told where the fault is, shortly, and quickly even where a model has run wild."""
+def test_an_answer_that_does_not_obey_is_not_changed(text: str, schema: dict[str, Any], problem: str):
+    """The error says where the fault is, in one line, and quickly even for a runaway answer."""
     began = time.perf_counter()
     with pytest.raises(rl.ModelError) as caught:
         repaired(text, schema)
@@ -87,8 +87,8 @@ def test_what_does_not_obey_stays_what_it_is(text: str, schema: dict[str, Any], 
     assert time.perf_counter() - began < 5
 
 
-def test_a_long_answer_is_mended_beside_the_loop():
-    """The loop goes on meanwhile."""
+def test_a_long_answer_is_repaired_off_the_loop():
+    """The loop keeps running meanwhile."""
     text = '{"a": "' + 'say "hi" ' * 5_000 + '", "b": [1, 2'
     turns = 0
 

@@ -1,4 +1,4 @@
-"""Reasoning against a real server: out of the value, into a column beside it, and never mistaken for an answer."""
+"""Reasoning against a real server: not in the value, but in a column beside it, and never taken for an answer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_reasoning_is_a_column_beside_the_answer(server: FakeOpenAI, way: Any, f
     assert list(frame["both"]) == [f"{THOUGHT} So: {answer}" for answer in frame["answer"]]
 
 
-def test_reasoning_is_left_empty_where_there_is_none(server: FakeOpenAI, way: Any):
+def test_reasoning_is_null_where_the_endpoint_reports_none(server: FakeOpenAI, way: Any):
     """Its column is text all the same."""
     result = thinking(way(server.url)).preview(ROWS, progress=False)
     assert result.dataset["thoughts"].isna().all()
@@ -57,15 +57,15 @@ def test_reasoning_is_left_empty_where_there_is_none(server: FakeOpenAI, way: An
 
 
 def test_structured_answers_have_reasoning_too(server: FakeOpenAI, way: Any):
-    """It is that of the answer which was taken."""
+    """It is the reasoning of the accepted answer."""
     server.configure(fault_reasoning=1)
     grade = rl.Structured("s", model="m", prompt="p", schema={"type": "object"}, reasoning="why")
     recipe = rl.Recipe(models={"m": way(server.url)}, columns=[grade])
     assert recipe.preview(1, progress=False).dataset["why"][0] == THOUGHT
 
 
-def test_reasoning_is_there_again_when_a_dataset_goes_on(server: FakeOpenAI, tmp_path: Path):
-    """It is kept with the answers, which are not asked for again."""
+def test_reasoning_is_restored_when_a_dataset_is_resumed(server: FakeOpenAI, tmp_path: Path):
+    """It is kept with the answers, which are not requested again."""
     server.configure(fault_reasoning=1)
     recipe = thinking(by_address(server.url))
     broken = True
@@ -87,7 +87,7 @@ def test_reasoning_is_there_again_when_a_dataset_goes_on(server: FakeOpenAI, tmp
 
 
 def test_a_recipe_with_reasoning_goes_through_yaml(server: FakeOpenAI):
-    """The column beside is not written down: it follows from the field."""
+    """The column beside the answer is not written: it follows from the field."""
     recipe = rl.Recipe(
         models={"m": rl.Model("openai:m", base_url=server.url)},
         columns=[rl.Text("answer", model="m", prompt="p", reasoning="thoughts")],
@@ -107,7 +107,7 @@ def test_a_name_that_is_taken_is_refused(name: str):
 
 @pytest.mark.parametrize("allow_truncated", [False, True])
 def test_reasoning_that_leaves_no_answer_is_an_error(server: FakeOpenAI, way: Any, *, allow_truncated: bool):
-    """Also where half an answer would do: this is none."""
+    """Also with allow_truncated: there is no answer at all."""
     server.configure(fault_overthink=1)
     recipe = thinking(way(server.url, max_tokens=50), allow_truncated=allow_truncated, on_error="null")
     result = recipe.preview(1, progress=False)
@@ -125,7 +125,7 @@ def test_reasoning_that_leaves_no_answer_is_an_error(server: FakeOpenAI, way: An
         (["max_tokens", "temperature"], {"max_completion_tokens": 50}, 2),
     ],
 )
-def test_what_a_reasoning_model_does_not_take_is_found_out_once(  # noqa: PLR0913, PLR0917 - fixtures and one table
+def test_a_field_that_a_reasoning_model_refuses_is_found_out_once(  # noqa: PLR0913, PLR0917 - fixtures and one table
     server: FakeOpenAI,
     way: Any,
     caplog: pytest.LogCaptureFixture,
@@ -133,7 +133,7 @@ def test_what_a_reasoning_model_does_not_take_is_found_out_once(  # noqa: PLR091
     sent: dict[str, Any],
     refused: int,
 ):
-    """Then it is sent under its other name, or left out, and told; no row fails, and the requests are counted."""
+    """Then it is sent under its other name, or left out with a warning; no row fails, and the requests are counted."""
     server.configure(unknown=unknown)
     recipe = thinking(way(server.url, max_tokens=50, temperature=0.5))
     with caplog.at_level(logging.WARNING, "rowloop"):
@@ -150,7 +150,7 @@ def test_what_a_reasoning_model_does_not_take_is_found_out_once(  # noqa: PLR091
 
 
 def test_a_field_that_cannot_be_left_out_is_named(server: FakeOpenAI, way: Any):
-    """Neither name of max_tokens is known: the error says so in the endpoint's words."""
+    """Neither name of max_tokens is known: the error quotes the endpoint."""
     server.configure(unknown=["max_tokens", "max_completion_tokens"])
     recipe = thinking(way(server.url, max_tokens=50), on_error="null")
     result = recipe.preview(1, progress=False)

@@ -1,4 +1,4 @@
-"""Samplers: what is drawn depends on the seed, the column and the row, and follows the weights and bounds."""
+"""Samplers: values depend on the seed, the column and the row, and follow the weights and bounds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def drawn(column: Category | Uniform, stretches: Sequence[tuple[int, int]], seed
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(0, 2**40), st.randoms())
 @pytest.mark.parametrize("column", [Category("c", list(range(50))), Uniform("u"), Uniform("w", 0, 99, decimals=0)])
 def test_values_do_not_depend_on_the_row_groups(column, sizes, offset, random):
-    """However rows are grouped, and in whatever order the groups come, a row has the same value."""
+    """A row has the same value however rows are grouped, and in whatever order the groups are worked."""
     stretches, start = [], offset
     for size in sizes:
         stretches.append((start, size))
@@ -51,8 +51,8 @@ def test_another_seed_or_another_name_draws_other_values():
 
 
 @pytest.mark.parametrize("weights", [None, [1, 1, 1, 1], [0.1, 0.2, 0.3, 0.4], [1000, 0, 1, 1], [0, 0, 0, 5]])
-def test_categories_come_as_often_as_their_weights_say(weights):
-    """Chi-square over 20,000 draws stays below the bound that one in a million fair ones would pass."""
+def test_categories_are_as_frequent_as_their_weights(weights):
+    """Chi-square over 20,000 draws stays below a bound that one in a million fair samples exceeds."""
     n, shares = 20_000, weights or [1, 1, 1, 1]
     counts = Counter(drawn(Category("c", [0, 1, 2, 3], weights), [(0, n)]))
     expected = [n * share / sum(shares) for share in shares]
@@ -74,19 +74,19 @@ def test_categories_come_as_often_as_their_weights_say(weights):
     ],
 )
 def test_weights_that_do_not_fit_are_refused(weights, says):
-    """When the column is made, with its name."""
+    """When the column is made; the error names it."""
     with pytest.raises(RecipeError, match=rf"^Category\('c'\).*{says}"):
         Category("c", ["x", "y"], weights)
 
 
 def test_a_category_without_values_is_refused():
-    """There would be nothing to draw."""
+    """Nothing could be drawn."""
     with pytest.raises(RecipeError, match=r"^Category\('c'\)\.values: "):
         Category("c", [])
 
 
-def test_values_of_no_one_type_are_refused_before_the_run():
-    """A table could not hold them, and a run would find out only after it has paid for a row group."""
+def test_values_of_mixed_types_are_refused_before_the_run():
+    """A table could not hold them, and a run would fail only after paying for a row group."""
     column = Category("c", ["x", 1])
     with pytest.raises(
         RecipeError, match=r"^columns\.c\.values: all values of a column must be of one type, and these are not"
@@ -103,7 +103,7 @@ def test_the_type_holds_values_that_are_drawn_late():
 
 @given(st.floats(-1e12, 1e12, allow_subnormal=False), st.floats(0, 1e12, allow_subnormal=False), st.integers(0, 2**30))
 def test_a_uniform_number_is_between_its_bounds(low, width, start):
-    """Whatever the bounds are, also when they are the same."""
+    """Whatever the bounds are, also when they are equal."""
     high = low + width
     values = drawn(Uniform("u", low, high), [(start, 20)])
     assert all(low <= value <= high and type(value) is float for value in values)
@@ -149,7 +149,7 @@ def test_decimals_are_rounded_to():
         ({"hihg": 2}, "hihg: unknown field; did you mean 'high'"),
     ],
 )
-def test_bounds_that_make_no_sense_are_refused(arguments, says):
-    """When the column is made, with its name."""
+def test_impossible_bounds_are_refused(arguments, says):
+    """When the column is made; the error names it."""
     with pytest.raises(RecipeError, match=rf"^Uniform\('u'\).*{says}"):
         Uniform("u", **arguments)

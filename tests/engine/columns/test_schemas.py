@@ -1,4 +1,4 @@
-"""Schemas: what a structured answer is held against, and how one that does not obey is told."""
+"""Schemas: how a structured answer is checked, and the error of one that does not obey."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rowloop.engine.columns.schemas import JsonReader, SchemaLike, json_schema_o
 
 
 class Review(pydantic.BaseModel):
-    """What a reviewer says."""
+    """A review."""
 
     stars: int = pydantic.Field(ge=1, le=5)
     verdict: Literal["good", "bad"]
@@ -48,7 +48,7 @@ PLAIN = st.recursive(
 
 
 def refusal(schema: SchemaLike, text: str) -> rl.ModelError:
-    """Give the error that an answer is refused with."""
+    """Return the error of a refused answer."""
     with pytest.raises(rl.ModelError) as caught:
         JsonReader(schema).read(text)
     assert (caught.value.kind, caught.value.retryable, caught.value.fatal) == ("invalid_output", False, False)
@@ -62,8 +62,8 @@ def test_an_answer_that_obeys_is_the_value(schema: SchemaLike):
     assert read == {"stars": 4, "verdict": "good", "words": ["a"]}
 
 
-def test_a_pydantic_model_fills_in_its_defaults_and_gives_plain_data():
-    """A value that goes into a table is no object of the user's class."""
+def test_a_pydantic_model_fills_in_its_defaults_and_yields_plain_data():
+    """A value in a table is not an object of the user's class."""
     assert JsonReader(Review).read('{"stars": 4, "verdict": "bad"}') == {"stars": 4, "verdict": "bad", "words": []}
 
 
@@ -88,7 +88,7 @@ def test_a_pydantic_model_fills_in_its_defaults_and_gives_plain_data():
     ids=lambda answer: repr(answer)[:40],
 )
 def test_an_answer_that_does_not_obey_is_an_error_of_the_model(schema: SchemaLike, answer: str):
-    """Told in one line with the beginning of the answer; it may be asked again."""
+    """In one line, with the beginning of the answer."""
     said = str(refusal(schema, answer))
     assert said.startswith("the answer does not obey the schema: ")
     assert "\n" not in said
@@ -110,14 +110,14 @@ def test_an_answer_that_does_not_obey_is_an_error_of_the_model(schema: SchemaLik
         ),
     ],
 )
-def test_the_error_says_what_is_wrong_with_which_field(schema: SchemaLike, answer: str, says: str):
-    """In the words of the one who checks."""
+def test_the_error_names_the_field_and_the_problem(schema: SchemaLike, answer: str, says: str):
+    """In the words of the checking library."""
     assert says in str(refusal(schema, answer))
 
 
 @given(PLAIN)
-def test_without_a_rule_every_json_value_is_read_as_it_is(value: Any):
-    """The empty schema allows everything."""
+def test_an_empty_schema_reads_every_json_value_as_it_is(value: Any):
+    """It allows everything."""
     assert JsonReader({}).read(msgspec.json.encode(value).decode()) == value
 
 
@@ -126,15 +126,15 @@ def test_without_a_rule_every_json_value_is_read_as_it_is(value: Any):
     [{"type": "nope"}, {"properties": 5}, {"required": "stars"}, {"$ref": "#/$defs/none"}, {"minimum": "1"}],
     ids=str,
 )
-def test_what_is_no_json_schema_is_refused_when_the_recipe_is_made(schema: dict[str, Any]):
-    """Naming the column and the field, in one line."""
+def test_an_invalid_json_schema_is_refused_when_the_recipe_is_made(schema: dict[str, Any]):
+    """The error names the column and the field, in one line."""
     with pytest.raises(rl.RecipeError, match=r"^Structured\('s'\): schema is not a JSON Schema: ") as caught:
         rl.Structured("s", model="m", prompt="p", schema=schema)
     assert "\n" not in str(caught.value)
 
 
-def test_a_schema_that_refers_to_itself_is_one():
-    """Trees can be asked for."""
+def test_a_schema_may_refer_to_itself():
+    """A column can hold trees."""
 
     class Tree(pydantic.BaseModel):
         """A tree."""

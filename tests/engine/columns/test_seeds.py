@@ -1,4 +1,4 @@
-"""Seed datasets: rows come as they are in the table, in order and over again, and what is no table is refused."""
+"""Seeds: rows are those of the table, in order and repeated, and anything but a table is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def rows(seed: Seed, number: int, **options: Any) -> list[dict[str, Any]]:
-    """Preview a recipe that has nothing but a seed."""
+    """Preview a recipe of a seed alone."""
     return Recipe(columns=[seed]).preview(number, progress=False, **options).to_arrow().to_pylist()
 
 
@@ -44,13 +44,13 @@ VALUES = [
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_a_frame_comes_out_as_it_went_in(size):
-    """Numbers, missing ones, times, nested values and categories; over again from the top; whatever the row groups."""
+    """Numbers, nulls, times, nested values and categories; repeated from the top; whatever the row groups."""
     expected = [dict(zip(FRAME.columns, VALUES[i % 3], strict=True)) for i in range(8)]
     assert rows(Seed(FRAME), 8, row_group_size=size) == expected
 
 
 def test_types_reach_the_disk(tmp_path):
-    """What a parquet file can hold of them: the column types are the data's own."""
+    """The column types of the parquet file are the data's own."""
     result = Recipe(columns=[Seed(FRAME)]).build(tmp_path / "out", 7, row_group_size=2, progress=False)
     types = {field.name: str(field.type) for field in result.to_arrow().schema}
     assert (types["i"], types["f"], types["n"], types["d"]) == ("int64", "double", "int64", "date32[day]")
@@ -63,8 +63,8 @@ def test_a_run_shorter_than_the_data_takes_the_first_rows():
     assert [row["i"] for row in rows(Seed(FRAME), 2)] == [1, 2]
 
 
-def test_only_the_columns_that_are_named_are_taken():
-    """In the order in which they are named."""
+def test_only_the_named_columns_are_taken():
+    """In the order of the names."""
     assert [list(row) for row in rows(Seed(FRAME, columns=["s", "i"]), 1)] == [["s", "i"]]
 
 
@@ -91,7 +91,7 @@ def test_an_unknown_column_is_refused_with_the_nearest_one():
 
 
 def corrupt(tmp_path: Path, name: str) -> Path:
-    """Write a file that is not what its name says."""
+    """Write a file whose contents do not fit its name."""
     path = tmp_path / name
     path.write_bytes(b'\x00\xff{"a": [')
     return path
@@ -117,28 +117,28 @@ def corrupt(tmp_path: Path, name: str) -> Path:
         ("nowhere.parquet", "cannot read 'nowhere.parquet'"),
     ],
 )
-def test_what_is_no_table_is_refused_when_the_recipe_is_made(data, says):
-    """In one sentence that says where."""
+def test_data_that_is_not_a_table_is_refused_when_the_recipe_is_made(data, says):
+    """In one sentence, with the path."""
     with pytest.raises(RecipeError, match=rf"^columns\.seed\.data: .*{says}"):
         Recipe(columns=[Seed(data)])
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.jsonl", "x.json"])
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
-    """Also where the reader raises an error of its own."""
+    """Also if the reader raises an error of its own."""
     with pytest.raises(RecipeError, match="cannot read"):
         Recipe(columns=[Seed(corrupt(tmp_path, name))])
 
 
-def test_a_directory_is_no_file(tmp_path):
+def test_a_directory_is_refused(tmp_path):
     """Whatever it is called."""
     (tmp_path / "x.csv").mkdir()
     with pytest.raises(RecipeError, match="cannot read"):
         Recipe(columns=[Seed(tmp_path / "x.csv")])
 
 
-def test_later_changes_to_the_frame_are_not_seen():
-    """A recipe is what it was when it was made."""
+def test_later_changes_to_the_frame_have_no_effect():
+    """A recipe keeps the data it was made with."""
     frame = pd.DataFrame({"a": [1.0, 2.0]})
     recipe = Recipe(columns=[Seed(frame)])
     frame.loc[0, "a"] = 99
@@ -170,13 +170,13 @@ def test_other_data_makes_another_fingerprint():
 
 
 def test_seed_values_are_text_to_templates():
-    """A value that looks like a template stays what it is."""
+    """A value that looks like a template is not rendered."""
     recipe = Recipe(columns=[Seed(FRAME), Expression("e", "<{{ s }}>")])
     assert recipe.preview(3, progress=False).dataset["e"].tolist() == ["<a>", "<None>", "<{{ s }}>"]
 
 
 def test_the_data_of_the_user_is_not_written_into_the_recipe():
-    """Metadata describe a frame and do not hold it."""
+    """The metadata describes a frame and does not contain it."""
     described = Recipe(columns=[Seed(pd.DataFrame({"a": ["private"] * 1000}))]).to_yaml()
     assert "private" not in described
     assert "1000 rows" in described

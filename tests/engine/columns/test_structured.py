@@ -1,4 +1,4 @@
-"""Structured columns against a real server: however it can be asked and whatever it answers, values obey the schema."""
+"""Structured columns against a real server: whatever it supports and answers, values obey the schema."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("nothing_known")
 
 
 class Grade(pydantic.BaseModel):
-    """What a judge says."""
+    """A grade."""
 
     score: int = pydantic.Field(ge=1, le=10)
     verdict: Literal["good", "bad"]
@@ -48,7 +48,7 @@ def graded(model: rl.Model, *, schema: Any = Grade, **fields: Any) -> rl.Recipe:
 
 
 def previewed(recipe: rl.Recipe, rows: int = ROWS, **options: Any) -> tuple[rl.Result, StructuredCounts]:
-    """Run it, and see that every value there is obeys."""
+    """Run it, and check that every value obeys."""
     result = recipe.preview(rows, progress=False, **options)
     for value in result.dataset["grade"]:
         Grade.model_validate(value)
@@ -56,15 +56,15 @@ def previewed(recipe: rl.Recipe, rows: int = ROWS, **options: Any) -> tuple[rl.R
 
 
 def counts(result: rl.Result, server: FakeOpenAI) -> None:
-    """See that requests and tokens are those the server counted."""
+    """Check that requests and tokens are those the server counted."""
     counted = server.counters()
     assert result.usage.requests == counted.requests
     assert result.usage.prompt_tokens == counted.prompt_tokens
     assert result.usage.completion_tokens == counted.completion_tokens
 
 
-def test_an_endpoint_that_knows_schemas_is_given_them(server: FakeOpenAI, way: Way):
-    """All answers are native, and there is nothing to tell in the report."""
+def test_an_endpoint_that_supports_schemas_gets_them(server: FakeOpenAI, way: Way):
+    """All answers are native, and the report has nothing to add."""
     result, told = previewed(graded(way(server.url)))
     assert told == StructuredCounts(native=ROWS)
     assert "json" not in dict(result.report.lines())
@@ -76,10 +76,10 @@ def test_an_endpoint_that_knows_schemas_is_given_them(server: FakeOpenAI, way: W
     [({"json_schema": False}, {"type": "json_object"}, 1), ({"structured": False}, None, 2)],
     ids=["json_object", "prompt"],
 )
-def test_what_an_endpoint_does_not_take_is_found_out_once(
+def test_a_form_that_an_endpoint_refuses_is_found_out_once(
     server: FakeOpenAI, way: Way, behaviour: dict[str, Any], form: dict[str, str] | None, refused: int
 ):
-    """Then the schema is in the prompt; no row fails, and a second run of the process knows."""
+    """Then the schema is in the prompt; no row fails, and a second run in the process starts with that form."""
     server.configure(reply=OBEYS, **behaviour)
     recipe = graded(way(server.url))
     result, told = previewed(recipe, 1)
@@ -96,8 +96,8 @@ def test_what_an_endpoint_does_not_take_is_found_out_once(
     assert (result.status, result.metadata["retries"]) == ("complete", 0)
 
 
-def test_many_first_requests_at_once_find_it_out_together(server: FakeOpenAI, way: Way):
-    """Each is asked again at once, in whatever way is known by then."""
+def test_many_first_requests_at_once_find_out_the_form_together(server: FakeOpenAI, way: Way):
+    """Each is repeated at once, in the form known by then."""
     server.configure(reply=OBEYS, structured=False, latency=0.05)
     result, told = previewed(graded(way(server.url, max_parallel=ROWS)))
     assert (result.status, told) == ("complete", StructuredCounts())
@@ -105,8 +105,8 @@ def test_many_first_requests_at_once_find_it_out_together(server: FakeOpenAI, wa
     counts(result, server)
 
 
-def test_a_schema_that_is_refused_says_nothing_of_others(server: FakeOpenAI, way: Way):
-    """The endpoint takes schemas, but not one that its own rules forbid."""
+def test_a_refused_schema_does_not_affect_others(server: FakeOpenAI, way: Way):
+    """The endpoint accepts schemas, but not one that its own rules forbid."""
     nonsense = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 5, "maximum": 1}}}
     recipe = rl.Recipe(
         models={"m": way(server.url)},
@@ -120,8 +120,8 @@ def test_a_schema_that_is_refused_says_nothing_of_others(server: FakeOpenAI, way
     assert result.structured_by_column["grade"].native == 1
 
 
-def test_fences_prose_and_slips_are_taken_away(server: FakeOpenAI, way: Way):
-    """None of these answers is asked for again."""
+def test_fences_prose_and_slips_are_repaired(server: FakeOpenAI, way: Way):
+    """None of these answers is requested again."""
     server.configure(fault_fenced=0.5, fault_invalid_json=0.5)
     result, told = previewed(graded(way(server.url)))
     assert told == StructuredCounts(native=ROWS, repaired=ROWS)
@@ -130,8 +130,8 @@ def test_fences_prose_and_slips_are_taken_away(server: FakeOpenAI, way: Way):
     counts(result, server)
 
 
-def test_a_model_is_told_what_was_wrong(server: FakeOpenAI, way: Way):
-    """With its own answer before it, and the schema; what that costs is counted, and no attempt is lost."""
+def test_a_model_is_shown_its_mistake(server: FakeOpenAI, way: Way):
+    """Together with its answer and the schema; the usage is counted, and no attempt is lost."""
     server.configure(fault_prose=1, heals=True)
     result, told = previewed(graded(way(server.url), system="Be strict."))
     assert told == StructuredCounts(native=ROWS, reasked=ROWS)
@@ -146,8 +146,8 @@ def test_a_model_is_told_what_was_wrong(server: FakeOpenAI, way: Way):
 
 
 @pytest.mark.parametrize("reasks", [0, 1, 3])
-def test_what_will_not_obey_fails_for_good(server: FakeOpenAI, way: Way, reasks: int):
-    """After as many further requests as were asked for; it says where the fault is, and how the answer began."""
+def test_an_answer_that_never_obeys_fails_for_good(server: FakeOpenAI, way: Way, reasks: int):
+    """After `reasks` further requests; the error has the fault's place and the beginning of the answer."""
     server.configure(reply='fixed:{"score": 11, "verdict": "good"}')
     recipe = graded(way(server.url), reasks=reasks, on_error="null")
     result = recipe.preview(3, progress=False, error_budget=rl.ErrorBudget(rate=None))
@@ -164,8 +164,8 @@ def test_what_will_not_obey_fails_for_good(server: FakeOpenAI, way: Way, reasks:
     assert dict(result.report.lines())["json"] == f"grade: {again.removeprefix(', ')}{', ' if again else ''}3 failed"
 
 
-def test_what_a_conversation_cost_is_counted_when_it_ends_in_a_failure(server: FakeOpenAI, way: Way):
-    """The first answer was paid for, whatever became of the second request."""
+def test_the_usage_of_a_failed_conversation_is_counted(server: FakeOpenAI, way: Way):
+    """The first answer was paid for, even if the second request fails."""
     server.configure(fault_prose=0.5, fault_500=0.5, seed=5)
     retry = rl.RetryPolicy(wait=lambda _: 0.001, attempts=30)
     recipe = graded(way(server.url), on_error="null", reasks=2)
@@ -175,23 +175,23 @@ def test_what_a_conversation_cost_is_counted_when_it_ends_in_a_failure(server: F
     counts(result, server)
 
 
-def test_a_re_ask_keeps_its_place_in_the_lane(server: FakeOpenAI, way: Way):
-    """There are never more requests in flight than the model may have."""
+def test_a_reask_keeps_its_permit_in_the_lane(server: FakeOpenAI, way: Way):
+    """No more requests are in flight than max_parallel."""
     server.configure(fault_prose=1, heals=True, latency=0.01)
     previewed(graded(way(server.url, max_parallel=3)))
     assert server.counters().peak <= 3
 
 
 def test_an_answer_cut_off_is_not_repaired(server: FakeOpenAI, way: Way):
-    """Half an object might obey by chance; max_tokens is what has to be changed."""
+    """Half an object might obey by chance; max_tokens has to be raised."""
     server.configure(fault_length=1)
     result = graded(way(server.url, max_tokens=9), on_error="null", schema={}).preview(1, progress=False)
     assert list(result.failures["message"]) == ["the answer was cut off at max_tokens=9; raise max_tokens"]
     assert server.counters().requests == 1
 
 
-def test_counts_are_in_the_metadata_and_go_on_when_a_dataset_does(server: FakeOpenAI, tmp_path: Path):
-    """Those of all runs, for structured columns alone."""
+def test_counts_are_in_the_metadata_and_add_up_when_a_dataset_is_resumed(server: FakeOpenAI, tmp_path: Path):
+    """Over all runs, for structured columns only."""
     server.configure(fault_prose=1, heals=True)
     recipe = graded(by_address(server.url))
     recipe.build(tmp_path / "out", 5, progress=False)
@@ -205,7 +205,7 @@ def test_counts_are_in_the_metadata_and_go_on_when_a_dataset_does(server: FakeOp
 
 
 def test_functions_may_answer_in_prose_too():
-    """What is repaired and asked again does not depend on where the answer comes from."""
+    """Repairs and reasks do not depend on the provider."""
     asked: list[list[dict[str, Any]]] = []
 
     def judge(messages: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Templates: what Jinja says, at the cost of a string format where it can; values are text and never code."""
+"""Templates: Jinja's text, at the cost of a string format where possible; values are text and never code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PARTS = st.lists(
 
 @given(PARTS, st.dictionaries(NAMES, VALUES, min_size=5, max_size=5))
 def test_rendering_is_jinjas(parts, values):
-    """The same text for the same template and values, whichever way is taken; and the same templates are none."""
+    """Both ways to render give the same text, and refuse the same templates."""
     source = "".join(parts)
     try:
         expected = PLAIN.from_string(source).render(values)
@@ -51,14 +51,14 @@ def test_rendering_is_jinjas(parts, values):
     assert template.renderer()(*[values[need] for need in template.needs]) == expected
 
 
-def test_needs_are_the_variables_in_the_order_of_their_coming():
-    """Each once; loop variables, names that are set, and Jinja's own functions are none."""
+def test_needs_are_the_variables_in_the_order_of_their_first_use():
+    """Each once; loop variables, names that are set, and Jinja's own functions are not needs."""
     source = "{{ b }}{{ a.x }}{% for i in c %}{{ i }}{{ loop.index }}{% endfor %}{% set d = a %}{{ d }}{{ range(2) }}"
     assert Template(source, "prompt").needs == ("b", "a", "c")
 
 
 def test_a_template_without_variables_is_text():
-    """A percent sign in it is one."""
+    """A percent sign in it stays one."""
     template = Template("100 % {# sure #}", "prompt")
     assert template.needs == ()
     assert template.renderer()() == "100 % "
@@ -97,7 +97,7 @@ def test_a_template_cannot_leave_the_sandbox(source):
 
 
 def test_an_undefined_part_of_a_value_is_an_error_of_the_cell():
-    """A missing key is not silently nothing."""
+    """A missing key is not silently empty."""
     render = Template("{{ a.x }}", "prompt").renderer()
     assert render({"x": 1}) == "1"
     with pytest.raises(CellError) as raised:
@@ -116,7 +116,7 @@ class Unspeakable:
 @pytest.mark.parametrize("source", ["{{ a }}", "{{ a }}{{ a }}", "{{ a|string }}"])
 @pytest.mark.parametrize("value", [Unspeakable(), 10**5000], ids=["raises", "too long"])
 def test_a_value_that_cannot_be_written_is_an_error_of_the_cell(source, value):
-    """And not of the engine, whichever way the template is rendered."""
+    """Not of the engine, whichever way the template is rendered."""
     with pytest.raises(CellError):
         Template(source, "prompt").renderer()(value)
 
@@ -124,12 +124,12 @@ def test_a_value_that_cannot_be_written_is_an_error_of_the_cell(source, value):
 @pytest.mark.parametrize(
     ("source", "line"), [("{{ a", 1), ("{% if %}", 1), ("\n{{ a }", 2), ("{{ a b }}", 1), ("{{ a|no }}", 1)]
 )
-def test_what_is_no_template_is_told_with_field_and_line(source, line):
+def test_an_invalid_template_is_refused_with_field_and_line(source, line):
     """When it is compiled."""
     with pytest.raises(ValueError, match=rf"prompt is not a template: .*\(line {line}\)"):
         Template(source, "prompt")
 
 
-def test_a_long_value_is_no_trouble():
-    """Ten megabytes go through."""
+def test_a_long_value_is_rendered():
+    """Ten megabytes of text."""
     assert len(Template("<{{ a }}>", "prompt").renderer()("x" * 10_000_000)) == 10_000_002

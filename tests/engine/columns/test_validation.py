@@ -1,4 +1,4 @@
-"""Validators from end to end: functions, SQL and a real server say whether rows are valid."""
+"""Validators from end to end: functions, SQL and a real server decide whether rows are valid."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def process() -> Iterator[FakeValidator]:
 
 @pytest.fixture
 def server(process: FakeValidator) -> FakeValidator:
-    """Give the module's server out as if it were new."""
+    """Return the module's server, reset."""
     process.reset()
     return process
 
@@ -52,7 +52,7 @@ def made(*columns: Any, rows: int = 20, **options: Any) -> rl.Result:
 
 
 def values(result: rl.Result, column: str = "ok") -> list[Any]:
-    """Give a column's values."""
+    """Return a column's values."""
     return result.to_arrow().column(column).to_pylist()
 
 
@@ -84,8 +84,8 @@ def odd_is_wrong(*, n: int) -> bool | str:
     "check",
     [even, even_awaited, odd_is_wrong, lambda n: np.bool_(n % 2 == 0), functools.partial(lambda m, n: n % m == 0, 2)],
 )
-def test_a_function_says_true_false_or_what_is_wrong(check):
-    """Of any kind; the column is true or false, and rows that are not valid stay."""
+def test_a_function_returns_true_false_or_the_reason(check):
+    """For any kind of function; the column is true or false, and invalid rows stay."""
     result = made(rl.Validate("ok", check=check))
     assert values(result) == [n % 2 == 0 for n in range(20)]
     assert (str(result.to_arrow().schema.field("ok").type), result.status, len(result.failures)) == (
@@ -96,8 +96,8 @@ def test_a_function_says_true_false_or_what_is_wrong(check):
 
 
 @pytest.mark.parametrize("check", [odd_is_wrong, even, even_awaited])
-def test_rows_that_are_not_valid_are_dropped_where_that_is_asked_for(check):
-    """As failures with the reason, which are not tried again."""
+def test_invalid_rows_are_dropped_with_drop_invalid(check):
+    """They are failures with the reason, and are not retried."""
     result = made(rl.Validate("ok", check=check, drop_invalid=True))
     assert result.dataset["n"].tolist() == list(range(0, 20, 2))
     assert (result.status, result.dropped, set(values(result))) == ("partial", 10, {True})
@@ -109,8 +109,8 @@ def test_rows_that_are_not_valid_are_dropped_where_that_is_asked_for(check):
     assert {line["inputs"] for line in lines} == {f'{{"n":{n}}}' for n in range(1, 20, 2)}
 
 
-def test_rows_that_are_not_valid_do_not_count_for_the_error_budget():
-    """However many; rows for which the check fails do."""
+def test_invalid_rows_do_not_count_towards_the_error_budget():
+    """However many; rows whose check fails do count."""
     column = rl.Validate("ok", check=lambda n: n < 4, drop_invalid=True)
     result = made(column, error_budget=rl.ErrorBudget(), row_group_size=1)
     assert (result.actual, bool(result.metadata["early_shutdown"])) == (4, False)
@@ -119,8 +119,8 @@ def test_rows_that_are_not_valid_do_not_count_for_the_error_budget():
 
 
 @pytest.mark.parametrize("value", [None, 1, 0.0, ["x"], np.int64(1)])
-def test_what_is_neither_true_nor_false_nor_text_is_a_failure(value):
-    """With what came."""
+def test_any_other_returned_value_is_a_failure(value):
+    """The message names its type."""
     result = made(rl.Validate("ok", check=lambda n: value if n == 3 else True))
     (line,) = result.failures.to_dict("records")
     assert line["row"] == 3
@@ -129,8 +129,8 @@ def test_what_is_neither_true_nor_false_nor_text_is_a_failure(value):
     )
 
 
-def test_a_check_that_fails_says_nothing_of_the_row():
-    """on_error says what becomes of it."""
+def test_a_failed_check_makes_no_row_invalid():
+    """`on_error` applies."""
     result = made(rl.Validate("ok", check=lambda n: 1 / (n - 2) > 0, on_error="null"))
     assert values(result)[:4] == [False, False, None, True]
     assert result.failures["error"].tolist() == ["ZeroDivisionError"]
@@ -139,8 +139,8 @@ def test_a_check_that_fails_says_nothing_of_the_row():
 # SQL
 
 
-def test_an_expression_says_whether_a_row_is_valid():
-    """Over numbers, texts and what is in values; NULL is false."""
+def test_an_expression_decides_whether_a_row_is_valid():
+    """Over numbers, texts and nested values; NULL is false."""
     columns = [
         rl.cell(lambda n: {"score": n} if n != 3 else None, name="grade"),
         rl.Validate("ok", sql="n BETWEEN 1 AND 5 AND length(text) > 5 AND grade.score < 5"),
@@ -150,16 +150,16 @@ def test_an_expression_says_whether_a_row_is_valid():
     assert str(result.to_arrow().schema.field("ok").type) == "bool"
 
 
-def test_an_expression_drops_rows_where_that_is_asked_for():
-    """It is the reason."""
+def test_an_expression_drops_rows_with_drop_invalid():
+    """The expression is the reason."""
     result = made(rl.Validate("ok", sql="n > 2 OR NULL", drop_invalid=True))
     assert result.dataset["n"].tolist() == list(range(3, 20))
     assert set(result.failures["message"]) == {"n > 2 OR NULL is NULL"}
     assert set(result.failures["error"]) == {"Invalid"}
 
 
-def test_a_row_that_an_expression_cannot_be_worked_out_for_fails_alone():
-    """Others of the same call have their values."""
+def test_a_row_for_which_an_expression_fails_is_the_only_failure():
+    """Other rows of the same call have their values."""
     columns = [
         rl.cell(lambda n: "x" if n == 7 else str(n), name="number"),
         rl.Validate("ok", sql="number::INTEGER > 4"),
@@ -171,16 +171,16 @@ def test_a_row_that_an_expression_cannot_be_worked_out_for_fails_alone():
     assert line["message"].startswith("Could not convert string 'x' to INT32")
 
 
-def test_values_of_several_types_are_looked_at_each_by_itself():
-    """And those that no table can hold are failures."""
+def test_values_of_several_types_are_evaluated_one_by_one():
+    """Values that no table can hold are failures."""
     select = Condition.parse("x > 1").selector()
     found = select([[1], [2.5], [None], ["a"], [2**70], ["\ud800"]])
     assert found[:3] == [False, True, None]
     assert [type(value) for value in found[3:]] == [SqlError] * 3
 
 
-def test_what_is_not_true_or_false_is_told_with_its_type():
-    """And what to do."""
+def test_an_expression_that_is_not_boolean_fails_with_its_type():
+    """The message says what to do."""
     with pytest.raises(
         rl.EarlyShutdownError, match="the expression gives BIGINT, not BOOLEAN; compare it with something"
     ):
@@ -200,7 +200,7 @@ def test_what_is_not_true_or_false_is_told_with_its_type():
     ],
 )
 def test_the_columns_an_expression_needs_are_found_in_it(sql, needs):
-    """By DuckDB's own parser; what a lambda binds is no column."""
+    """By DuckDB's own parser; a lambda's parameter is not a column."""
     assert rl.Validate("ok", sql=sql).node({}).needs == needs
 
 
@@ -228,8 +228,8 @@ def test_the_columns_an_expression_needs_are_found_in_it(sql, needs):
         ("1 + 1", "sql gives INTEGER, not BOOLEAN; compare it with something"),
     ],
 )
-def test_bad_sql_is_told_when_it_is_written(sql, says):
-    """With its place."""
+def test_bad_sql_is_refused_when_the_column_is_made(sql, says):
+    """The message has the place."""
     with pytest.raises(rl.RecipeError, match=rf"^Validate\('ok'\): .*({says})"):
         rl.Validate("ok", sql=sql)
 
@@ -237,23 +237,23 @@ def test_bad_sql_is_told_when_it_is_written(sql, says):
 @pytest.mark.parametrize(
     "sql", ["(SELECT count(*) FROM read_text('/etc/hostname')) > 0", "(SELECT count(*) FROM '/etc/hostname.csv') > 0"]
 )
-def test_an_expression_reaches_no_file_even_if_it_were_let_through(sql):
-    """The connection is shut off, and locked so that nothing opens it."""
+def test_an_expression_reaches_no_file_even_unchecked(sql):
+    """The connection has no external access, and its configuration is locked."""
     (found,) = Condition(sql, ()).selector()([[]])
     assert isinstance(found, SqlError)
     assert "disabled" in str(found)
 
 
-def test_sql_without_duckdb_says_what_to_install(monkeypatch):
-    """It is an extra, which recipes without SQL do without."""
+def test_sql_without_duckdb_names_the_package_to_install(monkeypatch):
+    """It is an extra that recipes without SQL do not need."""
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(rl.RecipeError, match=r'sql needs the package duckdb: pip install "rowloop\[sql\]"'):
         rl.Validate("ok", sql="without_duckdb > 1")
     assert values(made(rl.Validate("ok", check=even), rows=2)) == [True, False]
 
 
-def test_b9_no_row_waits_for_others_of_its_row_group():
-    """A row that is ready is looked at though its neighbour is not, which here waits for it."""
+def test_no_row_waits_for_others_of_its_row_group():
+    """A ready row is evaluated although its neighbour is not ready, which here waits for it."""
     others = asyncio.Event()
 
     async def slow(n: int) -> int:
@@ -269,7 +269,7 @@ def test_b9_no_row_waits_for_others_of_its_row_group():
 
 
 class Calls:
-    """Threads of which a call is ended by the test."""
+    """Threads whose calls end when the test says so."""
 
     def __init__(self) -> None:
         self.under_way: list[tuple[Any, Any, Any]] = []
@@ -288,7 +288,7 @@ class Calls:
 
 
 def test_cells_that_are_ready_at_once_share_a_call_and_later_ones_the_next():
-    """Without those that were cancelled meanwhile; an error is everyone's."""
+    """Without cancelled cells; an error of the call fails all its cells."""
     seen = []
 
     def work(rows: list[Any]) -> list[int]:
@@ -327,8 +327,8 @@ def test_cells_that_are_ready_at_once_share_a_call_and_later_ones_the_next():
 # Over HTTP
 
 
-def test_a_server_is_asked_about_the_needed_columns_of_each_row(server):
-    """One request a row, a JSON object; it stays or goes as with the other kinds."""
+def test_a_server_gets_the_needed_columns_of_each_row(server):
+    """One request per row, a JSON object; invalid rows stay as with the other validators."""
     result = made(asking(f"{server.url}/validate?strict=1"))
     assert (values(result), result.status) == (VALID, "complete")
     seen = server.seen()["requests"]
@@ -336,8 +336,8 @@ def test_a_server_is_asked_about_the_needed_columns_of_each_row(server):
     assert {(path, tuple(row), key) for path, row, key in seen} == {("/validate?strict=1", ("text",), None)}
 
 
-def test_rows_that_a_server_finds_invalid_are_dropped_with_its_reason(server):
-    """Where that is asked for; nothing is asked twice."""
+def test_rows_that_a_server_calls_invalid_are_dropped_with_its_reason(server):
+    """With drop_invalid; no row is sent twice."""
     result = made(asking(f"{server.url}/validate", drop_invalid=True))
     assert set(values(result)) == {True}
     assert set(result.failures["message"]) == {f"{text} will not do" for text in TEXTS if "bad" in text}
@@ -346,7 +346,7 @@ def test_rows_that_a_server_finds_invalid_are_dropped_with_its_reason(server):
 
 
 def test_transient_failures_are_tried_again(server):
-    """500, 429, cut bodies and closed connections; every row has its verdict in the end."""
+    """500, 429, cut bodies and closed connections; in the end every row has its verdict."""
     result = made(asking(f"{server.url}/flaky"), retry=AT_ONCE)
     assert (values(result), len(result.failures), result.metadata["retries"]) == (VALID, 0, 20)
     assert len(server.seen()["requests"]) == 40
@@ -355,12 +355,12 @@ def test_transient_failures_are_tried_again(server):
 
 
 def test_each_attempt_has_a_time_limit_of_its_own(server):
-    """Which really ends it."""
+    """The limit ends the attempt."""
     result = made(asking(f"{server.url}/slow", timeout=0.6), retry=AT_ONCE)
     assert (values(result), set(result.report.retries)) == (VALID, {"ModelError(timeout)"})
 
 
-def test_no_more_requests_are_in_flight_than_max_parallel_says(server):
+def test_no_more_requests_are_in_flight_than_max_parallel(server):
     """Counted at the server."""
     made(asking(f"{server.url}/validate", max_parallel=3))
     assert 1 <= server.seen()["most"] <= 3
@@ -379,8 +379,8 @@ def test_no_more_requests_are_in_flight_than_max_parallel_says(server):
         ("/422", "ModelError(bad_request)", "answered 422"),
     ],
 )
-def test_what_is_no_verdict_is_a_failure_of_the_validator(server, path, error, says):
-    """And not a row that is invalid; on_error says what becomes of it."""
+def test_an_answer_without_a_verdict_is_a_failure_of_the_validator(server, path, error, says):
+    """Not an invalid row; `on_error` applies."""
     result = made(asking(f"{server.url}{path}", on_error="null"), rows=2, retry=AT_ONCE)
     assert values(result) == [None, None]
     assert set(result.failures["error"]) == {error}
@@ -397,23 +397,23 @@ def test_what_is_no_verdict_is_a_failure_of_the_validator(server, path, error, s
         ("/301", "answered 301 Moved Permanently: .*; check the url"),
     ],
 )
-def test_a14_what_every_row_would_fail_for_ends_the_run(server, path, says):
-    """With what to fix, after a request or as many as were in flight."""
+def test_an_error_that_every_row_would_have_ends_the_run(server, path, says):
+    """With advice, after one request or as many as were in flight."""
     with pytest.raises(rl.DatasetGenerationError, match=says):
         made(asking(f"{server.url}{path}?token={KEY}", max_parallel=1))
     assert len(server.seen()["requests"]) == 1
 
 
-def test_a_server_that_is_not_there_is_told():
-    """As a connection that failed, after its attempts."""
+def test_a_server_that_cannot_be_reached_is_named():
+    """As a failed connection, after all attempts."""
     with FakeValidator() as gone:
         url = gone.url
     with pytest.raises(rl.EarlyShutdownError, match=rf"the validator at {url}/validate could not be reached"):
         made(asking(f"{url}/validate"), rows=1, retry=AT_ONCE)
 
 
-def test_g37_the_key_goes_to_the_server_and_nowhere_else(server, tmp_path: Path, monkeypatch, caplog):
-    """Not into failures, files, logs or reprs, though the server says it back."""
+def test_the_key_goes_to_the_server_and_nowhere_else(server, tmp_path: Path, monkeypatch, caplog):
+    """Not into failures, files, logs or reprs, although the server echoes it."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("VALIDATOR_KEY", KEY)
     told = []
@@ -437,7 +437,7 @@ def test_g37_the_key_goes_to_the_server_and_nowhere_else(server, tmp_path: Path,
 
 
 def test_one_client_serves_all_columns_and_runs_and_is_closed_with_the_runtime(server):
-    """On the loop that it lives on."""
+    """On its own loop."""
     with Runtime("validators") as runtime:
         for _ in range(2):
             made(asking(f"{server.url}/validate", max_parallel=1), runtime=runtime)
@@ -446,8 +446,8 @@ def test_one_client_serves_all_columns_and_runs_and_is_closed_with_the_runtime(s
     assert runtime.is_closed
 
 
-def test_a_resumed_run_asks_for_no_verdict_again(server, tmp_path: Path):
-    """They were waited for, if not paid."""
+def test_a_resumed_run_requests_no_verdict_again(server, tmp_path: Path):
+    """Verdicts are free, but took time."""
     recipe = rl.Recipe(columns=[ROWS, asking(f"{server.url}/validate")], seed=1)
     recipe.build(tmp_path / "out", rows=10, progress=False)
     result = recipe.build(tmp_path / "out", rows=20, resume="always", progress=False)
@@ -455,7 +455,7 @@ def test_a_resumed_run_asks_for_no_verdict_again(server, tmp_path: Path):
 
 
 def test_a_run_that_is_cancelled_waits_for_no_verdict(server, tmp_path: Path):
-    """Requests in flight are cancelled with it; those that had been answered are kept."""
+    """Requests in flight are cancelled; verdicts that had arrived are kept."""
     columns = [ROWS, rl.Validate("small", sql="n < 10"), asking(f"{server.url}/slow", max_parallel=8)]
     run = rl.Recipe(columns=columns).start(tmp_path / "out", rows=20, progress=False)
     while len(server.seen()["requests"]) < 8:
@@ -465,7 +465,7 @@ def test_a_run_that_is_cancelled_waits_for_no_verdict(server, tmp_path: Path):
     assert (result.status, result.actual) == ("cancelled", 0)
 
 
-def test_a24_both_engines_come_to_the_same(server):
+def test_both_engines_have_the_same_verdicts(server):
     """With validators of all kinds."""
     columns = [
         rl.Validate("small", sql="n < 10"),
@@ -478,7 +478,7 @@ def test_a24_both_engines_come_to_the_same(server):
 
 
 def test_values_go_out_as_json(server):
-    """Dates as text, numpy's and pandas's as what they stand for; what no JSON can hold is a failure."""
+    """Dates as text, numpy's and pandas's values as plain ones; a value that JSON cannot hold is a failure."""
     data = pd.DataFrame({"day": [pd.Timestamp("2026-01-02")], "n": np.array([3]), "x": [float("nan")]})
 
     def more(n: int) -> Any:
@@ -526,8 +526,8 @@ def test_values_go_out_as_json(server):
         ({"check": even, "drop_invalids": True}, r"drop_invalids: unknown field; did you mean 'drop_invalid'\?"),
     ],
 )
-def test_mistakes_are_told_with_their_path(fields, says):
-    """When the column is made; no key is in what is told."""
+def test_mistakes_are_refused_with_their_path(fields, says):
+    """When the column is made; no key is in the message."""
     with pytest.raises(rl.RecipeError, match=says) as raised:
         rl.Validate("ok", **fields)
     assert KEY not in str(raised.value)
@@ -536,7 +536,7 @@ def test_mistakes_are_told_with_their_path(fields, says):
 @pytest.mark.parametrize(
     "fields", [{"check": lambda m: m > 1}, {"sql": "m > 1"}, {"url": "http://h/v", "needs": ["m"]}], ids=str
 )
-def test_a_column_that_is_not_there_is_told_with_the_nearest(fields):
+def test_an_unknown_column_is_refused_with_the_nearest_name(fields):
     """As for any column."""
     with pytest.raises(rl.RecipeError, match=r"columns\.ok: needs the unknown column 'm'; "):
         rl.Recipe(columns=[ROWS, rl.Validate("ok", **fields)])
@@ -555,8 +555,8 @@ def test_a_column_that_is_not_there_is_told_with_the_nearest(fields):
         ),
     ],
 )
-def test_what_is_missing_for_asking_is_told_before_anything_is_worked(url, settings, says):
-    """By the adapter, when the run begins."""
+def test_an_adapter_that_cannot_ask_is_an_error_before_any_work(url, settings, says):
+    """Raised by the adapter when the run begins."""
     called = []
     with pytest.raises(rl.RecipeError, match=says):
         made(rl.cell(called.append, name="paid", needs=["n"]), asking(url, **settings))
@@ -564,7 +564,7 @@ def test_what_is_missing_for_asking_is_told_before_anything_is_worked(url, setti
 
 
 def test_it_goes_to_yaml_and_back(server):
-    """As the type `validate`; a function stays behind, and is in no schema."""
+    """As the type `validate`; a function is not written, and is not in the schema."""
     columns = [
         ROWS,
         rl.Validate("short", sql="length(text) < 9", on_error="null"),
@@ -585,8 +585,8 @@ def test_it_goes_to_yaml_and_back(server):
     assert "check" not in rl.Recipe.json_schema()["$defs"]["Validate"]["properties"]
 
 
-def test_e27_a_check_counts_by_its_code_and_a_server_by_its_address():
-    """How fast it is asked, and with what key, decides no verdict."""
+def test_a_check_counts_by_its_code_and_a_server_by_its_address():
+    """Speed and key decide no verdict."""
 
     def fingerprint(*arguments: Any, **fields: Any) -> str:
         return rl.Recipe(columns=[ROWS, rl.Validate("ok", *arguments, **fields)]).fingerprint

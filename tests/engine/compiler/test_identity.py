@@ -1,4 +1,4 @@
-"""Identity: what makes a dataset another one is seen and shown, and what does not is left out."""
+"""Identity: a change that makes another dataset is found and shown, and any other change is left out."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def one(n: int) -> int:
-    """Give a number."""
+    """Return a number."""
     return n + 1
 
 
 def other(n: int) -> int:
-    """Give another."""
+    """Return another."""
     return n + 2
 
 
 class Kept(rl.Processor):
-    """Keep what there is."""
+    """Change nothing."""
 
     def after_batch(self, frame: pd.DataFrame, row_group: int) -> pd.DataFrame:  # noqa: ARG002 - a processor's
         return frame
@@ -52,12 +52,12 @@ def recipe(**changes: Any) -> rl.Recipe:
 
 
 def identity(of: rl.Recipe) -> Mapping[str, Any]:
-    """Give what decides its table."""
+    """Return its identity."""
     return of._compile().identity
 
 
 def stored(of: rl.Recipe) -> Any:
-    """Give it as a journal gives it back."""
+    """Return it as a journal restores it."""
     return msgspec.msgpack.decode(_encode(identity(of)))
 
 
@@ -75,13 +75,13 @@ def stored(of: rl.Recipe) -> Any:
         ({"data": pd.DataFrame({"n": [1.0, 2.0, 3.0]})}, ["columns.seed of n.data has changed"]),
     ],
 )
-def test_e27_what_differs_is_shown_with_its_path(changes: dict[str, Any], shown: list[str]):
-    """What it is and what it was, or that code or data have changed."""
+def test_differences_are_shown_with_their_path(changes: dict[str, Any], shown: list[str]):
+    """The new and the old value, or that code or data have changed."""
     assert list(differences(stored(recipe()), identity(recipe(**changes)))) == shown
     assert recipe(**changes).fingerprint != recipe().fingerprint
 
 
-def test_e27_columns_that_come_go_or_change_places_are_named():
+def test_new_removed_and_reordered_columns_are_named():
     """Each by its name."""
     more = recipe(more=[rl.Uniform("u", 0, 1)])
     came = list(differences(stored(recipe()), identity(more)))
@@ -90,8 +90,8 @@ def test_e27_columns_that_come_go_or_change_places_are_named():
     assert "columns.u is gone" in list(differences(stored(more), identity(recipe())))
 
 
-def test_e27_processors_count_by_what_they_are_and_by_their_code():
-    """Another one, and the same class with other code."""
+def test_processors_count_by_their_fields_and_their_code():
+    """Another processor, and a class of the same name with other code."""
     found = list(differences(stored(recipe()), identity(recipe(processors=[rl.DropColumns(["topic"])]))))
     assert [line.partition(" ")[0] for line in found] == ["processors"]
 
@@ -113,19 +113,19 @@ def test_e27_processors_count_by_what_they_are_and_by_their_code():
     ],
     ids=lambda model: next(iter(model)),
 )  # fmt: skip
-def test_e27_how_a_model_is_called_does_not_count(model: dict[str, Any]):
-    """Where it is, with what key, how much at once, how long, and for how much."""
+def test_how_a_model_is_called_does_not_count(model: dict[str, Any]):
+    """Its address, key, concurrency, timeout and price."""
     assert list(differences(stored(recipe()), identity(recipe(model=model)))) == []
     assert recipe(model=model).fingerprint == recipe().fingerprint
 
 
-def test_e27_what_is_equal_stays_so_in_a_journal():
-    """There and back, nothing of an identity becomes another thing."""
+def test_an_identity_survives_a_journal():
+    """Written and read back, it is equal."""
     same = recipe(topics=[("a", 1), None, 2.5], text={"on_error": "null"})
     assert list(differences(stored(same), identity(same))) == []
     assert fingerprint(stored(same)) == same.fingerprint
 
 
-def test_g37_no_key_is_in_an_identity():
+def test_no_key_is_in_an_identity():
     """Nor in its hash's input."""
     assert "sk-do-not-tell" not in str(stored(recipe(model={"api_key": "sk-do-not-tell"})))

@@ -1,4 +1,4 @@
-"""Processors: what is done to whole frames, and how they fail."""
+"""Processors: what they may change of whole frames, and how they fail."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_before_batch_changes_what_other_columns_see() -> None:
 
 
 def test_before_batch_comes_before_columns_without_needs() -> None:
-    """Even a column that takes no values waits, so that nothing is paid for when the processor refuses the rows."""
+    """Even a column without needs waits, so that nothing is paid for if the processor refuses the rows."""
     seen = threading.Event()
 
     @rl.cell
@@ -86,8 +86,8 @@ def test_before_batch_comes_before_columns_without_needs() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 30], ids=["fewer", "more"])
-def test_a02_before_batch_may_not_change_the_row_count(rows: int) -> None:
-    """A changed row count, in either direction, is refused with both counts and what to use instead."""
+def test_before_batch_must_not_change_the_row_count(rows: int) -> None:
+    """A changed row count, in either direction, is refused with both counts and the alternative."""
 
     class Resize(rl.Processor):
         def before_batch(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -98,8 +98,8 @@ def test_a02_before_batch_may_not_change_the_row_count(rows: int) -> None:
     assert isinstance(caught.value, rl.DatasetGenerationError)
 
 
-def test_a02_preview_and_build_agree_on_the_row_count(tmp_path: Path) -> None:
-    """What preview refuses, build refuses with the same words."""
+def test_preview_and_build_agree_on_the_row_count(tmp_path: Path) -> None:
+    """Both refuse with the same words."""
 
     class Shrink(rl.Processor):
         def before_batch(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -113,7 +113,7 @@ def test_a02_preview_and_build_agree_on_the_row_count(tmp_path: Path) -> None:
     assert str(in_preview.value) == str(in_build.value)
 
 
-def test_before_batch_may_not_change_the_columns() -> None:
+def test_before_batch_must_not_change_the_columns() -> None:
     """A column more or less is refused by name, as no template could have been checked against it."""
 
     class Extra(rl.Processor):
@@ -126,7 +126,7 @@ def test_before_batch_may_not_change_the_columns() -> None:
 
 @pytest.mark.parametrize("stage", ["before_batch", "after_batch", "after_generation"])
 @pytest.mark.parametrize("kind", ["preview", "build"])
-def test_a01_a_processor_that_raises_ends_the_run(stage: str, kind: str, tmp_path: Path) -> None:
+def test_a_processor_that_raises_ends_the_run(stage: str, kind: str, tmp_path: Path) -> None:
     """The error names stage and processor, and keeps the cause."""
     recipe = a_recipe(Raising(stage))
     with pytest.raises(rl.DatasetGenerationError) as caught:
@@ -137,7 +137,7 @@ def test_a01_a_processor_that_raises_ends_the_run(stage: str, kind: str, tmp_pat
         assert caught.value.row_group == 0
 
 
-def test_a01_cells_inside_a_request_are_cancelled_before_the_error_leaves(tmp_path: Path) -> None:
+def test_cells_inside_a_request_are_cancelled_before_the_error_leaves(tmp_path: Path) -> None:
     """A coroutine inside an HTTP request sees CancelledError, the server the disconnect, and earlier parts stay."""
     cancelled: list[int] = []
     with FakeOpenAI(fault_hang=1.0) as server:
@@ -176,7 +176,7 @@ def test_a01_cells_inside_a_request_are_cancelled_before_the_error_leaves(tmp_pa
 
 
 def test_after_batch_may_change_rows_and_columns(tmp_path: Path) -> None:
-    """Rows that after_batch takes out are not in the parts, and the counts say so without calling the run partial."""
+    """Rows that after_batch removes are not in the parts; the counts are right, and the run is complete."""
     result = a_recipe(Halve(), lambda frame: frame.assign(twice=frame["n"] * 2)).build(
         tmp_path, 10, row_group_size=4, progress=False
     )
@@ -186,7 +186,7 @@ def test_after_batch_may_change_rows_and_columns(tmp_path: Path) -> None:
 
 
 def test_a_row_group_that_after_batch_empties_writes_no_part(tmp_path: Path) -> None:
-    """No part of no rows is written, and the others are read as if nothing had been."""
+    """No empty part is written, and the others can be read."""
     result = a_recipe(lambda frame, row_group: frame.head(0) if row_group == 1 else frame).build(
         tmp_path, 9, row_group_size=3, progress=False
     )
@@ -195,7 +195,7 @@ def test_a_row_group_that_after_batch_empties_writes_no_part(tmp_path: Path) -> 
 
 
 def test_types_that_processors_widen_are_widened_in_all_parts(tmp_path: Path) -> None:
-    """Parts written before a processor's column became a float have one schema with those after."""
+    """Parts written before a processor's column became a float have the same schema as later ones."""
     recipe = a_recipe(lambda frame, row_group: frame.assign(x=[0.5 if row_group == 2 else 1] * len(frame)))
     recipe.build(tmp_path, 9, row_group_size=3, progress=False)
     schemas = {str(pq.read_schema(path)) for path in (tmp_path / "data").iterdir()}
@@ -221,14 +221,14 @@ def test_after_generation_sees_the_whole_table_and_its_rows_are_chunked_anew(tmp
 
 
 def test_after_generation_that_fails_leaves_every_part_as_it_was(tmp_path: Path) -> None:
-    """The rows that were paid for are still there, whole, and the metadata says that the run failed."""
+    """The rows that were paid for are still there, and the metadata has the status failed."""
     with pytest.raises(rl.DatasetProcessingError):
         a_recipe(Raising("after_generation")).build(tmp_path, 10, row_group_size=5, progress=False)
     assert sum(pq.read_table(path).num_rows for path in (tmp_path / "data").iterdir()) == 10
     assert '"status": "failed"' in (tmp_path / "metadata.json").read_text()
 
 
-def test_drop_columns_leaves_them_out_of_what_is_written() -> None:
+def test_drop_columns_leaves_columns_out_of_the_table() -> None:
     """A dropped column is used by others and not in the table."""
     frame = a_recipe(rl.DropColumns(["topic", "n"])).preview(3, progress=False).dataset
     assert frame.columns.tolist() == ["line"]
@@ -244,20 +244,20 @@ def test_schema_transform_writes_rows_of_another_shape() -> None:
 @pytest.mark.parametrize(
     "processor", [rl.DropColumns(["topik"]), rl.SchemaTransform({"x": "{{ topik }}"})], ids=["drop", "transform"]
 )
-def test_b10_a_built_in_processor_of_an_unknown_column_is_refused_at_construction(processor: rl.Processor) -> None:
+def test_a_built_in_processor_of_an_unknown_column_is_refused_at_construction(processor: rl.Processor) -> None:
     """The error names the column and the nearest right one."""
     with pytest.raises(rl.RecipeError, match="'topik'; did you mean 'topic'"):
         a_recipe(processor)
 
 
-def test_what_is_no_processor_is_refused() -> None:
-    """A thing that is neither a Processor nor a function is named."""
+def test_anything_but_a_processor_or_function_is_refused() -> None:
+    """The error names it."""
     with pytest.raises(rl.RecipeError, match="3 is not a processor"):
         a_recipe(3)
 
 
-def test_a08_a_fully_dropped_row_group_meets_no_processor_and_writes_no_part(tmp_path: Path) -> None:
-    """No processor sees an empty frame, the group's rows count as dropped, and the other group is written."""
+def test_a_fully_dropped_row_group_runs_no_processor_and_writes_no_part(tmp_path: Path) -> None:
+    """No processor gets an empty frame, the group's rows count as dropped, and the other group is written."""
     sizes: list[int] = []
 
     class Watch(rl.Processor):
