@@ -12,20 +12,61 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import guards
 from .errors import CallCancelledError, RuntimeClosedError
 
 if TYPE_CHECKING:
-    from .call import Call
+    from collections.abc import Callable
+
+    from .loop import LoopThread
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 LOOK_EVERY = 0.25  # seconds between two looks at an awaiting loop
 
 
-async def outcome(call: Call[T]) -> T:
+class Awaited(Protocol[T_co]):
+    """A call, as the task that awaits it sees it."""
+
+    @property
+    def thread(self) -> LoopThread:
+        """The loop thread that runs the call."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The coroutine's name."""
+        ...
+
+    def done(self) -> bool:
+        """Return whether the coroutine has ended."""
+        ...
+
+    def result(self) -> T_co:
+        """Return the result of a call that is done, or raise its error."""
+        ...
+
+    def exception(self) -> BaseException | None:
+        """Return the error of a call that is done, or None."""
+        ...
+
+    def cancel(self, message: str | None = None) -> bool:
+        """Request cancellation from any thread."""
+        ...
+
+    def cancel_here(self, message: str | None = None) -> None:
+        """Cancel the call; on its loop's thread."""
+        ...
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the call is done."""
+        ...
+
+
+async def outcome(call: Awaited[T]) -> T:
     """Wait for `call` on the running loop, and return or raise its outcome."""
     if not call.done():
         if guards.blocked:
@@ -40,7 +81,7 @@ async def outcome(call: Call[T]) -> T:
     return call.result()
 
 
-async def _ended(call: Call[Any]) -> None:
+async def _ended(call: Awaited[Any]) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     call.when_done(lambda: _tell(call, ended))
@@ -57,21 +98,21 @@ async def _ended(call: Call[Any]) -> None:
         raise
 
 
-async def _cleaned_up(call: Call[Any], loop: asyncio.AbstractEventLoop) -> None:
+async def _cleaned_up(call: Awaited[Any], loop: asyncio.AbstractEventLoop) -> None:
     """Wait for the end of a cancelled call, at most the grace; a second cancellation leaves at once."""
     ended = loop.create_future()
     call.when_done(lambda: _tell(call, ended))
     await asyncio.wait([ended], timeout=call.thread.settings.grace)
 
 
-def _prefer_failure(call: Call[Any], cancelled: BaseException) -> None:
+def _prefer_failure(call: Awaited[Any], cancelled: BaseException) -> None:
     """Raise what the call's cleanup raised, as a plain await would."""
     error = call.exception() if call.done() else None
     if error is not None and not isinstance(error, (asyncio.CancelledError, RuntimeClosedError)):
         raise error from cancelled
 
 
-def _tell(call: Call[Any], ended: asyncio.Future[None]) -> None:
+def _tell(call: Awaited[Any], ended: asyncio.Future[None]) -> None:
     if call.thread.inherited:  # and so is the loop that awaits it: waking it would wake the parent's
         return
     with contextlib.suppress(RuntimeError):  # that loop is closed: nobody is waiting there any more
@@ -83,7 +124,7 @@ def _resolve(ended: asyncio.Future[None]) -> None:
         ended.set_result(None)
 
 
-def _watch(call: Call[Any], ended: asyncio.Future[None], stopped_for: float) -> None:
+def _watch(call: Awaited[Any], ended: asyncio.Future[None], stopped_for: float) -> None:
     """Look at the awaiting loop, on the runtime's own; cancel the call once nobody can be waiting there."""
     loop, own = ended.get_loop(), call.thread.loop
     if call.done() or ended.done() or own is None:

@@ -123,7 +123,7 @@ class Call(Generic[T]):
     def _wait_guarded(self, timeout: float | None) -> None:
         if self._done:
             return
-        with blocking(self.thread, self):
+        with blocking(self.thread, self.serial):
             if not self.wait(timeout):
                 message = f"{self.name} on {self.thread.name} is not done after {timeout:g} s; it goes on running"
                 raise TimeoutError(message)

@@ -16,7 +16,7 @@ import warnings
 from asyncio import _get_running_loop
 from contextvars import ContextVar
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import BlockingCallWarning, DeadlockError
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Iterator
 
-    from .call import Call
     from .loop import LoopThread
 
 GENERATIONS = 128  # how many ancestors a call remembers: calls that start their successor for ever must not grow
@@ -65,8 +64,8 @@ def refuse_ancestor(target: LoopThread) -> None:
 
 
 @contextlib.contextmanager
-def blocking(target: LoopThread, call: Call[Any]) -> Iterator[None]:
-    """Guard a wait of the calling thread for `call`; everything is checked before anything blocks."""
+def blocking(target: LoopThread, serial: int) -> Iterator[None]:
+    """Guard a wait of the calling thread for the call with that serial number; check before anything blocks."""
     if blocked:
         refuse_ancestor(target)
     running = _get_running_loop()
@@ -77,7 +76,7 @@ def blocking(target: LoopThread, call: Call[Any]) -> Iterator[None]:
     if not _in_ipython_kernel():
         _report_blocking(target)
     outer = blocked.get(running)
-    blocked[running] = (call.serial, target.loop)
+    blocked[running] = (serial, target.loop)
     try:
         _refuse_circle(running, target)
         yield

@@ -16,16 +16,33 @@ import atexit
 import concurrent.futures.thread  # noqa: F401 - its exit hook must be registered before ours
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
 from . import guards
 
 if TYPE_CHECKING:
-    from .runtime import Runtime
+    from collections.abc import Callable
 
-runtimes: WeakSet[Runtime] = WeakSet()
-inherited: list[Any] = []
+
+class Participant(Protocol):
+    """A runtime, as forks and the end of the process see it."""
+
+    def begin_anew(self) -> object:
+        """Drop the loop thread in a forked child; return it, to be kept alive."""
+        ...
+
+    def drain_at_exit(self) -> Callable[[], None]:
+        """Start to drain; return a function that waits until it is drained."""
+        ...
+
+    def stop_at_exit(self) -> None:
+        """Stop the loop."""
+        ...
+
+
+runtimes: WeakSet[Participant] = WeakSet()
+inherited: list[object] = []
 exiting = False
 
 

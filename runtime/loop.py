@@ -25,20 +25,17 @@ from _thread import get_ident
 from collections import deque
 from contextvars import Context
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .errors import RuntimeClosedError
 from .generators import Generators
 from .resources import Resources
 from .waiting import Gate
-from .watchdog import Watchdog, wanted
 from .workers import Workers, daemon_thread
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
-
-    from .call import Call
 
 ONE_WAKE_UP = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -62,6 +59,39 @@ class Settings(NamedTuple):
     factory: Callable[[], AbstractEventLoop]
 
 
+class Submission(Protocol):
+    """A call, as the loop thread that runs it sees it."""
+
+    submitted: bool
+    task: asyncio.Task[None] | None
+
+    @property
+    def name(self) -> str:
+        """The coroutine's name."""
+        ...
+
+    @property
+    def waited_by(self) -> int | None:
+        """The identity of the last thread that began to wait for the call."""
+        ...
+
+    def begin(self, loop: AbstractEventLoop) -> None:
+        """Start the task."""
+        ...
+
+    def close(self) -> None:
+        """Cancel the task because the runtime closes."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """End the call with an error without running its coroutine any further."""
+        ...
+
+    def disown(self, error: BaseException) -> None:
+        """End the call with an error in a forked child, which must not touch the parent's task."""
+        ...
+
+
 class LoopThread:
     """One thread, one loop, one life."""
 
@@ -72,18 +102,18 @@ class LoopThread:
         self.state = State.NEW
         self.loop: AbstractEventLoop | None = None
         self.workers: Workers | None = None
-        self.calls: set[Call[Any]] = set()  # begun and not ended; touched on the loop's thread only
+        self.calls: set[Submission] = set()  # begun and not ended; touched on the loop's thread only
         self.resources = Resources()
         self.generators = Generators(self.post)
         self.inherited = False  # whether it is the parent's, seen from a forked child
         self.refusing = False  # whether calls that are still queued come too late
         self.cause: BaseException | None = None  # what ended it, if it was not asked to end
         self._thread = daemon_thread(self._main, f"rowloop-{settings.name}")
-        self._starts: deque[Call[Any]] = deque()
+        self._starts: deque[Submission] = deque()
         self._context = Context()  # empty; one per loop, for two threads cannot be in one context
         self._waking = False
         self._stopping = False
-        self._published = Gate()
+        self.published = Gate()  # open once the loop runs, or once it is known that it never will
         self._ended = Gate()
 
     # Any thread.
@@ -104,7 +134,7 @@ class LoopThread:
 
     def wait_started(self) -> None:
         """Wait until the loop runs; raise what kept it from running."""
-        self._published.wait()
+        self.published.wait()
         if self.loop is None and self.cause is not None:
             raise self.cause
 
@@ -112,7 +142,7 @@ class LoopThread:
         """Whether the calling thread is the loop's, with the loop running in it."""
         return self._thread.ident == get_ident() and self.loop is asyncio._get_running_loop()  # noqa: SLF001 - None, not an error
 
-    def submit(self, call: Call[Any]) -> None:
+    def submit(self, call: Submission) -> None:
         """Have the loop begin `call`, in the order of submission."""
         call.submitted = True
         self._starts.append(call)
@@ -197,7 +227,7 @@ class LoopThread:
         if loop is not None:
             loop.close()
         if self.loop is None:
-            self._published.open()
+            self.published.open()
         self._ended.open()
 
     def _serve(self, loop: AbstractEventLoop) -> None:
@@ -210,10 +240,7 @@ class LoopThread:
     def _publish(self, loop: AbstractEventLoop) -> None:
         self.loop = loop
         self.state = State.RUNNING
-        limit = wanted()
-        if limit is not None:
-            Watchdog(self, limit).start()
-        self._published.open()
+        self.published.open()
 
     def stop_here(self) -> None:
         """End the loop and the thread; to be called on the loop."""

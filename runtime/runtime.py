@@ -15,7 +15,7 @@ import warnings
 from asyncio import _get_running_loop
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from . import guards, lifecycle
+from . import guards, lifecycle, watchdog
 from .call import Call
 from .draining import Ending
 from .errors import RuntimeClosedError
@@ -121,7 +121,7 @@ class Runtime:
                 thread.submit(call)
                 ended = call.wait(limit)
             else:
-                with guards.blocking(thread, call):
+                with guards.blocking(thread, call.serial):
                     thread.submit(call)
                     ended = call.wait(limit)
             if not ended:
@@ -251,6 +251,7 @@ class Runtime:
                 raise thread.closed_error()
             if not thread.begun:
                 thread.start()
+                watchdog.watch(thread)
         thread.wait_started()
         _by_loop[id(thread.loop)] = self
         return thread

@@ -16,14 +16,13 @@ import threading
 import time
 from _thread import allocate_lock
 from queue import Empty
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from queue import SimpleQueue
-
-    from .workers import Workers
 
 T = TypeVar("T")
 
@@ -71,21 +70,29 @@ class SlicedWaiter(Waiter):
                 self._look()
 
 
-class WorkerWaiter(Waiter):
-    """A worker of the loop's own pool: while it waits, another may take its place."""
+class Pool(Protocol):
+    """What a waiting worker thread needs from its pool."""
 
-    def __init__(self, workers: Workers) -> None:
+    def waiting(self) -> AbstractContextManager[None]:
+        """Free the calling thread's place in the pool for the length of the block."""
+        ...
+
+
+class WorkerWaiter(Waiter):
+    """Frees its place in the pool while it waits, so that another worker can run."""
+
+    def __init__(self, pool: Pool) -> None:
         """Take the pool that the thread belongs to."""
-        self._workers = workers
+        self._pool = pool
 
     def wait(self, lock: LockType, seconds: float | None) -> bool:
         """Acquire the lock with the place in the pool given away."""
-        with self._workers.waiting():
+        with self._pool.waiting():
             return super().wait(lock, seconds)
 
     def take(self, queue: SimpleQueue[T]) -> T:
         """Take the next item of a queue, with the place in the pool given away."""
-        with self._workers.waiting():
+        with self._pool.waiting():
             return super().take(queue)
 
 
@@ -138,9 +145,9 @@ _here = _Here()
 _plain = Waiter()
 
 
-def adopt(workers: Workers) -> None:
-    """Note that the calling thread is one of `workers`."""
-    _here.waiter = WorkerWaiter(workers)
+def adopt(pool: Pool) -> None:
+    """Record that the calling thread is a worker of `pool`."""
+    _here.waiter = WorkerWaiter(pool)
 
 
 def waiter() -> Waiter:

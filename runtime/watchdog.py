@@ -36,6 +36,13 @@ def wanted(setting: str | None = None) -> float | None:
     return LIMIT
 
 
+def watch(thread: LoopThread) -> None:
+    """Start a watchdog for the thread's loop if ROWLOOP_DEBUG asks for one."""
+    limit = wanted()
+    if limit is not None:
+        Watchdog(thread, limit).start()
+
+
 def report_to_log(message: str) -> None:
     """Warn, in the log of this module."""
     logging.getLogger(__name__).warning(message)
@@ -57,6 +64,7 @@ class Watchdog:
         self._watcher.start()
 
     def _watch(self) -> None:
+        self._loop.published.wait()
         with contextlib.suppress(RuntimeClosedError):  # the loop has ended, and so does its watchdog
             while not self._loop.join(0):
                 self._look()

@@ -73,3 +73,27 @@ def test_watchdog_thread_exists_only_when_asked_for(child):
     assert "rowloop.runtime.watchdog rowloop: the loop has been blocked for 0.1 s" in on
     assert "time.sleep(0.4)" in on
     assert "['rowloop-rowloop-watchdog']" in on
+
+
+def test_watchdog_follows_a_loop_that_failed_to_start_and_the_next_one(monkeypatch):
+    """The watchdog of a loop that never runs ends; the loop that the next call starts has one of its own."""
+    monkeypatch.setenv("ROWLOOP_DEBUG", "0.05")
+    attempts: list[int] = []
+
+    def factory() -> asyncio.AbstractEventLoop:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise OSError("no file descriptors left")
+        return asyncio.new_event_loop()
+
+    def watchdogs() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "rowloop-pup-watchdog"]
+
+    with fresh_runtime("pup", loop_factory=factory) as rt:
+        with pytest.raises(OSError, match="no file descriptors left"):
+            rt.run(asyncio.sleep(0))
+        for thread in watchdogs():
+            thread.join(5)
+        assert watchdogs() == []
+        rt.run(asyncio.sleep(0))
+        assert len(watchdogs()) == 1
