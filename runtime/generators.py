@@ -19,6 +19,7 @@ import gc
 import os
 import sys
 from collections import deque
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -34,22 +35,32 @@ LOOK_EVERY = 0.002  # seconds between two looks at whether the collector is done
 
 
 class Collector:
-    """Whether the garbage collector is at work, in whichever thread."""
+    """Whether the garbage collector is running, in any thread of the process.
+
+    The first loop of the process adds the callback to `gc.callbacks`, where it stays. The interpreter walks that list
+    by index: removing an entry while another thread collects would make it skip the callback of another library.
+    """
 
     working = False
+    _requests = count()
+
+    @classmethod
+    def observe(cls) -> None:
+        """Start to observe the collector; only the first request of the process has an effect."""
+        if next(cls._requests) == 0:  # atomic, so no lock is needed, which a forked child could inherit locked
+            gc.callbacks.append(cls.note)
 
     @classmethod
     def note(cls, phase: str, _info: object) -> None:
-        """Take notice of what `gc.callbacks` are told: start or stop."""
+        """Record the phase that `gc` reports to its callbacks: start or stop."""
         cls.working = phase == "start"
 
     @classmethod
     def forget(cls) -> None:
-        """Begin anew in a forked child, where no other thread collects."""
+        """Reset the state in a forked child, where no other thread collects."""
         cls.working = False
 
 
-gc.callbacks.append(Collector.note)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=Collector.forget)
 
@@ -67,6 +78,7 @@ class Generators:
 
     def watch(self) -> None:
         """Take the place of the hooks that the loop set when it began to run; on the running loop."""
+        Collector.observe()
         self._loop = asyncio.get_running_loop()
         sys.set_asyncgen_hooks(firstiter=self._begin, finalizer=self._drop)
 

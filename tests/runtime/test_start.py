@@ -103,6 +103,23 @@ def test_s03_importing_and_constructing_start_no_thread(child):
     assert ended.out == "1\n"
 
 
+def test_gc_callbacks_are_left_alone_until_the_first_loop_starts(child):
+    """Importing and constructing add no callback; the first loop adds the only one."""
+    ended = child("""
+        import asyncio, gc
+        before = list(gc.callbacks)
+        import rowloop, rowloop.runtime as r
+        runtimes = [r.Runtime(f"r{number}") for number in range(3)]
+        print(gc.callbacks == before, end=" ")
+        for runtime in runtimes:
+            runtime.run(asyncio.sleep(0))
+            print(len(gc.callbacks) - len(before), end=" ")
+            runtime.close()
+        print(gc.callbacks[: len(before)] == before)
+    """)
+    assert ended.out == "True 1 1 1 True\n"
+
+
 def test_s03_runtimes_coexist_and_name_their_calls():
     """Two runtimes have two loops; their threads and errors carry their names."""
     with fresh_runtime("left") as left, fresh_runtime("right") as right:
