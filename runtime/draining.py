@@ -114,20 +114,27 @@ async def _end_tasks(thread: LoopThread, until: float) -> list[str]:
 
 
 async def _end_workers(thread: LoopThread, until: float) -> list[str]:
+    if thread.workers is None:
+        return []
+    thread.workers.shutdown(wait=False, cancel_futures=True)
+    return [f"thread {name} is still working" for name in await busy_workers(thread, until)]
+
+
+async def busy_workers(thread: LoopThread, until: float) -> list[str]:
+    """Wait until no worker thread is busy, or until the loop's clock shows `until`; name those that are still busy."""
     workers, idle = thread.workers, asyncio.Event()
-    if workers is None:
+    if workers is None or not workers.busy():
         return []
 
-    def tell() -> None:
-        with contextlib.suppress(RuntimeClosedError):  # it was given up
+    def report_idle() -> None:
+        with contextlib.suppress(RuntimeClosedError):  # the draining gave up on the loop
             thread.post(idle.set)
 
-    workers.shutdown(wait=False, cancel_futures=True)
-    workers.when_idle(tell)
+    workers.when_idle(report_idle)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(until):
             await idle.wait()
-    return [f"thread {name} is still working" for name in workers.busy()]
+    return workers.busy()
 
 
 async def _wait(tasks: Iterable[asyncio.Task[Any] | None], until: float) -> None:

@@ -13,14 +13,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .draining import busy_workers
 from .runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+PATIENCE = 5.0  # seconds that threads get to end: a worker that has handed its result over needs a moment to be idle
 
 
 @pytest.fixture
@@ -38,9 +42,7 @@ def fresh_runtime(name: str = "test", **settings: Any) -> Iterator[Runtime]:
     yield fresh
     left = _leftovers(fresh)
     fresh.close()
-    left += [
-        f"thread {thread.name}" for thread in threading.enumerate() if thread not in before and _outlives(thread, name)
-    ]
+    left += _surviving_threads(before, name)
     if left:
         message = "\n  ".join([f"{name} left behind:", *left])
         pytest.fail(message, pytrace=False)
@@ -59,14 +61,19 @@ async def _on_loop(fresh: Runtime) -> list[str]:
     known = {own, *(call.task for call in thread.calls), *thread.resources.holders()}
     tasks = [f"task {task.get_name()}: {task.get_coro()!r}" for task in asyncio.all_tasks() if task not in known]
     resources = [f"resource {name}" for name in thread.resources.names()]
-    threads = [f"thread {name}" for name in thread.workers.busy()] if thread.workers is not None else []
     generators = [f"async generator {name}" for name in thread.generators.open()]
+    threads = [f"thread {name}" for name in await busy_workers(thread, asyncio.get_running_loop().time() + PATIENCE)]
     return calls + tasks + generators + resources + threads
 
 
-def _outlives(thread: threading.Thread, name: str) -> bool:
-    """Say whether the thread stays; those of other runtimes, such as the default one, may."""
-    if thread.name.startswith("rowloop-") and not thread.name.startswith(f"rowloop-{name}"):
-        return False
-    thread.join(0.5)
-    return thread.is_alive()
+def _surviving_threads(before: set[threading.Thread], name: str) -> list[str]:
+    """Name the new threads that do not end in time; those of other runtimes, such as the default one, may stay."""
+    until = time.monotonic() + PATIENCE
+    new = [thread for thread in threading.enumerate() if thread not in before and not _of_another(thread, name)]
+    for thread in new:
+        thread.join(max(0.0, until - time.monotonic()))
+    return [f"thread {thread.name}" for thread in new if thread.is_alive()]
+
+
+def _of_another(thread: threading.Thread, name: str) -> bool:
+    return thread.name.startswith("rowloop-") and not thread.name.startswith(f"rowloop-{name}")

@@ -381,25 +381,6 @@ def test_s36_stopping_the_loop_from_inside_does_not_end_it(rt):
     assert rt.run(asyncio.sleep(0, 1)) == 1
 
 
-def test_s37_process_exits_after_the_last_test_using_the_fixture(child, tmp_path):
-    """A test session with the public fixture ends by itself, and a test that leaves things fails, naming them."""
-    (tmp_path / "test_it.py").write_text(
-        "import asyncio\n"
-        "from rowloop.runtime.testing import runtime\n"
-        "def test_clean(runtime):\n    assert runtime.run(asyncio.sleep(0, 1)) == 1\n"
-        "def test_leaves(runtime):\n    runtime.submit(asyncio.sleep(60))\n"
-    )
-    ended = child(
-        "import os, sys\n"
-        "os.environ['PYTEST_DISABLE_PLUGIN_AUTOLOAD'] = '1'\n"
-        "import pytest\n"
-        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', 'test_it.py']))",
-        silent=False,
-    )
-    assert "2 passed, 1 error" in ended.out
-    assert "test_leaves left behind:\n  call sleep" in ended.out
-
-
 def test_closed_error_is_no_cancellation_for_an_awaiting_task(rt):
     """RuntimeClosedError, not CallCancelledError, tells an awaiting task that the runtime went away."""
     assert not issubclass(RuntimeClosedError, CallCancelledError)

@@ -10,7 +10,6 @@ from typing import Self
 import pytest
 
 from rowloop.runtime import Runtime, RuntimeClosedError, client, default
-from rowloop.runtime.testing import fresh_runtime
 
 
 class Client:
@@ -306,40 +305,3 @@ def test_default_is_made_anew_after_it_was_closed():
     first.close()
     assert default() is not first
     assert isinstance(default(), Runtime)
-
-
-def test_s37_fixture_names_what_a_test_left_behind(loop_factory):
-    """A running call, a task, a generator, a resource and a busy thread are each named."""
-    working, release = threading.Event(), threading.Event()
-
-    class Client:
-        async def aclose(self) -> None:
-            release.set()  # the worker is busy until the runtime is closed
-
-    def work() -> None:
-        working.set()
-        release.wait(5)
-
-    async def generator():
-        yield 1
-        yield 2
-
-    async def leave_things(rt: Runtime, kept: list[object]) -> None:
-        kept.append(asyncio.create_task(asyncio.sleep(60), name="stray"))
-        kept.append(generator())
-        await anext(kept[-1])  # type: ignore[call-overload]
-        asyncio.get_running_loop().run_in_executor(None, work)
-        await rt.aenter(Client, key="my client")
-
-    def leaving() -> None:
-        with fresh_runtime("s37", loop_factory=loop_factory) as rt:
-            rt.submit(asyncio.sleep(60))
-            rt.run(leave_things(rt, kept))
-            assert working.wait(5)
-
-    kept: list[object] = []
-    with pytest.raises(pytest.fail.Exception) as caught:
-        leaving()
-    said = str(caught.value)
-    for name in ("call sleep", "task stray", "async generator", "resource 'my client'", "thread rowloop-s37-worker"):
-        assert name in said, said
