@@ -1,9 +1,12 @@
-"""Threads for the synchronous functions of one run, cheap enough for one call per cell.
+"""Threads: calls short synchronous functions in threads, many of them per wake-up of the loop.
 
-Calls go through one queue and results come back on one deque; a thread wakes the loop only when it has not been woken
-already, so that many results cost one wake-up and no Future or task is made for any of them. There is one thread at
-first. Where calls are still queued after a moment, the functions are slow, and there come to be as many threads as
-calls: fast functions would only get in each other's way.
+Workers is the loop's default executor and makes a Future for every job. Threads is for the caller with very many short
+functions, whose Futures would cost more than the functions do.
+
+Theory of operation. Calls go through one queue, and results come back on one deque. A thread wakes the loop only if no
+wake-up is pending, so many results cost one wake-up, and no Future or task is made for any of them. The first call
+starts one thread. Calls that are still queued after a moment show that the functions are slow; then there is a thread
+for each queued call, up to the limit. Fast functions keep a few threads, because more would only contend for the GIL.
 """
 
 from __future__ import annotations
@@ -12,25 +15,26 @@ import asyncio
 import contextlib
 import contextvars
 import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
+from .workers import daemon_thread
+
 T = TypeVar("T")
 Ended: TypeAlias = Callable[[Any, BaseException | None], None]
-"""Called in the loop's thread with what a function returned, or with what it raised."""
+"""Receives a function's result, or None and its error; called on the loop's thread."""
 
 _MOMENT: Final = 0.002
-"""Seconds that a call may be queued before more threads are started."""
+"""Seconds that a call may be queued before more threads start."""
 
 
 class Threads:
-    """Up to `most` daemon threads, used from one loop."""
+    """Up to `limit` daemon threads that work for one loop."""
 
-    def __init__(self, most: int, name: str = "rowloop-function") -> None:
+    def __init__(self, limit: int, name: str = "rowloop-function") -> None:
         """Start no thread yet."""
-        self._most = most
+        self._limit = limit
         self._name = name
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Ended] | None] = queue.SimpleQueue()
         self._results: deque[tuple[Ended, Any, BaseException | None]] = deque()
@@ -40,20 +44,20 @@ class Threads:
         self._closed = False
 
     def submit(self, function: Callable[..., Any], inputs: Sequence[Any], ended: Ended) -> None:
-        """Call a function in a thread, in a copy of the caller's context. It cannot be stopped once it runs."""
+        """Call a function in a thread, in a copy of the caller's context; once begun, it cannot be stopped."""
         context = contextvars.copy_context()
         self._calls.put((lambda: context.run(function, *inputs), ended))
         if not self._threads:
             self._loop = asyncio.get_running_loop()
             self._start_threads(1)
-        elif not self._watched and self._threads < self._most:
+        elif not self._watched and self._threads < self._limit:
             self._watched = True
             self._loop.call_later(_MOMENT, self._grow)
 
     async def call(self, function: Callable[..., T], *inputs: object) -> T:
-        """Call a function and wait for it.
+        """Call a function in a thread and wait for it; return its result or raise its error.
 
-        Cancelling the wait throws the result away when it comes; a function that has not begun by then never does.
+        A cancelled wait discards the result. A function that has not begun by then never runs.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
@@ -71,7 +75,7 @@ class Threads:
         return await future
 
     def close(self) -> None:
-        """Let the threads end when they have done what they are doing; what is still queued is not begun."""
+        """Drop the queued calls; the threads end after the functions that they are running."""
         self._closed = True
         with contextlib.suppress(queue.Empty):
             while True:
@@ -83,19 +87,19 @@ class Threads:
         """Start a thread for each call that is still queued."""
         self._watched = False
         if not self._closed:
-            self._start_threads(min(self._calls.qsize(), self._most - self._threads))
+            self._start_threads(min(self._calls.qsize(), self._limit - self._threads))
 
     def _start_threads(self, number: int) -> None:
         for _ in range(number):
             self._threads += 1
-            threading.Thread(target=self._serve, name=f"{self._name}-{self._threads}", daemon=True).start()
+            daemon_thread(self._serve, f"{self._name}-{self._threads}").start()
 
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
             function, ended = call
             try:
                 self._results.append((ended, function(), None))
-            except BaseException as error:  # noqa: BLE001 - it is judged in the loop's thread
+            except BaseException as error:  # noqa: BLE001 - `ended` gets it, on the loop's thread
                 self._results.append((ended, None, error))
             del call, function, ended
             if not self._woken:
@@ -106,11 +110,11 @@ class Threads:
         try:
             self._loop.call_soon_threadsafe(self._deliver)
         except RuntimeError:
-            if not self._closed:  # else the loop is gone, and with it everyone who could wait
+            if not self._closed:  # once closed, a loop that has ended has no caller that waits
                 raise
 
     def _deliver(self) -> None:
-        """Hand out results, in the loop's thread. The flag falls first: a result that comes late wakes us again."""
+        """Deliver the results; on the loop's thread. Lower the flag first: a late result wakes the loop again."""
         self._woken = False
         while self._results:
             ended, value, error = self._results.popleft()

@@ -1,4 +1,4 @@
-"""Threads: results and exceptions come back, waits can be cancelled, and there are no more threads than are of use."""
+"""Threads: results and errors come back, waits can be cancelled, and no more threads start than are useful."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", defau
 
 @pytest.fixture
 def threads() -> Iterator[Threads]:
-    """Give up to four threads, and see that they end."""
+    """Return up to four threads, and check that they end."""
     made = Threads(4, "tested")
     yield made
     made.close()
@@ -34,8 +34,8 @@ def alive() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("tested")]
 
 
-def test_results_and_arguments_go_through(threads):
-    """A thousand calls, each with its own."""
+def test_each_call_gets_its_own_arguments_and_result(threads):
+    """A thousand calls at once."""
 
     async def main() -> list[int]:
         return await asyncio.gather(*[threads.call(pow, i, 2) for i in range(1000)])
@@ -44,8 +44,8 @@ def test_results_and_arguments_go_through(threads):
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), asyncio.CancelledError("mine"), SystemExit(2)])
-def test_what_the_function_raises_is_raised_where_it_is_awaited(threads, error):
-    """The same object, whatever it is."""
+def test_error_of_the_function_is_raised_where_it_is_awaited(threads, error):
+    """Every kind of exception arrives as the same object."""
 
     def fail() -> None:
         raise error
@@ -53,7 +53,7 @@ def test_what_the_function_raises_is_raised_where_it_is_awaited(threads, error):
     async def main() -> None:
         try:
             await threads.call(fail)
-        except BaseException as raised:  # noqa: BLE001 - whatever it is
+        except BaseException as raised:  # noqa: BLE001 - every kind is caught
             assert raised is error or (type(raised) is type(error) and raised.args == error.args)  # noqa: PT017
         else:
             pytest.fail("nothing was raised")
@@ -71,7 +71,7 @@ def test_stop_iteration_becomes_an_error_that_a_future_can_carry(threads):
     asyncio.run(main())
 
 
-def test_the_function_sees_the_callers_context_variables_and_keeps_its_own(threads):
+def test_function_sees_the_callers_context_variables_and_keeps_its_own(threads):
     """As with asyncio.to_thread."""
 
     def swap(value: str) -> str:
@@ -89,7 +89,7 @@ def test_the_function_sees_the_callers_context_variables_and_keeps_its_own(threa
 
 
 def test_fast_functions_share_a_few_threads():
-    """One call after the other needs one; a second may come when a call is taken up late."""
+    """Calls one after the other need one thread; a few more start if a call is picked up late."""
     threads = Threads(64, "tested")
 
     async def main() -> None:
@@ -105,7 +105,7 @@ def test_fast_functions_share_a_few_threads():
 
 
 def test_slow_functions_get_as_many_threads_as_there_are_calls_and_no_more_than_the_limit(threads):
-    """Three calls that wait for each other need three; of twenty, four run at once."""
+    """Three calls that wait for each other get three threads; of twenty calls, four run at once."""
     meet = threading.Barrier(3)
     gate, running = threading.Event(), threading.Semaphore(0)
 
@@ -127,14 +127,14 @@ def test_slow_functions_get_as_many_threads_as_there_are_calls_and_no_more_than_
     asyncio.run(main())
 
 
-def test_a_cancelled_wait_ends_at_once_and_its_function_is_not_begun_later(threads):
-    """What has begun cannot be stopped; what was still queued never runs."""
-    began, go_on = threading.Semaphore(0), threading.Event()
+def test_cancelled_wait_ends_at_once_and_its_function_does_not_begin_later(threads):
+    """A function that has begun cannot be stopped; one that is still queued never runs."""
+    began, release = threading.Semaphore(0), threading.Event()
     ran: list[int] = []
 
     def block() -> None:
         began.release()
-        go_on.wait(10)
+        release.wait(10)
 
     async def main() -> None:
         blocking = [asyncio.create_task(threads.call(block)) for _ in range(4)]
@@ -146,21 +146,21 @@ def test_a_cancelled_wait_ends_at_once_and_its_function_is_not_begun_later(threa
             task.cancel()
         done, _ = await asyncio.wait([*blocking, *queued], timeout=5)
         assert len(done) == 7
-        go_on.set()
+        release.set()
         assert await threads.call(lambda: "usable") == "usable"
         assert not ran
 
     asyncio.run(main())
 
 
-def test_closing_lets_what_is_queued_go(threads):
-    """After the end of a run, no function of it begins."""
-    began, go_on = threading.Semaphore(0), threading.Event()
+def test_closing_drops_queued_calls(threads):
+    """A queued function does not begin after the close."""
+    began, release = threading.Semaphore(0), threading.Event()
     ran: list[Any] = []
 
     def block() -> None:
         began.release()
-        go_on.wait(10)
+        release.wait(10)
 
     async def main() -> None:
         for _ in range(4):
@@ -169,7 +169,7 @@ def test_closing_lets_what_is_queued_go(threads):
             await asyncio.to_thread(began.acquire, timeout=10)
         threads.submit(ran.append, (1,), lambda *_: None)
         threads.close()
-        go_on.set()
+        release.set()
         for thread in alive():
             await asyncio.to_thread(thread.join, 10)
         assert not ran
@@ -177,14 +177,14 @@ def test_closing_lets_what_is_queued_go(threads):
     asyncio.run(main())
 
 
-def test_a_result_that_comes_after_the_loop_is_gone_is_nobodys():
-    """The thread ends without a word."""
+def test_result_after_the_end_of_the_loop_is_discarded():
+    """The thread ends without an error."""
     threads = Threads(1, "tested")
-    began, go_on = threading.Event(), threading.Event()
+    began, release = threading.Event(), threading.Event()
 
     def block() -> None:
         began.set()
-        go_on.wait(10)
+        release.wait(10)
 
     async def main() -> None:
         with contextlib.suppress(TimeoutError):
@@ -194,23 +194,23 @@ def test_a_result_that_comes_after_the_loop_is_gone_is_nobodys():
         threads.close()
 
     asyncio.run(main())
-    go_on.set()
+    release.set()
     for thread in alive():
         thread.join(10)
 
 
-def test_the_threads_do_not_hold_up_the_end_of_the_process():
-    """They are daemons: a function that never returns does not keep the interpreter."""
+def test_threads_do_not_delay_the_end_of_the_process():
+    """They are daemons: a function that never returns does not keep the interpreter alive."""
     threads = Threads(1, "tested")
-    go_on = threading.Event()
+    release = threading.Event()
 
     async def main() -> None:
-        threads.submit(go_on.wait, (10,), lambda *_: None)
+        threads.submit(release.wait, (10,), lambda *_: None)
         await asyncio.sleep(0)
         assert all(thread.daemon for thread in alive())
         threads.close()
 
     asyncio.run(main())
-    go_on.set()
+    release.set()
     for thread in alive():
         thread.join(10)
