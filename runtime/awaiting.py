@@ -1,11 +1,13 @@
-"""How a call is awaited: from any event loop, the runtime's own included.
+"""Awaiting: how a task of any event loop, the runtime's own included, awaits a call.
 
-The awaiting task suspends on a future of its own loop, which the end of the call resolves. If the awaiting task is
-cancelled, so is the call, and the task leaves when the call's cleanup is done, at most a grace later: what `await
-coro` on one loop would do. If the call was cancelled by somebody else, the awaiting task was not, and a CancelledError
-would tell its TaskGroup or asyncio.timeout a lie; it gets CallCancelledError instead. A loop that was closed, or has
-stopped for longer than the grace, can never be told; the runtime looks for such loops now and then, and cancels what
-they were waiting for.
+The awaiting task suspends on a future of its own loop; the end of the call resolves that future.
+
+If the awaiting task is cancelled, the call is cancelled too. The task leaves when the call's cleanup has finished, at
+most a grace later, as with `await coro` on one loop. If another party cancels the call, the awaiting task itself is not
+cancelled. A CancelledError would then mislead its TaskGroup or asyncio.timeout, so it gets CallCancelledError instead.
+
+A loop that is closed, or stopped for longer than the grace, can no longer be notified. The runtime polls the awaiting
+loops and cancels the calls of such a loop.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-LOOK_EVERY = 0.25  # seconds between two looks at an awaiting loop
+POLL_EVERY = 0.25  # seconds between two checks of an awaiting loop
 
 
 class Awaited(Protocol[T_co]):
@@ -67,16 +69,16 @@ class Awaited(Protocol[T_co]):
 
 
 async def outcome(call: Awaited[T]) -> T:
-    """Wait for `call` on the running loop, and return or raise its outcome."""
+    """Wait for `call` on the running loop; return its result or raise its error."""
     if not call.done():
         if guards.blocked:
             guards.refuse_ancestor(call.thread)
         await _ended(call)
-    if not call.done():  # the runtime gave it up
+    if not call.done():  # the runtime gave up on its loop
         raise call.thread.closed_error()
     error = call.exception()
     if isinstance(error, asyncio.CancelledError):
-        message = f"{call.name} on {call.thread.name} was cancelled, though the task that awaits it was not"
+        message = f"{call.name} on {call.thread.name} was cancelled, but the task that awaits it was not"
         raise CallCancelledError(*([f"{message}: {error}"] if error.args else [message])) from error
     return call.result()
 
@@ -84,13 +86,13 @@ async def outcome(call: Awaited[T]) -> T:
 async def _ended(call: Awaited[Any]) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
-    call.when_done(lambda: _tell(call, ended))
+    call.when_done(lambda: _notify(call, ended))
     if loop is not call.thread.loop:
         with contextlib.suppress(RuntimeClosedError):
             call.thread.post(_watch, call, ended, 0.0)
     try:
         await ended
-    except BaseException as error:  # cancelled, or this coroutine is being closed
+    except BaseException as error:  # this task is cancelled, or this coroutine is being closed
         call.cancel(*[str(arg) for arg in error.args[:1]])
         if isinstance(error, asyncio.CancelledError):
             await _cleaned_up(call, loop)
@@ -99,23 +101,23 @@ async def _ended(call: Awaited[Any]) -> None:
 
 
 async def _cleaned_up(call: Awaited[Any], loop: asyncio.AbstractEventLoop) -> None:
-    """Wait for the end of a cancelled call, at most the grace; a second cancellation leaves at once."""
+    """Wait for the end of a cancelled call, at most the grace; a second cancellation ends the wait at once."""
     ended = loop.create_future()
-    call.when_done(lambda: _tell(call, ended))
+    call.when_done(lambda: _notify(call, ended))
     await asyncio.wait([ended], timeout=call.thread.settings.grace)
 
 
 def _prefer_failure(call: Awaited[Any], cancelled: BaseException) -> None:
-    """Raise what the call's cleanup raised, as a plain await would."""
+    """Raise an error of the call's cleanup, as a plain await would."""
     error = call.exception() if call.done() else None
     if error is not None and not isinstance(error, (asyncio.CancelledError, RuntimeClosedError)):
         raise error from cancelled
 
 
-def _tell(call: Awaited[Any], ended: asyncio.Future[None]) -> None:
-    if call.thread.inherited:  # and so is the loop that awaits it: waking it would wake the parent's
+def _notify(call: Awaited[Any], ended: asyncio.Future[None]) -> None:
+    if call.thread.inherited:  # the awaiting loop is inherited too: waking it would wake the parent
         return
-    with contextlib.suppress(RuntimeError):  # that loop is closed: nobody is waiting there any more
+    with contextlib.suppress(RuntimeError):  # that loop is closed: no task waits there any more
         ended.get_loop().call_soon_threadsafe(_resolve, ended)
 
 
@@ -125,14 +127,14 @@ def _resolve(ended: asyncio.Future[None]) -> None:
 
 
 def _watch(call: Awaited[Any], ended: asyncio.Future[None], stopped_for: float) -> None:
-    """Look at the awaiting loop, on the runtime's own; cancel the call once nobody can be waiting there."""
+    """Poll the awaiting loop, from the runtime's own; cancel the call if the awaiting loop is gone."""
     loop, own = ended.get_loop(), call.thread.loop
     if call.done() or ended.done() or own is None:
         return
-    stopped_for = 0.0 if loop.is_running() else stopped_for + LOOK_EVERY
+    stopped_for = 0.0 if loop.is_running() else stopped_for + POLL_EVERY
     if loop.is_closed():
         call.cancel_here("the loop that awaited it is closed")
     elif stopped_for > call.thread.settings.grace:
         call.cancel_here("the loop that awaited it has stopped")
     else:
-        own.call_later(LOOK_EVERY, _watch, call, ended, stopped_for)
+        own.call_later(POLL_EVERY, _watch, call, ended, stopped_for)

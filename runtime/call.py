@@ -1,14 +1,13 @@
 """Call: the handle of one coroutine that was submitted to a runtime.
 
-Theory of operation. A Call is made by the submitting thread, queued, begun on the loop as one task, and finished
-exactly once, on the loop. The waiter underneath is one raw lock per waiting thread, released by `_finish`: cheaper
-than a Future's condition variable, and a lock's time limit returns a bool, so a TimeoutError that the coroutine itself
-raises is never mistaken for "not ready yet". The task runs `_drive`, which delivers the outcome itself: it catches
-BaseException, so that SystemExit and KeyboardInterrupt reach the caller instead of tearing down the loop, and no
-done-callback has to be scheduled.
+Theory of operation. The submitting thread makes the Call and queues it. The loop begins it as one task and finishes
+it exactly once. Each waiting thread waits on one raw lock, which `_finish` releases. A lock is cheaper than a
+Future's condition variable. Its time limit returns a bool, so a TimeoutError that the coroutine itself raises is
+never mistaken for "not ready yet". The task runs `_drive`, which delivers the outcome itself, so no done-callback is
+scheduled. It catches BaseException: SystemExit and KeyboardInterrupt reach the caller and do not stop the loop.
 
-A task cancelled before its first step never enters its coroutine, and `_drive` could not deliver. So where tasks do
-not start eagerly, `_drive` is advanced to a first suspension inside its try block before the task gets it.
+A task that is cancelled before its first step never enters its coroutine, and `_drive` could not deliver. So where
+tasks do not start eagerly, `_drive` first runs up to a suspension inside its try block, and then the task gets it.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class Call(Generic[T]):
     )
 
     def __init__(self, thread: LoopThread, coro: Coroutine[Any, Any, T], timeout: float | None = None) -> None:
-        """Take what is to be run in the caller's context; `LoopThread.submit` has it begun."""
+        """Take the coroutine and copy the caller's context; `LoopThread.submit` queues the call."""
         if type(coro) is not CoroutineType or timeout is not None:
             _refuse_wrong(coro, timeout)
         self.thread = thread
@@ -80,8 +79,8 @@ class Call(Generic[T]):
         self.submitted = False
         self.waited_by: int | None = None
         self._done = False
-        self.value: T = _NOTHING  # of use once the call is done without an error
-        self.error: BaseException | None = None  # of use once the call is done
+        self.value: T = _NOTHING  # valid once the call is done without an error
+        self.error: BaseException | None = None  # valid once the call is done
         self.task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped_by: str | None = None
@@ -98,13 +97,14 @@ class Call(Generic[T]):
         return getattr(self._coro, "__qualname__", None) or repr(self._coro)
 
     def done(self) -> bool:
-        """Say whether the coroutine has ended, its cleanup included."""
+        """Return whether the coroutine has ended, its cleanup included."""
         return self._done
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait for the coroutine and return or raise what it returned or raised.
+        """Wait for the coroutine; return its result or raise its error.
 
-        Raises TimeoutError if it is not done within `timeout` seconds; it goes on running then, as with any future.
+        Raise TimeoutError after `timeout` seconds without an outcome. The coroutine keeps running then, as with any
+        future.
         """
         self._wait_guarded(timeout)
         error = self.error
@@ -116,7 +116,7 @@ class Call(Generic[T]):
             del error, self  # the traceback holds this frame, and the call the error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait like `result`, and return what the coroutine raised, or None."""
+        """Wait like `result`; return the coroutine's error, or None."""
         self._wait_guarded(timeout)
         return self.error
 
@@ -125,11 +125,11 @@ class Call(Generic[T]):
             return
         with blocking(self.thread, self.serial):
             if not self.wait(timeout):
-                message = f"{self.name} on {self.thread.name} is not done after {timeout:g} s; it goes on running"
+                message = f"{self.name} on {self.thread.name} is not done after {timeout:g} s; it keeps running"
                 raise TimeoutError(message)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the coroutine has ended; return False if that takes longer than `timeout` seconds."""
+        """Wait until the coroutine has ended; return False after `timeout` seconds without an outcome."""
         if self._done:
             return True
         self.waited_by = get_ident()
@@ -138,7 +138,7 @@ class Call(Generic[T]):
         return waiter().wait(lock, timeout)
 
     def cancel(self, message: str | None = None) -> bool:
-        """Ask for the coroutine's cancellation, from any thread; return False if it has ended already."""
+        """Request the coroutine's cancellation, from any thread; return False if it has already ended."""
         if self._done:
             return False
         try:
@@ -155,19 +155,19 @@ class Call(Generic[T]):
         return future
 
     def __await__(self) -> Generator[Any, None, T]:
-        """Wait on the running loop, whichever it is."""
+        """Wait on the running loop, the runtime's own or another."""
         return awaiting.outcome(self).__await__()
 
     def when_done(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called once, on the loop's thread, or here and now if the call is done."""
+        """Call `callback` once: on the loop's thread, or here and now if the call is already done."""
         self._callbacks.append(callback)
         if self._done:
             self._run_callbacks()
 
-    # From here on: on the loop's thread, but for `fail` once that thread is gone.
+    # The methods below run on the loop's thread, except `fail` once that thread is gone.
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the task. What goes wrong here is the call's own failure, and nobody else's."""
+        """Start the task. An error here fails this call only."""
         coro = self._coro
         if self._done or coro is None:
             return
@@ -199,29 +199,29 @@ class Call(Generic[T]):
             if primed:
                 await _pause()
             value = await coro
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the caller
+        except BaseException as error:  # noqa: BLE001 - every kind of exception goes to the caller
             if error.__traceback__ is not None:
-                error.__traceback__ = error.__traceback__.tb_next  # this frame would make a cycle
-            coro.close()  # does nothing, unless it has not begun
+                error.__traceback__ = error.__traceback__.tb_next  # this frame would make a reference cycle
+            coro.close()  # has an effect only if the coroutine has not begun
             self._finish(_NOTHING, self._translate(error))
         else:
             self._finish(value, None)
         finally:
-            del self, coro  # a traceback may hold this frame: as the caller of an eagerly started coroutine's
+            del self, coro  # a traceback may hold this frame, as the caller of an eagerly started coroutine
 
     def _translate(self, error: BaseException) -> BaseException:
-        """Say why, if it was the runtime that cancelled."""
+        """Return the error that names the reason, if it was the runtime that cancelled the task."""
         if self._stopped_by is None or not isinstance(error, asyncio.CancelledError):
             return error
-        said: BaseException
+        translated: BaseException
         if self._stopped_by == "timeout":
-            said = TimeoutError(
+            translated = TimeoutError(
                 f"{self.name} on {self.thread.name} did not end within {self._timeout:g} s and was cancelled"
             )
         else:
-            said = RuntimeClosedError(f"{self.name} was cancelled: {self.thread.name} is being closed")
-        said.__cause__ = error
-        return said
+            translated = RuntimeClosedError(f"{self.name} was cancelled: {self.thread.name} is being closed")
+        translated.__cause__ = error
+        return translated
 
     def _finish(self, value: T, error: BaseException | None) -> None:
         if self._done:
@@ -238,21 +238,21 @@ class Call(Generic[T]):
             self._run_callbacks()
 
     def fail(self, error: BaseException) -> None:
-        """End the call without its coroutine: the loop will not, or no longer, carry it out."""
+        """End the call with an error: the loop does not run its coroutine, or no longer does."""
         coro, begun = self._coro, self.task is not None
         self._finish(_NOTHING, error)
         if coro is not None and not begun:
-            with contextlib.suppress(ValueError, RuntimeError):  # it is running, or refuses to end; it ends on its own
+            with contextlib.suppress(ValueError, RuntimeError):  # it runs right now, or refuses to end
                 coro.close()
 
     def disown(self, error: BaseException) -> None:
-        """End the call in a forked child, where its task is only the picture of the parent's."""
+        """End the call in a forked child, whose copy of the task never runs."""
         self._done = True
         self.error = error
         self._run_callbacks()
 
     def close(self) -> None:
-        """Cancel the task because the runtime ends; the caller gets RuntimeClosedError."""
+        """Cancel the task because the runtime closes; the caller gets RuntimeClosedError."""
         self._stopped_by = "close"
         if self.task is not None:
             self.task.cancel(f"{self.thread.name} is being closed")
@@ -263,7 +263,7 @@ class Call(Generic[T]):
             self.task.cancel()
 
     def cancel_here(self, message: str | None = None) -> None:
-        """Do what `cancel` asks for."""
+        """Cancel the task; `cancel` does this from any thread."""
         if self._done:
             return
         self._stopped_by = None
@@ -276,12 +276,12 @@ class Call(Generic[T]):
         while self._callbacks:
             try:
                 callback = self._callbacks.pop()
-            except IndexError:  # another thread took the last one
+            except IndexError:  # another thread took the last callback
                 return
             callback()
 
     def _settle(self, future: Future[T]) -> None:
-        if self.thread.inherited:  # its lock may be held by a thread that did not come along into the child
+        if self.thread.inherited:  # a thread that does not exist in the child may hold its lock
             return
         if isinstance(self.error, asyncio.CancelledError):
             future.cancel()
@@ -294,9 +294,9 @@ class Call(Generic[T]):
 
 
 def _refuse_wrong(coro: object, timeout: float | None) -> None:
-    """Raise, with a sentence, for what is not a coroutine or not a number of seconds."""
+    """Raise if `coro` is not a coroutine, or `timeout` not a number of seconds."""
     if isinstance(coro, asyncio.Future):
-        message = f"{coro!r} belongs to a loop already; pass the coroutine itself, or await it there"
+        message = f"{coro!r} already belongs to a loop; pass the coroutine itself, or await the future there"
         raise ValueError(message)  # noqa: TRY004 - the type may be right on another loop
     if not asyncio.iscoroutine(coro):
         hint = (
@@ -306,10 +306,10 @@ def _refuse_wrong(coro: object, timeout: float | None) -> None:
             if isawaitable(coro)
             else "pass one"
         )
-        message = f"a coroutine is needed, as `async def` functions return, not {coro!r}: {hint}"
+        message = f"expected a coroutine, as `async def` functions return, not {coro!r}: {hint}"
         raise TypeError(message)
     if timeout is not None and not timeout >= 0:
-        message = f"timeout must be a number of seconds, not less than 0, or None; not {timeout!r}"
+        message = f"timeout must be None or a number of seconds of at least 0, not {timeout!r}"
         raise ValueError(message)
 
 

@@ -1,15 +1,18 @@
-"""Draining: how everything that runs on a loop comes to its end, in order and in bounded time.
+"""Draining: ends everything on a loop, in order and in bounded time.
 
-Calls first, and the async generators that they dropped, for both use the resources; then the resources, last in first
-out; then whatever tasks are left, the other async generators, and the worker threads. Each step has a share of the
-time, so that one that refuses to end does not take the others'. What refuses is named, not waited for.
+The order: calls and the async generators that they dropped, because both use the resources; the resources, last in
+first out; the remaining tasks; the other async generators; the worker threads. Each step has a share of the time, so
+a step that does not finish cannot use up the time of the others. Work that refuses to end is named and left behind.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
+import traceback
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from .errors import RuntimeClosedError
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
 
     from .loop import LoopThread
 
-SHARES = {
-    "waited for": 0.45,
+SHARES = {  # the part of the exit budget that has passed when each step must be over
+    "callers": 0.45,
     "calls": 0.6,
     "dropped": 0.65,
     "resources": 0.8,
@@ -33,13 +36,13 @@ SHARES = {
 
 
 class Ending:
-    """The draining of one loop thread, as seen from the thread that asks for it."""
+    """The draining of one loop thread, as the thread that requests it sees it."""
 
     def __init__(self, thread: LoopThread, *, final: bool) -> None:
-        """Begin at once. A final draining takes no more calls and ends the thread.
+        """Start at once. A final draining refuses further calls and ends the thread.
 
-        One that is not final, at interpreter exit, gives the callers that the interpreter waits for a part of the time
-        to finish, and leaves the loop running for plain coroutines.
+        The draining at interpreter exit is not final. It first grants time to the callers whose threads the interpreter
+        joins, and it leaves the loop running for plain coroutines.
         """
         self._thread = thread
         self._final = final
@@ -48,17 +51,34 @@ class Ending:
         self.failures: list[Exception] = []
         thread.state = State.DRAINING
         thread.refusing = final
-        with contextlib.suppress(RuntimeClosedError):  # then there is nothing left to drain
+        with contextlib.suppress(RuntimeClosedError):  # the loop has ended: nothing is left to drain
             thread.post(self._begin)
 
     def wait(self) -> None:
-        """Wait until everything has ended, at most the exit budget; then `leftovers` and `failures` are known."""
+        """Wait until everything has ended, at most the exit budget; then `leftovers` and `failures` are complete."""
         thread, budget = self._thread, self._thread.settings.exit_budget
         if not self._drained.wait(budget):
-            self.leftovers.append(f"its loop is blocked, and could not be drained. It is here:\n{thread.stack()}")
+            self.leftovers.append(f"its loop is blocked and cannot be drained. Its stack:\n{thread.stack()}")
             thread.give_up()
         elif self._final and not self.leftovers:
             thread.join(budget)
+
+    def finish(self) -> None:
+        """Wait; warn about leftovers and raise the failures."""
+        self.wait()
+        for leftover in self.leftovers:
+            warnings.warn(f"{self._thread.name} is closed, but {leftover}", RuntimeWarning, stacklevel=3)
+        if self.failures:
+            message = f"closing the resources of {self._thread.name} failed"
+            raise ExceptionGroup(message, self.failures)
+
+    def report(self) -> None:
+        """Wait; print leftovers and failures to stderr, because it is too late for logging."""
+        self.wait()
+        for leftover in self.leftovers:
+            print(f"{self._thread.name}: at exit, {leftover}", file=sys.stderr)  # noqa: T201 - see above
+        for failure in self.failures:
+            print("".join(traceback.format_exception(failure)), file=sys.stderr)  # noqa: T201 - see above
 
     def _begin(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._drain(), name=f"draining of {self._thread.name}")
@@ -68,8 +88,8 @@ class Ending:
         begun, budget = loop.time(), thread.settings.exit_budget
         until = {step: begun + budget * share for step, share in SHARES.items()}
         try:
-            while not self._final and loop.time() < until["waited for"] and (spared := _waited_for(thread)):
-                await _wait(spared, until["waited for"])
+            while not self._final and loop.time() < until["callers"] and (spared := _joined_callers(thread)):
+                await _wait(spared, until["callers"])
             await _end_calls(thread, until["calls"])
             await thread.generators.settle(until["dropped"])
             self.failures = await thread.resources.close(until["resources"])
@@ -87,8 +107,8 @@ def _others() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {task for task in [asyncio.current_task()] if task is not None}
 
 
-def _waited_for(thread: LoopThread) -> list[asyncio.Task[Any]]:
-    """Return the tasks of calls for which threads wait that the interpreter waits for."""
+def _joined_callers(thread: LoopThread) -> list[asyncio.Task[Any]]:
+    """Return the tasks of the calls whose callers are threads that the interpreter joins at exit."""
     main = threading.main_thread()
     awaited = {other.ident for other in threading.enumerate() if not other.daemon and other is not main}
     return [call.task for call in thread.calls if call.task is not None and call.waited_by in awaited]
@@ -105,7 +125,7 @@ async def _end_calls(thread: LoopThread, until: float) -> None:
 
 
 async def _end_tasks(thread: LoopThread, until: float) -> list[str]:
-    called = {call.task for call in thread.calls}  # what is called from now on, at exit, may run
+    called = {call.task for call in thread.calls}  # calls that exit handlers make from now on may run
     tasks = _others() - thread.generators.sweeps() - called
     for task in tasks:
         task.cancel("the runtime is being closed")

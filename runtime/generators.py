@@ -1,15 +1,16 @@
-"""Generators: async generators that nobody holds any more, or that are left at the end, are closed one after the other.
+"""Generators: closes async generators that were dropped, or that are left when the loop ends, one after the other.
 
-Theory of operation. An event loop has to close the async generators that were dropped half read, and those still there
-when it ends. asyncio begins all of these at once. Where one generator reads another, as the body of an HTTP response
-goes through half a dozen, that fails: the cleanup of the outer one closes the inner one, which is being closed already
-("asynchronous generator is already running"). Here one task closes those that were dropped at the same moment, one
-after the other; what the cleanup of one drops is closed by the same task after it. What was dropped at different
-moments is closed side by side, so that one slow cleanup does not hold up everybody's.
+Theory of operation. An event loop must close the async generators that were dropped half read, and those that still
+exist when it ends. asyncio starts all these closings at once. This fails where one generator reads another, as in the
+body of an HTTP response, which passes through half a dozen. The cleanup of the outer generator closes the inner one,
+which is already being closed ("asynchronous generator is already running"). Here one task, a sweep, closes the
+generators that were dropped at the same moment, one after the other. Generators that a cleanup drops are closed by
+the same sweep afterwards. Generators that were dropped at different moments have sweeps of their own, so a slow
+cleanup does not delay the others.
 
-The interpreter calls `_drop` wherever the last reference went away, or the collector ran: in any thread. Everything
-else happens on the loop's thread, and not before a collector at work in another thread is done: a generator that is
-being closed when the collector comes to it gets a GeneratorExit thrown into the middle of its cleanup.
+The interpreter calls `_drop` in any thread: where the last reference disappears, or where the garbage collector runs.
+Everything else happens on the loop's thread, and a sweep starts only while no thread collects: a collector that finds
+a generator in the middle of its cleanup throws a GeneratorExit into it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     Generator = AsyncGenerator[Any, Any]
 
 
-LOOK_EVERY = 0.002  # seconds between two looks at whether the collector is done
+POLL_EVERY = 0.002  # seconds between two checks whether the collector has finished
 
 
 class Collector:
@@ -47,7 +48,7 @@ class Collector:
     @classmethod
     def observe(cls) -> None:
         """Start to observe the collector; only the first request of the process has an effect."""
-        if next(cls._requests) == 0:  # atomic, so no lock is needed, which a forked child could inherit locked
+        if next(cls._requests) == 0:  # atomic: no lock, which a fork could leave locked
             gc.callbacks.append(cls.note)
 
     @classmethod
@@ -69,29 +70,29 @@ class Generators:
     """The async generators of one loop."""
 
     def __init__(self, post: Callable[[Callable[[], object]], object]) -> None:
-        """Take what has a function called soon on the loop, from any thread."""
+        """Take the function that posts a callback to the loop from any thread."""
         self._post = post
-        self._begun: WeakKeyDictionary[Generator, None] = WeakKeyDictionary()  # in the order of their beginning
+        self._begun: WeakKeyDictionary[Generator, None] = WeakKeyDictionary()  # in the order in which they began
         self._dropped: deque[Generator] = deque()
-        self._sweeps: dict[asyncio.Task[Any], deque[Generator]] = {}  # who closes what, the current one excluded
+        self._sweeps: dict[asyncio.Task[Any], deque[Generator]] = {}  # sweep -> the generators that it closes
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def watch(self) -> None:
-        """Take the place of the hooks that the loop set when it began to run; on the running loop."""
+        """Replace the hooks that the loop set when it began to run; call this on the running loop."""
         Collector.observe()
         self._loop = asyncio.get_running_loop()
         sys.set_asyncgen_hooks(firstiter=self._begin, finalizer=self._drop)
 
     def open(self) -> list[str]:
-        """Name those that have begun and not ended."""
+        """Name the generators that have begun and not ended."""
         return [_name(generator) for generator in self._begun if _is_open(generator)]
 
     def sweeps(self) -> set[asyncio.Task[Any]]:
-        """Return the tasks that are closing what was dropped."""
+        """Return the tasks that close dropped generators."""
         return set(self._sweeps)
 
     async def closed(self, generator: Any) -> None:
-        """Close a generator, and then what it drops meanwhile, all in the calling task."""
+        """Close a generator, and then the generators that it drops meanwhile, all in the calling task."""
         task = _current_task()
         dropped = self._sweeps[task] = deque()
         try:
@@ -102,16 +103,16 @@ class Generators:
             self._later(*dropped)
 
     async def settle(self, until: float) -> None:
-        """Wait for the closing of what has been dropped, until the loop's clock shows `until`."""
+        """Wait until all dropped generators are closed, or until the loop's clock shows `until`."""
         loop = asyncio.get_running_loop()
         while (self._sweeps or self._dropped) and loop.time() < until:
             if self._sweeps:
                 await asyncio.wait(self.sweeps(), timeout=until - loop.time())
             else:
-                await asyncio.sleep(LOOK_EVERY)  # the collector is at work
+                await asyncio.sleep(POLL_EVERY)  # the collector is running
 
     async def close(self, until: float) -> list[str]:
-        """Close all that are left, the outer before the inner, each within its share of the time; name what refuses."""
+        """Close all that are left, outer before inner, each within its share of the time; name those that refuse."""
         loop = asyncio.get_running_loop()
         await self.settle((loop.time() + until) / 2)
         left = [generator for generator in self._begun if _is_open(generator)]
@@ -128,7 +129,7 @@ class Generators:
 
     def _drop(self, generator: Generator) -> None:
         loop = self._loop
-        if asyncio._get_running_loop() is loop:  # noqa: SLF001 - None, not an error
+        if asyncio._get_running_loop() is loop:  # noqa: SLF001 - returns None instead of raising
             task = asyncio.current_task(loop)
             if task in self._sweeps:
                 self._sweeps[task].append(generator)
@@ -140,12 +141,12 @@ class Generators:
         try:
             if self._dropped:
                 self._post(self._sweep_dropped)
-        except RuntimeClosedError:  # nothing can be awaited any more
+        except RuntimeClosedError:  # the loop has ended: nothing can be awaited any more
             self._dropped.clear()
 
     def _sweep_dropped(self) -> None:
         if Collector.working:
-            asyncio.get_running_loop().call_later(LOOK_EVERY, self._sweep_dropped)
+            asyncio.get_running_loop().call_later(POLL_EVERY, self._sweep_dropped)
             return
         batch = []
         while self._dropped:
@@ -166,7 +167,7 @@ class Generators:
             queue.popleft()
 
     def _swept(self, task: asyncio.Task[None]) -> None:
-        """Hand on what is left if the task was cancelled: for a dropped generator the hook is called only once."""
+        """Queue again what a cancelled sweep has left: the interpreter reports a dropped generator only once."""
         queue = self._sweeps.pop(task)
         self._later(*list(queue)[1:])
 
@@ -174,13 +175,13 @@ class Generators:
 def _current_task() -> asyncio.Task[Any]:
     task = asyncio.current_task()
     if task is None:
-        raise RuntimeError("this is for code that runs in a task")
+        raise RuntimeError("this works only in a task")
     return task
 
 
 async def _closed(generator: Generator) -> None:
-    """Close one; what its cleanup raises is reported, for nobody waits for it."""
-    if getattr(generator, "ag_running", False):  # whoever runs it will end it
+    """Close one generator; report an error of its cleanup, because no caller waits for it."""
+    if getattr(generator, "ag_running", False):  # the task that runs it also ends it
         return
     try:
         await generator.aclose()
@@ -195,7 +196,7 @@ async def _closed(generator: Generator) -> None:
 
 
 def _is_open(generator: Generator) -> bool:
-    """Say whether it has begun and not ended; one of a compiled extension does not tell, and counts as open."""
+    """Return whether it has begun and not ended; a compiled generator without `ag_frame` counts as open."""
     return getattr(generator, "ag_frame", generator) is not None
 
 

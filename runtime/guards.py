@@ -1,11 +1,14 @@
-"""Guards: what would deadlock is refused, and what merely blocks a loop is warned about.
+"""Guards: refuse calls that would deadlock, and warn about calls that block an event loop.
 
-Theory of operation. A thread that runs an event loop and waits for a call stops that loop. That is fatal if the call
-needs the loop to go on. Three cases are told apart. The loop is the runtime's own: refused. The loop is blocked
-already, for a call on whose behalf we are asking: refused; each call carries its line, the serial numbers of the calls
-it descends from, in a context variable, so the question is whether the call that blocks the loop is in our line. Two
-loops block each other from unrelated calls: the one that comes second sees the circle and is refused. Anything else
-only blocks a loop: one BlockingCallWarning per call site.
+Theory of operation. A thread that runs an event loop and waits for a call stops that loop. This is fatal if the call
+needs the same loop to finish. The guards refuse three cases with a DeadlockError:
+
+- The loop is the runtime's own.
+- The target loop is already blocked by a call that is an ancestor of this one. Each call carries its line, the serial
+  numbers of the calls that it descends from, in a context variable. The guard looks for the blocking call in the line.
+- Two loops would block each other through unrelated calls. The second wait finds the circle.
+
+Any other call under a running loop only blocks that loop. It causes one BlockingCallWarning per call site.
 """
 
 from __future__ import annotations
@@ -26,13 +29,12 @@ if TYPE_CHECKING:
 
     from .loop import LoopThread
 
-GENERATIONS = 128  # how many ancestors a call remembers: calls that start their successor for ever must not grow
+GENERATIONS = 128  # ancestors that a call remembers; an endless chain of calls must not grow without bound
 
 serials = count(1)
 line: ContextVar[tuple[int, ...]] = ContextVar("line", default=())
-blocked: dict[
-    AbstractEventLoop, tuple[int, AbstractEventLoop | None]
-] = {}  # loop -> the call it waits for, and on which loop
+# blocked loop -> the serial number of the call that it waits for, and the loop of that call
+blocked: dict[AbstractEventLoop, tuple[int, AbstractEventLoop | None]] = {}
 _warned: set[tuple[str, int]] = set()
 
 
@@ -40,7 +42,7 @@ set_line = line.set
 
 
 def descend() -> tuple[int, ...]:
-    """Return the line of a new call made here; its last number is the call's own."""
+    """Return the line of a new call of this context; the last number is the call's own serial."""
     ancestors = line.get()
     return (*ancestors[1 - GENERATIONS :], next(serials)) if ancestors else (next(serials),)
 
@@ -48,24 +50,24 @@ def descend() -> tuple[int, ...]:
 def refuse_own_loop(target: LoopThread, form: str) -> None:
     """Raise DeadlockError if the calling thread runs the target's loop."""
     if target.is_current():
-        message = f"{target.name}: this thread runs the loop that would have to do the work. Use `{form}` here"
+        message = f"{target.name}: this thread runs the loop that must do the work. Use `{form}` here"
         raise DeadlockError(message)
 
 
 def refuse_ancestor(target: LoopThread) -> None:
-    """Raise DeadlockError if the target's loop is blocked until a call that we descend from has ended."""
+    """Raise DeadlockError if an ancestor of the calling code blocks the target's loop."""
     held = blocked.get(target.loop) if target.loop is not None else None
     if held is not None and held[0] in line.get():
         message = (
-            f"{target.name}: its loop is blocked in a synchronous call that waits for the very code which now asks it"
-            " for work. Make the blocking call `await rt.submit(...)`"
+            f"{target.name}: its loop is blocked in a synchronous call, which waits for the code that makes this"
+            " call. Write `await rt.submit(...)` instead of the blocking call"
         )
         raise DeadlockError(message)
 
 
 @contextlib.contextmanager
 def blocking(target: LoopThread, serial: int) -> Iterator[None]:
-    """Guard a wait of the calling thread for the call with that serial number; check before anything blocks."""
+    """Guard the block, in which the calling thread waits for the call with that serial; refuse before it blocks."""
     if blocked:
         refuse_ancestor(target)
     running = _get_running_loop()
@@ -91,9 +93,7 @@ def _refuse_circle(start: AbstractEventLoop, target: LoopThread) -> None:
     seen, at = {start}, target.loop
     while at is not None:
         if at in seen:
-            message = (
-                f"{target.name}: its loop is blocked, waiting (perhaps through others) for the loop of this thread"
-            )
+            message = f"{target.name}: its loop is blocked and waits, perhaps through others, for this thread's loop"
             raise DeadlockError(message)
         seen.add(at)
         held = blocked.get(at)
@@ -104,7 +104,7 @@ def _report_blocking(target: LoopThread) -> None:
     filename, lineno, depth = call_site()
     message = (
         f"a blocking call on {target.name} stops the event loop that runs in this thread;"
-        " in async code write `await rt.submit(...)` instead of `rt.run(...)`"
+        " write `await rt.submit(...)` in async code instead of `rt.run(...)`"
     )
     if target.settings.strict:
         raise BlockingCallWarning(message)
@@ -114,30 +114,30 @@ def _report_blocking(target: LoopThread) -> None:
 
 
 def call_site() -> tuple[str, int, int]:
-    """Return file, line and stack level, seen from our caller, of the first frame not ours and not contextlib's."""
+    """Return file, line and stack level, as the caller counts it, of the first frame outside rowloop and contextlib."""
     depth, ours = 2, __name__.partition(".")[0] + "."
-    frame = sys._getframe(2)  # noqa: SLF001 - the documented way to look at the caller
+    frame = sys._getframe(2)  # noqa: SLF001 - the documented way to inspect the caller
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith((ours, "contextlib")):
         frame, depth = frame.f_back, depth + 1
     return frame.f_code.co_filename, frame.f_lineno, depth
 
 
 def _in_ipython_kernel() -> bool:
-    """In a notebook a loop always runs, and blocking the cell is what the user means."""
+    """Return whether this is a notebook, where a loop always runs and the user means to block the cell."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
 
 
 def refuse_green_threads() -> None:
-    """Raise RuntimeError where gevent or eventlet has replaced threads: a loop there would block every greenlet."""
+    """Raise RuntimeError if gevent or eventlet has replaced threads: a loop would block every greenlet."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     patched = "gevent" if gevent is not None and gevent.is_module_patched("threading") else None
     patched = "eventlet" if eventlet is not None and eventlet.is_monkey_patched("thread") else patched
     if patched is not None:
         message = (
-            f"{patched} has replaced threads by greenlets, so there is no thread for an asyncio loop to run in."
-            " Leave threads unpatched (gevent: monkey.patch_all(thread=False)), or run this work in a process without"
+            f"{patched} has replaced threads by greenlets, so no thread can run an asyncio loop. Leave threads"
+            " unpatched (gevent: monkey.patch_all(thread=False)), or run this work in a process without"
             f" {patched}"
         )
         raise RuntimeError(message)

@@ -1,13 +1,13 @@
-"""Lifecycle: what becomes of all runtimes when the process forks or ends.
+"""Lifecycle: what all runtimes do when the process forks or ends.
 
-Exit has two phases. While threads can still work (threading's own exit hooks, before worker threads are joined) every
-runtime is drained. Plain coroutines can still be run after that, by other exit handlers; the atexit phase stops the
-loops for good. The hooks are registered when this module is imported, after those of concurrent.futures, so that ours
-run before them.
+Exit has two phases. Phase one drains every runtime while threads can still work: threading runs its own exit hooks
+before it joins worker threads. After that, other exit handlers can still run plain coroutines. Phase two, in atexit,
+stops the loops. The hooks are registered when this module is imported, after those of concurrent.futures, because
+hooks run in the reverse order.
 
-After a fork the child has one thread. Every runtime drops its loop thread, unclosed, and begins anew with its next
-call. What was dropped is kept alive for ever: finalisers of inherited clients and loops would write to, or unregister,
-the parent's connections.
+After a fork the child has one thread. Every runtime drops its loop thread without closing it, and starts a new one
+with its next call. The dropped threads stay referenced for ever: finalisers of inherited clients and loops would
+write to the parent's connections, or unregister them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class Participant(Protocol):
-    """A runtime, as forks and the end of the process see it."""
+    """A runtime, as a fork and the end of the process see it."""
 
-    def begin_anew(self) -> object:
-        """Drop the loop thread in a forked child; return it, to be kept alive."""
+    def renew(self) -> object:
+        """Drop the loop thread in a forked child; return it, so that it stays referenced."""
         ...
 
     def drain_at_exit(self) -> Callable[[], None]:
-        """Start to drain; return a function that waits until it is drained."""
+        """Start to drain; return a function that waits until the runtime is drained."""
         ...
 
     def stop_at_exit(self) -> None:
@@ -47,7 +47,7 @@ exiting = False
 
 
 def drain_all() -> None:
-    """Phase one: drain every runtime, all at once."""
+    """Phase one: drain all runtimes at the same time."""
     global exiting  # noqa: PLW0603 - the process exits once
     exiting = True
     waits = [runtime.drain_at_exit() for runtime in tuple(runtimes)]
@@ -62,9 +62,9 @@ def stop_all() -> None:
 
 
 def forget_all() -> None:
-    """Begin anew in a forked child."""
+    """Drop all loop threads in a forked child."""
     guards.blocked.clear()
-    inherited.extend([runtime.begin_anew() for runtime in tuple(runtimes)])
+    inherited.extend([runtime.renew() for runtime in tuple(runtimes)])
 
 
 threading._register_atexit(drain_all)  # type: ignore[attr-defined] # noqa: SLF001 - the only hook that runs before threads are joined

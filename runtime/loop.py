@@ -1,18 +1,20 @@
-"""LoopThread: one daemon thread that runs one event loop, from its first call to its end.
+"""LoopThread: one daemon thread that runs one event loop, from the first call to the end.
 
-Theory of operation. A LoopThread lives once: NEW -> RUNNING -> DRAINING -> CLOSED. The thread itself makes the loop,
-publishes it from a callback that the running loop carries out (a flag set before run_forever would let racing first
-callers see a loop that does not run), and every first caller waits for that one attempt. If it fails they all get the
-error, and the Runtime makes a new LoopThread for its next call. After a fork the child does the same: it drops what it
-inherited, unclosed, because the selector is shared with the parent and closing would unregister the parent's sockets.
+Theory of operation. A LoopThread lives once: NEW -> RUNNING -> DRAINING -> CLOSED. The thread makes the loop itself
+and publishes it from a callback of the running loop. (A flag that is set before run_forever would show racing first
+callers a loop that does not run.) All first callers wait for this one attempt. If it fails, each of them gets the
+error, and the Runtime makes a new LoopThread for its next call. After a fork the child also makes a new one. It drops
+the inherited loop without closing it: parent and child share the selector, and closing would unregister the parent's
+sockets.
 
-Calls go through a deque. Whoever finds the flag `_waking` down raises it and wakes the loop; many submissions cost one
-wake-up. The flag is taken down again before the deque is emptied, so no call is left behind. An interrupt between
-raising and waking would leave it up for ever; it can only surface inside call_soon_threadsafe, whose failure takes it
-down. Builds without a GIL do not order the two writes as this needs, so there every call wakes the loop.
+Calls go through a deque. A submitter that finds the flag `_waking` down raises it and wakes the loop, so many
+submissions cost one wake-up. The loop lowers the flag before it empties the deque, so no call is left behind. An
+interrupt between raising and waking would leave the flag up for ever. It can only surface inside
+call_soon_threadsafe, and the failure of that lowers the flag. Builds without a GIL do not guarantee the order of the
+two writes; there every call wakes the loop.
 
-A submitter that loses the race against the end of the loop finds its call still queued after the state became CLOSED;
-then either side empties the deque, and fails what it finds there.
+A submitter may lose the race against the end of the loop. Its call is then still in the deque after the state became
+CLOSED. Both sides empty the deque in that case, and fail the calls that they find.
 """
 
 from __future__ import annotations
@@ -50,12 +52,12 @@ class State(Enum):
 
 
 class Settings(NamedTuple):
-    """How a runtime behaves; times in seconds."""
+    """The settings of a runtime; times in seconds."""
 
     name: str
-    grace: float  # how long a caller that gives up waits for the cleanup of what it cancelled
-    exit_budget: float  # how long closing may take in all
-    strict: bool  # blocking calls that stop another loop are errors
+    grace: float  # how long a caller that gives up waits for the cleanup of its call
+    exit_budget: float  # how long closing may take in total
+    strict: bool  # whether a blocking call that stops another loop is an error
     factory: Callable[[], AbstractEventLoop]
 
 
@@ -96,21 +98,21 @@ class LoopThread:
     """One thread, one loop, one life."""
 
     def __init__(self, settings: Settings) -> None:
-        """Make the thread; `start` starts it."""
+        """Prepare the thread; `start` starts it."""
         self.settings = settings
         self.name = settings.name
         self.state = State.NEW
         self.loop: AbstractEventLoop | None = None
         self.workers: Workers | None = None
-        self.calls: set[Submission] = set()  # begun and not ended; touched on the loop's thread only
+        self.calls: set[Submission] = set()  # begun and not ended; used on the loop's thread only
         self.resources = Resources()
         self.generators = Generators(self.post)
-        self.inherited = False  # whether it is the parent's, seen from a forked child
-        self.refusing = False  # whether calls that are still queued come too late
-        self.cause: BaseException | None = None  # what ended it, if it was not asked to end
+        self.inherited = False  # whether this is a forked child's copy of the parent's
+        self.refusing = False  # whether queued calls are refused
+        self.cause: BaseException | None = None  # the error that ended it; None if it was closed
         self._thread = daemon_thread(self._main, f"rowloop-{settings.name}")
         self._starts: deque[Submission] = deque()
-        self._context = Context()  # empty; one per loop, for two threads cannot be in one context
+        self._context = Context()  # empty; one per loop, because two threads cannot enter one context
         self._waking = False
         self._stopping = False
         self.published = Gate()  # open once the loop runs, or once it is known that it never will
@@ -119,7 +121,7 @@ class LoopThread:
     # Any thread.
 
     def start(self) -> None:
-        """Start the thread; `wait_started` tells how it went."""
+        """Start the thread; `wait_started` reports the outcome."""
         self._thread.start()
 
     @property
@@ -129,21 +131,21 @@ class LoopThread:
 
     @property
     def failed_to_start(self) -> bool:
-        """Whether there never was a loop, and will be none."""
+        """Whether the thread ended before its loop ran."""
         return self.loop is None and self.state is State.CLOSED
 
     def wait_started(self) -> None:
-        """Wait until the loop runs; raise what kept it from running."""
+        """Wait until the loop runs; raise the error that prevents it."""
         self.published.wait()
         if self.loop is None and self.cause is not None:
             raise self.cause
 
     def is_current(self) -> bool:
-        """Whether the calling thread is the loop's, with the loop running in it."""
+        """Return whether the calling thread is the loop's, and the loop runs in it."""
         return self._thread.ident == get_ident() and self.loop is asyncio._get_running_loop()  # noqa: SLF001 - None, not an error
 
     def submit(self, call: Submission) -> None:
-        """Have the loop begin `call`, in the order of submission."""
+        """Queue `call`; the loop begins calls in the order of submission."""
         call.submitted = True
         self._starts.append(call)
         if not (self._waking and ONE_WAKE_UP):
@@ -158,37 +160,37 @@ class LoopThread:
             self._refuse_queued()
 
     def post(self, callback: Callable[..., object], *args: Any) -> None:
-        """Run `callback` soon on the loop; raise RuntimeClosedError if there is no loop any more."""
+        """Run `callback` soon on the loop; raise RuntimeClosedError if the loop has ended."""
         if self.loop is None or self.state is State.CLOSED:
             raise self.closed_error()
         try:
             self.loop.call_soon_threadsafe(callback, *args, context=Context())
-        except RuntimeError as error:  # it was closed a moment ago
+        except RuntimeError as error:  # the loop was closed a moment ago
             raise self.closed_error() from error
 
     def closed_error(self) -> RuntimeClosedError:
-        """Say that, and why, there is no loop to do the work."""
+        """Return the error that reports why the loop cannot do the work."""
         if self.inherited:
             return RuntimeClosedError(
-                f"this was begun on {self.name} before the process forked, and belongs to its parent"
+                f"this began on {self.name} before the process forked, and belongs to the parent process"
             )
         if self.cause is None:
-            return RuntimeClosedError(f"{self.name} is closed; nothing runs on it any more")
+            return RuntimeClosedError(f"{self.name} is closed and runs nothing any more")
         error = RuntimeClosedError(f"the loop thread of {self.name} died of {self.cause!r}")
         error.__cause__ = self.cause
         return error
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end of the thread; return False if that takes longer than `seconds`."""
+        """Wait for the end of the thread; return False after `seconds` without it."""
         return self._ended.wait(seconds)
 
     def stack(self) -> str:
-        """Return what the loop's thread is doing right now, as a traceback prints it."""
-        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - the only way to see another thread
+        """Return the current stack of the loop's thread, in the form of a traceback."""
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - the only way to inspect another thread
         return "".join(traceback.format_stack(frame)) if frame is not None else "  (the thread has ended)\n"
 
     def stop_if_idle(self) -> None:
-        """End the loop and the thread if no task is left; wait a moment for it."""
+        """End the loop and the thread if no task is left; wait briefly for the end."""
         if self.loop is not None and self.state is not State.CLOSED and not asyncio.all_tasks(self.loop):
             self.refusing = True
             with contextlib.suppress(RuntimeClosedError):
@@ -196,14 +198,14 @@ class LoopThread:
                 self.join(0.5)
 
     def give_up(self) -> None:
-        """Fail all calls from outside: the loop is blocked, and nobody shall wait for it."""
+        """Fail all calls from another thread: the loop is blocked, and no caller may wait for it."""
         self.state = State.CLOSED
         for call in tuple(self.calls):
             call.fail(self.closed_error())
         self._refuse_queued()
 
     def disown(self) -> None:
-        """Leave all to the parent, in a forked child: nothing is closed or woken, and who waits here is told."""
+        """Leave everything to the parent, in a forked child: close and wake nothing, and fail the calls."""
         self.inherited = True
         self.state = State.CLOSED
         for call in (*self.calls, *self._starts):
@@ -220,7 +222,7 @@ class LoopThread:
             loop.set_default_executor(self.workers)
             loop.call_soon(self._publish, loop)
             self._serve(loop)
-        except BaseException as error:  # noqa: BLE001 - every caller is told
+        except BaseException as error:  # noqa: BLE001 - every caller gets it
             self.cause = error
         self.give_up()
         asyncio.set_event_loop(None)
@@ -231,10 +233,10 @@ class LoopThread:
         self._ended.open()
 
     def _serve(self, loop: AbstractEventLoop) -> None:
-        """Run the loop until it is asked to end; a task that raises SystemExit or calls loop.stop() does not."""
+        """Run the loop until `stop_here`; a task that raises SystemExit or calls loop.stop() does not end it."""
         while not self._stopping:
             loop.call_soon(self.generators.watch)
-            with contextlib.suppress(SystemExit, KeyboardInterrupt):  # the task that raised it holds it too
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):  # the task that raised it keeps it
                 loop.run_forever()
 
     def _publish(self, loop: AbstractEventLoop) -> None:
@@ -243,7 +245,7 @@ class LoopThread:
         self.published.open()
 
     def stop_here(self) -> None:
-        """End the loop and the thread; to be called on the loop."""
+        """End the loop and the thread; call this on the loop."""
         self._stopping = True
         if self.loop is not None:
             self.loop.stop()
@@ -251,15 +253,15 @@ class LoopThread:
     def _begin_calls(self) -> None:
         self._waking = False
         starts, loop = self._starts, self.loop
-        for _ in range(len(starts)):  # those that come meanwhile bring their own wake-up
+        for _ in range(len(starts)):  # calls that arrive meanwhile have their own wake-up
             call = starts.popleft()
             if self.refusing:
                 call.fail(self.closed_error())
             else:
-                call.begin(loop)  # type: ignore[arg-type] # it runs: this is one of its callbacks
-            del call  # an idle loop must keep no result alive
+                call.begin(loop)  # type: ignore[arg-type] # it runs: this is its callback
+            del call  # an idle loop must not keep a result alive
 
     def _refuse_queued(self) -> None:
-        with contextlib.suppress(IndexError):  # the other side took the last one
+        with contextlib.suppress(IndexError):  # the other side took the last call
             while True:
                 self._starts.popleft().fail(self.closed_error())

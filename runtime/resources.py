@@ -1,13 +1,13 @@
-"""Resources: what lives as long as the loop and is shared by all calls, such as HTTP clients bound to it.
+"""Resources: objects that live as long as the loop and are shared by all calls, such as HTTP clients.
 
-Theory of operation. A client made on one loop breaks on another, and closing it after one call breaks the other
-callers. So each resource is made once per key, on the loop, by a task of its own, its holder: the holder enters it,
-waits, and leaves it, so that what must be entered and left by the same task (cancel scopes, task groups) is. Racing
-first users wait for the same holder. A holder runs in an empty context: what is shared must not depend on who came
-first. At the end all are closed, the last one entered first, while the loop still runs. With an idle time-out a
-resource is closed earlier, once nobody has leased it for that long.
+Theory of operation. A client that was made on one loop breaks on another, and closing it after one call breaks the
+other callers. So each resource is made once per key, on the loop, by a task of its own: its holder. The holder enters
+the resource, waits, and leaves it, because cancel scopes and task groups must be entered and left by the same task.
+Racing first users wait for the same holder. A holder runs in an empty context, so a shared resource does not depend
+on its first user. At the end all resources are closed while the loop still runs, last in first out. A resource with
+an idle time-out is closed earlier, once it has had no lease for that long.
 
-Everything here happens on the loop's thread; there are no locks.
+All of this happens on the loop's thread, so it needs no locks.
 """
 
 from __future__ import annotations
@@ -40,37 +40,37 @@ class Resource:
 
     @property
     def name(self) -> str:
-        """The key, as a person would say it."""
+        """The key in a readable form."""
         return getattr(self.key, "__qualname__", None) or repr(self.key)
 
 
 class Resources:
-    """The resources of one loop, by key and in the order of their entering."""
+    """The resources of one loop, by key and in the order in which they were entered."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start empty."""
         self._by_key: dict[Hashable, Resource] = {}
         self._entered: list[Resource] = []
         self._failures: list[Exception] = []
         self._closing = False
 
     def names(self) -> list[str]:
-        """Name what is open."""
+        """Name the open resources."""
         return [resource.name for resource in self._entered]
 
     def holders(self) -> list[asyncio.Task[None]]:
-        """Return the tasks that hold what is open."""
+        """Return the holders of the open resources."""
         return [resource.holder for resource in self._entered]
 
     async def enter(self, factory: Callable[[], Any], key: Hashable, idle: float | None) -> Any:
-        """Return the resource of `key`, made with `factory` if there is none yet."""
+        """Return the resource of `key`; `factory` makes it if it does not exist yet."""
         resource = await self._found(factory, key, idle)
         self._restart_idle(resource)
         return resource.ready.result()
 
     @contextlib.asynccontextmanager
     async def lease(self, factory: Callable[[], Any], key: Hashable, idle: float | None) -> AsyncIterator[Any]:
-        """Keep the resource of `key` from being closed as idle for the length of the block."""
+        """Keep the resource of `key` open for the length of the block, whatever its idle time-out."""
         resource = await self._found(factory, key, idle)
         resource.leases += 1
         self._stop_idle(resource)
@@ -81,7 +81,7 @@ class Resources:
             self._restart_idle(resource)
 
     def construct(self, factory: Callable[[], Any], key: Hashable) -> Any:
-        """Return the resource of `key` without awaiting anything, made here and now if there is none yet."""
+        """Return the resource of `key` without awaiting; make it here and now if it does not exist yet."""
         resource = self._by_key.get(key)
         if resource is None:
             made = factory()
@@ -100,7 +100,7 @@ class Resources:
         return resource.ready.result()
 
     async def leave(self, key: Hashable) -> None:
-        """Close the resource of `key` now, if there is one; raise what its closing raises."""
+        """Close the resource of `key` now, if it exists; raise the error of its closing."""
         resource = self._by_key.get(key)
         if resource is not None:
             self._start_closing(resource)
@@ -109,7 +109,7 @@ class Resources:
                 raise self._failures.pop()
 
     async def close(self, until: float) -> list[Exception]:
-        """Close all, last in first out, until the loop's clock shows `until`; return what went wrong."""
+        """Close all, last in first out, until the loop's clock shows `until`; return the errors."""
         self._closing = True
         for resource in [*reversed(self._entered), *self._by_key.values()]:
             self._start_closing(resource)
@@ -130,7 +130,7 @@ class Resources:
             await asyncio.shield(resource.ready)
         except asyncio.CancelledError:
             if resource.waiting == 1 and not resource.ready.done():
-                resource.holder.cancel()  # nobody else wants it
+                resource.holder.cancel()  # no other user waits for it
             raise
         finally:
             resource.waiting -= 1
@@ -138,7 +138,7 @@ class Resources:
 
     def _add(self, key: Hashable, idle: float | None) -> Resource:
         if self._closing:
-            message = f"no resource can be entered any more: the runtime is being closed ({key!r})"
+            message = f"cannot enter {key!r}: the runtime is being closed"
             raise RuntimeError(message)
         resource = Resource(key, idle, _loop().create_future(), _loop().create_future())
         self._by_key[key] = resource
@@ -168,7 +168,7 @@ class Resources:
         error: BaseException | None = asyncio.CancelledError() if holder.cancelled() else holder.exception()
         if not resource.ready.done():
             resource.ready.set_exception(error or RuntimeError(f"{resource.name} ended before it began"))
-            resource.ready.exception()  # the users may have gone; then nobody asks for it
+            resource.ready.exception()  # the users may be gone: mark the error as retrieved
         elif isinstance(error, Exception):
             error.add_note(f"while closing the resource {resource.name}")
             self._failures.append(error)
@@ -209,14 +209,12 @@ def _entering(made: Any) -> AbstractAsyncContextManager[Any]:
         return entering
     if _has_close(made):
         return _Closing(made)
-    message = (
-        f"{type(made).__qualname__} cannot be held as a resource: it has no __aenter__, no aclose() and no close()"
-    )
+    message = f"{type(made).__qualname__} cannot be a resource: it has no __aenter__, no aclose() and no close()"
     raise TypeError(message)
 
 
 class _Closing(contextlib.AbstractAsyncContextManager[Any]):
-    """Closes what it is given with aclose() or close(), whether that is to be awaited or not."""
+    """Closes an object with aclose() or close(), whether that returns an awaitable or not."""
 
     def __init__(self, made: Any) -> None:
         self._made = made

@@ -1,17 +1,14 @@
 """Runtime: a background event loop that synchronous and asynchronous code of every thread can share.
 
-A Runtime is a name and its settings; the loop thread is made by the first call, and made anew after a fork or a failed
-start.
+A Runtime is a name and its settings. The first call makes the loop thread; after a fork or a failed start the next call
+makes a new one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-import sys
 import threading
-import traceback
-import warnings
 from asyncio import _get_running_loop
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -32,14 +29,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RUNNING = State.RUNNING
-_by_loop: dict[int, Runtime] = {}  # those in use: one that nobody holds is still to be drained at exit
+_by_loop: dict[int, Runtime] = {}  # runtimes in use; the exit hook must drain one that has no other reference
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return the factory of uvloop's loops where uvloop is installed, else of asyncio's.
+    """Return the factory of uvloop's loops if uvloop is installed, else of asyncio's.
 
-    Called on import: an import in the loop's thread could be cut short by a fork, and its lock be held in the child
-    for ever.
+    This runs on import. A fork could interrupt an import in the loop's thread, and the child would find the import lock
+    held for ever.
     """
     try:
         factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
@@ -54,9 +51,10 @@ new_loop = _fastest_loop()
 class Runtime:
     """A persistent background event loop.
 
-    `grace`: seconds a caller that gives up (time-out, Ctrl-C) waits for the cleanup of what it cancelled.
-    `exit_budget`: seconds that closing, and interpreter exit, may take. `strict`: raise, not warn, where a blocking
-    call stops another loop. `loop_factory` makes the loop, in its thread; uvloop's is taken where it is installed.
+    `grace`: seconds that a caller who gives up (time-out, Ctrl-C) waits for the cleanup of the cancelled call.
+    `exit_budget`: seconds that closing, and interpreter exit, may take. `strict`: a blocking call that stops another
+    loop raises BlockingCallWarning instead of warning. `loop_factory` makes the loop, in the loop's thread; the default
+    is uvloop's if uvloop is installed.
     """
 
     def __init__(
@@ -76,22 +74,22 @@ class Runtime:
         lifecycle.runtimes.add(self)
 
     def __repr__(self) -> str:
-        """Name the runtime and its state."""
+        """Show the name and the state."""
         return f"<Runtime {self.name}: {'closed' if self._closed else self.thread.state.value}>"
 
     @property
     def name(self) -> str:
-        """The name that threads, warnings and errors show."""
+        """The name in threads, warnings and errors."""
         return self._settings.name
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed, or its loop thread died."""
+        """Whether the runtime is closed, or its loop thread died."""
         return self._closed or (self.thread.state is State.CLOSED and not self.thread.failed_to_start)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The running event loop; started if need be."""
+        """The running event loop; the first access starts it."""
         loop = self._running_thread().loop
         if loop is None:
             raise RuntimeClosedError(f"{self.name} has no loop")
@@ -99,16 +97,17 @@ class Runtime:
 
     @staticmethod
     def current() -> Runtime | None:
-        """Return the runtime whose loop is running in this thread, or None."""
+        """Return the runtime whose loop runs in this thread, or None."""
         loop = _get_running_loop()
         runtime = _by_loop.get(id(loop)) if loop is not None else None
         return runtime if runtime is not None and runtime.thread.loop is loop else None
 
     def run(self, coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run `coro` on the loop and wait for it; return what it returns, raise what it raises.
+        """Run `coro` on the loop and wait for it; return its result or raise its error.
 
-        After `timeout` seconds it is cancelled; TimeoutError is raised when its cleanup is done, or a grace later.
-        A KeyboardInterrupt (or whatever a signal handler raises) cancels it and surfaces after its cleanup.
+        After `timeout` seconds the coroutine is cancelled; TimeoutError is raised after its cleanup, at most a grace
+        later. A KeyboardInterrupt, or another exception of a signal handler, cancels the coroutine and surfaces after
+        its cleanup.
         """
         call: Call[T] | None = None
         try:
@@ -138,7 +137,7 @@ class Runtime:
             del error, call  # the traceback holds this frame
 
     def submit(self, coro: Coroutine[Any, Any, T]) -> Call[T]:
-        """Have `coro` run on the loop; return its call at once. `await rt.submit(coro)` is the async form of `run`."""
+        """Start `coro` on the loop; return its call at once. `await rt.submit(coro)` is the async form of `run`."""
         call: Call[T] | None = None
         try:
             thread = self.thread
@@ -152,9 +151,9 @@ class Runtime:
         return call
 
     def iterate(self, source: AsyncIterable[T], prefetch: int = 8) -> Items[T]:
-        """Iterate over an async generator, which one task runs at most `prefetch` items ahead.
+        """Return an iterator over an async generator, which one task runs at most `prefetch` items ahead.
 
-        The result is also a context manager: when its `with` block ends, the generator's cleanup has run.
+        The result is also a context manager. At the end of its `with` block the generator's cleanup has run.
         """
         if prefetch < 1:
             message = f"prefetch must be at least 1, not {prefetch!r}"
@@ -168,16 +167,16 @@ class Runtime:
         return Entered(self._running_thread(), self.submit, manager)
 
     def enter(self, factory: Callable[[], Any], *, key: Hashable = None, idle: float | None = None) -> Any:
-        """Return the resource of `key` (if not given, the factory), shared by all calls until the runtime closes.
+        """Return the resource of `key` (default: the factory); all calls share it until the runtime closes.
 
-        `factory` returns an async context manager, an object with aclose() or close(), or a coroutine giving one. It
-        is called on the loop, once. With `idle` the resource is closed when nobody has leased it for that many
-        seconds.
+        `factory` is called once, on the loop. It returns an async context manager, an object with aclose() or close(),
+        or a coroutine that returns one of these. With `idle`, the resource is closed after that many seconds without a
+        lease.
         """
         return self.run(self.aenter(factory, key=key, idle=idle))
 
     async def aenter(self, factory: Callable[[], Any], *, key: Hashable = None, idle: float | None = None) -> Any:
-        """Do what `enter` does, for code that runs on the loop."""
+        """Do the same as `enter`, in code that runs on the loop."""
         return await self._here("aenter").enter(factory, factory if key is None else key, idle)
 
     def lease(
@@ -187,25 +186,25 @@ class Runtime:
         return self._here("lease").lease(factory, factory if key is None else key, idle)
 
     def leave(self, key: Hashable) -> None:
-        """Close the resource of `key` (or of that factory) now, not at the runtime's end."""
+        """Close the resource of `key`, which may be the factory, before the runtime closes."""
         self.run(self.aleave(key))
 
     async def aleave(self, key: Hashable) -> None:
-        """Do what `leave` does, for code that runs on the loop."""
+        """Do the same as `leave`, in code that runs on the loop."""
         await self._here("aleave").leave(key)
 
     def construct(self, factory: Callable[[], T], key: Hashable) -> T:
-        """Return the resource of `key`, made on the loop without being awaited; for sync and async code alike."""
+        """Return the resource of `key`, made on the loop without awaiting, in sync and async code alike."""
         if self.thread.is_current():
             made: T = self.thread.resources.construct(factory, key)
             return made
         return self.run(self._construct(factory, key))
 
     def close(self) -> None:
-        """Cancel what runs, close what is open, end the thread.
+        """Cancel all calls, close all resources and generators, and end the thread, within the exit budget.
 
-        Takes the exit budget at most; for any thread but the loop's own. Callers still waiting get RuntimeClosedError.
-        Raises an ExceptionGroup of what closing the resources raised.
+        Any thread except the loop's own can call this. Callers that still wait get RuntimeClosedError. Raise an
+        ExceptionGroup of the errors of the resources.
         """
         thread = self.thread
         guards.refuse_own_loop(thread, "await asyncio.to_thread(rt.close)")
@@ -216,7 +215,7 @@ class Runtime:
             return
         if first:
             thread.wait_started()
-            _finish(thread, Ending(thread, final=True))
+            Ending(thread, final=True).finish()
         else:
             thread.join(self._settings.exit_budget)
 
@@ -236,12 +235,12 @@ class Runtime:
 
     def _here(self, form: str) -> Resources:
         if not self.thread.is_current():
-            message = f"`{form}` is for code that runs on the loop of {self.name}; elsewhere use `enter`"
+            message = f"`{form}` works only in code that runs on the loop of {self.name}; use `enter` elsewhere"
             raise RuntimeError(message)
         return self.thread.resources
 
     def _running_thread(self) -> LoopThread:
-        """Return the running loop thread, started if need be; raise what keeps it from running."""
+        """Return the running loop thread; start it if necessary, and raise the error that prevents it."""
         guards.refuse_green_threads()
         with self._lock:
             thread = self.thread
@@ -256,10 +255,10 @@ class Runtime:
         _by_loop[id(thread.loop)] = self
         return thread
 
-    # Called by lifecycle.
+    # Lifecycle calls the methods below.
 
-    def begin_anew(self) -> LoopThread:
-        """Forget the loop thread and all that lives on it, in a forked child; return it, to be kept alive."""
+    def renew(self) -> LoopThread:
+        """Drop the loop thread and everything on it in a forked child; return it, so that it stays referenced."""
         inherited = self.thread
         _by_loop.pop(id(inherited.loop), None)
         inherited.disown()
@@ -268,40 +267,22 @@ class Runtime:
         return inherited
 
     def drain_at_exit(self) -> Callable[[], None]:
-        """Begin to drain; return what waits for the end of it and reports what is left."""
+        """Start to drain; return a function that waits for the end and reports what is left."""
         thread = self.thread
         if self._closed or thread.state is not RUNNING:
             return lambda: None
-        ending = Ending(thread, final=False)
-        return lambda: _report(thread, ending)
+        return Ending(thread, final=False).report
 
     def stop_at_exit(self) -> None:
-        """End the loop, unless something on it refuses to end: then it is left as it is, and dies with the process."""
+        """End the loop; a loop with work that refuses to end is left alone and dies with the process."""
         if not self._closed:
-            self.drain_at_exit()()  # if it was started after phase one
+            self.drain_at_exit()()  # it may have started after phase one
             self._closed = True
             self.thread.stop_if_idle()
 
 
-def _finish(thread: LoopThread, ending: Ending) -> None:
-    ending.wait()
-    for leftover in ending.leftovers:
-        warnings.warn(f"{thread.name} is closed, but {leftover}", RuntimeWarning, stacklevel=3)
-    if ending.failures:
-        message = f"closing the resources of {thread.name} failed"
-        raise ExceptionGroup(message, ending.failures)
-
-
-def _report(thread: LoopThread, ending: Ending) -> None:
-    ending.wait()
-    for leftover in ending.leftovers:
-        print(f"{thread.name}: at exit, {leftover}", file=sys.stderr)  # noqa: T201 - it is too late for logging
-    for failure in ending.failures:
-        print("".join(traceback.format_exception(failure)), file=sys.stderr)  # noqa: T201 - as above
-
-
 def _abandon(call: Call[Any] | None, coro: object, error: BaseException) -> None:
-    """Leave nothing behind when a caller is interrupted: cancel, and wait for the cleanup, at most the grace."""
+    """Cancel the call of an interrupted caller and wait for its cleanup, at most the grace."""
     if call is None or not call.submitted:
         if asyncio.iscoroutine(coro):
             coro.close()
@@ -310,16 +291,15 @@ def _abandon(call: Call[Any] | None, coro: object, error: BaseException) -> None
     thread = call.thread
     if not call.wait(thread.settings.grace):
         error.add_note(
-            f"{call.name} on {thread.name} did not end within the grace; its loop is here:\n{thread.stack()}"
+            f"{call.name} on {thread.name} did not end within the grace; the stack of its loop:\n{thread.stack()}"
         )
 
 
 def _gave_up(call: Call[Any]) -> TimeoutError:
-    """Say why nothing came of a time limit even a grace later."""
+    """Return the error of a call that has not ended a grace after its time limit."""
     thread = call.thread
     return TimeoutError(
-        f"{call.name} on {thread.name} neither ended within its time limit nor, cancelled, within the grace of"
-        f" {thread.settings.grace:g} s after it. The loop is blocked, or the coroutine refuses to end. The loop is"
-        " here:\n"
-        f"{thread.stack()}"
+        f"{call.name} on {thread.name} did not end within its time limit; it was cancelled, and did not end within the"
+        f" grace of {thread.settings.grace:g} s either. The loop is blocked, or the coroutine refuses to end. The stack"
+        f" of the loop:\n{thread.stack()}"
     )

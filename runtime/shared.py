@@ -1,7 +1,7 @@
-"""Shared: the runtime of everybody who does not name one, and what is called on it.
+"""Shared: the default runtime of the process, and the functions that use it.
 
-`default()` is that runtime, `run_sync(coro)` its blocking call, and `client(factory, ...)` the one client of its kind
-on the loop that runs here, or on the default one's.
+`default()` returns that runtime and `run_sync(coro)` is its blocking call. `client(factory, ...)` returns the shared
+client of the runtime whose loop runs here, or of the default runtime.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _lock = threading.Lock()
 
 
 def default() -> Runtime:
-    """Return the runtime that everybody shares; a new one if the last was closed."""
-    global _default  # noqa: PLW0603 - it is the process-wide one
+    """Return the runtime that the whole process shares; a new one if the last was closed."""
+    global _default  # noqa: PLW0603 - one per process
     runtime = _default
     if runtime is None or runtime.is_closed:
         with _lock:
@@ -36,7 +36,7 @@ def default() -> Runtime:
 
 
 def _renew_lock() -> None:
-    """Let go, in a forked child, what another thread of the parent's may have held."""
+    """Replace the lock in a forked child: another thread of the parent may have held it."""
     global _lock  # noqa: PLW0603 - as above
     _lock = threading.Lock()
 
@@ -51,9 +51,9 @@ def run_sync(coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
 
 
 def client(factory: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return the one `factory(*args, **kwargs)` of this loop: a client to be shared, and closed with the runtime.
+    """Return the shared client `factory(*args, **kwargs)` of this loop; the runtime closes it at its end.
 
-    For synchronous code, and without await for async code that runs on a runtime's loop.
+    Synchronous code can call this, and so can async code on a runtime's loop, without await.
     """
     runtime = Runtime.current() or default()
     key = ("client", factory, _frozen(args), _frozen(kwargs))
@@ -61,7 +61,7 @@ def client(factory: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def _frozen(value: Any) -> Hashable:
-    """Return a hashable stand-in of arguments; equal for equal arguments of equal type."""
+    """Return a hashable key for arguments; keys are equal for equal arguments of equal type."""
     if isinstance(value, dict):
         return (dict, frozenset((key, _frozen(item)) for key, item in value.items()))
     if isinstance(value, (list, tuple)):
@@ -69,6 +69,6 @@ def _frozen(value: Any) -> Hashable:
     try:
         hash(value)
     except TypeError as error:
-        message = f"client() shares by arguments, and {value!r} is not hashable; use rt.enter(factory, key=...)"
+        message = f"client() shares by its arguments, but {value!r} is not hashable; use rt.enter(factory, key=...)"
         raise TypeError(message) from error
     return (type(value), value)

@@ -1,14 +1,13 @@
-"""Streams: async generators and async context managers for synchronous code, each run by one task from end to end.
+"""Streams: async generators and async context managers for synchronous code, each run by one task from start to end.
 
-Theory of operation. Stepping an async generator with one task per item breaks whatever belongs to a task inside it:
-cancel scopes, task groups, time-outs, context variables. So one pumping task runs the whole generator and puts items
-into a queue, from which the consuming thread takes them. The pump pauses when it is `prefetch` items ahead and goes on
-when half of them are taken, so that a wake-up is paid per half a queue, not per item. Closing asks the pump to end the
-generator: if the pump pauses, by aclose() from the pump's own task; if the generator is awaiting something, by
-cancelling it there.
+Theory of operation. A task per item would break everything inside an async generator that belongs to a task: cancel
+scopes, task groups, time-outs, context variables. So one task, the pump, runs the whole generator and puts the items
+into a queue, and the consuming thread takes them out. The pump pauses when it is `prefetch` items ahead and resumes
+when half of them are taken, so a wake-up is paid per half a queue, not per item. On closing, the pump ends the
+generator. A pump that pauses calls aclose() in its own task; a generator that awaits is cancelled there.
 
-The pump knows the pipe, not the iterator, so an iterator that is dropped is collected, and its finaliser asks for the
-closing without waiting: it may run anywhere, on the loop's own thread as well.
+The pump refers to the pipe, not to the iterator, so a dropped iterator is collected. Its finaliser requests the
+closing and does not wait for it, because it may run in any thread, the loop's own included.
 """
 
 from __future__ import annotations
@@ -39,21 +38,21 @@ _END: Any = object()
 
 
 class Pipe(Generic[T]):
-    """What the pump and the consumer share."""
+    """The state that the pump and the consumer share."""
 
     def __init__(self, prefetch: int) -> None:
-        """Let the pump be `prefetch` items ahead."""
+        """Allow the pump to be `prefetch` items ahead."""
         self.queue: SimpleQueue[T] = SimpleQueue()
         self.prefetch = prefetch
         self.low = prefetch // 2
         self.made = 0
         self.taken = 0
         self.room: asyncio.Future[None] | None = None
-        self.fetching = False  # whether the source is at work: then it has to be cancelled to be stopped
+        self.fetching = False  # whether the source is producing an item: then only a cancellation stops it
         self.stopped = False
 
     async def pump(self, source: AsyncIterable[T], generators: Generators) -> None:
-        """Run the whole source in this task."""
+        """Run the whole source in the calling task."""
         items = source.__aiter__()
         try:
             self.fetching = True
@@ -68,32 +67,32 @@ class Pipe(Generic[T]):
                 self.fetching = True
         finally:
             if hasattr(items, "aclose"):
-                await generators.closed(items)  # with what it reads itself, and drops: that is a part of it
+                await generators.closed(items)  # together with the generators that it reads and drops
 
     async def _pause(self) -> None:
         room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.room = room
-        if self.made - self.taken > self.low and not self.stopped:  # looked at again: the consumer may have been faster
+        if self.made - self.taken > self.low and not self.stopped:  # checked again: the consumer may have been faster
             await room
         self.room = None
 
     def stop(self, call: Call[None]) -> None:
-        """End the source; on the loop's thread."""
+        """End the source; call this on the loop's thread."""
         self.stopped = True
         if self.fetching:
             call.cancel_here()
         elif self.room is not None:
-            self.go_on(self.room)
+            self.resume(self.room)
 
     @staticmethod
-    def go_on(room: asyncio.Future[None]) -> None:
-        """Let a pausing pump go on; on the loop's thread."""
+    def resume(room: asyncio.Future[None]) -> None:
+        """Resume a pausing pump; call this on the loop's thread."""
         if not room.done():
             room.set_result(None)
 
 
 class Items(Iterator[T]):
-    """The items of an async source; a context manager, whose end is the end of the source's cleanup."""
+    """The items of an async source; also a context manager, whose exit waits for the source's cleanup."""
 
     def __init__(self, thread: LoopThread, submit: Submit, source: AsyncIterable[T], prefetch: int) -> None:
         """Start the pump."""
@@ -111,7 +110,7 @@ class Items(Iterator[T]):
         return self
 
     def __next__(self) -> T:
-        """Return the next item; raise what the source raises."""
+        """Return the next item, or raise the source's error."""
         pipe = self._pipe
         try:
             try:
@@ -123,8 +122,8 @@ class Items(Iterator[T]):
             pipe.taken += 1
             if (room := pipe.room) is not None and pipe.made - pipe.taken <= pipe.low:
                 pipe.room = None
-                self._post(pipe.go_on, room)
-        except BaseException:  # an interrupt, perhaps
+                self._post(pipe.resume, room)
+        except BaseException:  # for example an interrupt
             self.close()
             raise
         return item
@@ -138,27 +137,27 @@ class Items(Iterator[T]):
         self.close()
 
     def close(self) -> None:
-        """End the source and wait for its cleanup, at most the grace; raise what the cleanup raises."""
+        """End the source and wait for its cleanup, at most the grace; raise an error of the cleanup."""
         if self._over:
             return
         self._over = True
         self._get = self._nothing_more
         self._post(self._pipe.stop, self._call)
         if self._thread.is_current():
-            return  # waiting would keep the cleanup from running
+            return  # waiting here would block the cleanup
         if self._call.wait(self._thread.settings.grace):
             error = self._call.exception()
             if error is not None and not isinstance(error, (asyncio.CancelledError, RuntimeClosedError)):
                 raise error
 
     def __del__(self) -> None:
-        """Ask for the closing of a source that was not read to its end, without waiting for it."""
+        """Request the closing of a source that was not read to its end; do not wait for it."""
         if not self._over:
             self._over = True
             self._post(self._pipe.stop, self._call)
 
     def _post(self, callback: Callable[..., object], *args: Any) -> None:
-        with contextlib.suppress(RuntimeClosedError):  # then the pump has ended too
+        with contextlib.suppress(RuntimeClosedError):  # the loop has ended, and so has the pump
             self._thread.post(callback, *args)
 
     def _wait_for_item(self) -> T:
@@ -178,17 +177,17 @@ class Items(Iterator[T]):
 
 
 class Entered(contextlib.AbstractContextManager[T]):
-    """An async context manager for a `with` block; entered and left by one task of the loop."""
+    """An async context manager for a `with` block; one task of the loop enters and leaves it."""
 
     def __init__(self, thread: LoopThread, submit: Submit, manager: AbstractAsyncContextManager[T]) -> None:
-        """Take what `with` will enter and leave."""
+        """Take the manager that `with` enters and leaves."""
         self._thread = thread
         self._submit = submit
         self._manager = manager
         self._news: SimpleQueue[Any] = SimpleQueue()
 
     def __enter__(self) -> T:
-        """Enter on the loop; an interrupt meanwhile unwinds what was begun."""
+        """Enter on the loop; an interrupt meanwhile cancels the entering and waits for its cleanup."""
         guards.refuse_own_loop(self._thread, "async with")
         self._call: Call[bool] = self._submit(self._hold())
         self._call.when_done(lambda: self._news.put(_END))
@@ -206,9 +205,9 @@ class Entered(contextlib.AbstractContextManager[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         """Leave on the loop; return whether the manager suppressed the error. In a forked child, do nothing."""
-        if self._thread.inherited:  # it is the parent's to leave
+        if self._thread.inherited:  # only the parent may leave it
             return False
-        with contextlib.suppress(RuntimeClosedError):  # then the call has its outcome
+        with contextlib.suppress(RuntimeClosedError):  # the loop has ended: the call already has its outcome
             self._thread.post(self._leave, error)
         try:
             self._call.wait()

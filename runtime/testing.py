@@ -1,11 +1,11 @@
-"""A pytest fixture: a fresh runtime per test, which fails the test naming what it left behind.
+"""Testing: a pytest fixture that gives each test a fresh runtime and fails the test if it leaves anything behind.
 
     from rowloop.runtime.testing import runtime  # in conftest.py, or in the test module
 
     def test_answer(runtime):
         assert runtime.run(answer()) == 42
 
-`fresh_runtime` is the same for a `with` block, and takes the settings of a Runtime.
+`fresh_runtime` does the same for a `with` block and takes the settings of a Runtime.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from .runtime import Runtime
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 5.0  # seconds that threads get to end: a worker that has handed its result over needs a moment to be idle
+PATIENCE = 5.0  # seconds that threads get to end; a worker that has delivered its result is still busy for a moment
 
 
 @pytest.fixture
 def runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
-    """Return a runtime of the test's own."""
+    """Return a runtime for this test only."""
     with fresh_runtime(request.node.name) as fresh:
         yield fresh
 
 
 @contextlib.contextmanager
 def fresh_runtime(name: str = "test", **settings: Any) -> Iterator[Runtime]:
-    """Give a fresh runtime to the block; fail the test if the block leaves anything on it, or a thread behind it."""
+    """Give the block a fresh runtime; fail the test if the block leaves a thread behind, or anything on the runtime."""
     before = set(threading.enumerate())
     fresh = Runtime(name, **settings)
     yield fresh
@@ -55,7 +55,7 @@ def _leftovers(fresh: Runtime) -> list[str]:
 
 
 async def _on_loop(fresh: Runtime) -> list[str]:
-    await asyncio.sleep(0)  # what has just been cancelled ends now
+    await asyncio.sleep(0)  # tasks that have just been cancelled end now
     thread, own = fresh.thread, asyncio.current_task()
     calls = [f"call {call.name}" for call in thread.calls if call.task is not own]
     known = {own, *(call.task for call in thread.calls), *thread.resources.holders()}
@@ -67,7 +67,7 @@ async def _on_loop(fresh: Runtime) -> list[str]:
 
 
 def _surviving_threads(before: set[threading.Thread], name: str) -> list[str]:
-    """Name the new threads that do not end in time; those of other runtimes, such as the default one, may stay."""
+    """Name the new threads that do not end in time; threads of other runtimes, such as the default one, may stay."""
     until = time.monotonic() + PATIENCE
     new = [thread for thread in threading.enumerate() if thread not in before and not _of_another(thread, name)]
     for thread in new:

@@ -1,10 +1,13 @@
-"""How a thread waits for a call: on one raw lock, cheaply; in slices where it must look around meanwhile.
+"""Waiting: how a thread waits for a call, on one raw lock or in short slices.
 
-A lock acquired without a time limit costs one futex. Three kinds of threads need more. The main thread runs the signal
-handlers: a signal that arrives between Python's last look at its signals and the futex would stay unnoticed for as
-long as the wait lasts, and on Windows a blocked lock hides Ctrl-C altogether. A worker thread of anyio (a sync FastAPI
-handler) must notice that its host scope was cancelled. A worker of our own must give its place in the pool away while
-it waits. Which kind a thread is never changes, so it is found out once per thread.
+A lock acquired without a time limit costs one futex. Three kinds of threads need more:
+
+- The main thread runs the signal handlers. A signal that arrives between Python's last check and the futex would stay
+  unnoticed until the wait ends, and on Windows a blocked lock hides Ctrl-C altogether.
+- A worker thread of anyio (a sync FastAPI handler) must notice that its host scope was cancelled.
+- A worker thread of the runtime's own must free its place in the pool while it waits.
+
+The kind of a thread never changes, so each thread determines it once.
 """
 
 from __future__ import annotations
@@ -26,32 +29,32 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SLICE = 0.1  # seconds; how late, at worst, a signal and a cancelled anyio scope are noticed
+SLICE = 0.1  # seconds; the longest delay until a signal or a cancelled anyio scope is noticed
 
 
 class Waiter:
-    """The way of waiting of an ordinary thread: nothing can interrupt it."""
+    """Waits as an ordinary thread does: nothing can interrupt it."""
 
     def wait(self, lock: LockType, seconds: float | None) -> bool:
-        """Acquire the lock; return False if that takes longer than `seconds`."""
+        """Acquire the lock; return False after `seconds` without success."""
         if seconds is None:
             return lock.acquire()
         return lock.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
 
     def take(self, queue: SimpleQueue[T]) -> T:
-        """Take the next item of a queue."""
+        """Wait for the next item of a queue and return it."""
         return queue.get()
 
 
 class SlicedWaiter(Waiter):
-    """Wakes ten times a second, so that signals are delivered and `look` can raise what must end the wait."""
+    """Wakes ten times a second: Python delivers signals then, and `look` can end the wait by raising."""
 
     def __init__(self, look: Callable[[], object]) -> None:
-        """Take what to look at between two slices."""
+        """Take the function that is called between two slices."""
         self._look = look
 
     def wait(self, lock: LockType, seconds: float | None) -> bool:
-        """Acquire the lock in slices; whatever `look` raises ends the wait."""
+        """Acquire the lock in slices; an exception from `look` ends the wait."""
         end = None if seconds is None else time.monotonic() + seconds
         while True:
             left = SLICE if end is None else min(SLICE, end - time.monotonic())
@@ -62,7 +65,7 @@ class SlicedWaiter(Waiter):
             self._look()
 
     def take(self, queue: SimpleQueue[T]) -> T:
-        """Take the next item of a queue; whatever `look` raises ends the wait."""
+        """Wait for the next item of a queue in slices; an exception from `look` ends the wait."""
         while True:
             try:
                 return queue.get(timeout=SLICE)
@@ -86,52 +89,52 @@ class WorkerWaiter(Waiter):
         self._pool = pool
 
     def wait(self, lock: LockType, seconds: float | None) -> bool:
-        """Acquire the lock with the place in the pool given away."""
+        """Acquire the lock; another worker may run meanwhile."""
         with self._pool.waiting():
             return super().wait(lock, seconds)
 
     def take(self, queue: SimpleQueue[T]) -> T:
-        """Take the next item of a queue, with the place in the pool given away."""
+        """Wait for the next item of a queue; another worker may run meanwhile."""
         with self._pool.waiting():
             return super().take(queue)
 
 
 class Gate:
-    """Opens once, and lets everybody through.
+    """Opens once, and then lets every waiter through.
 
-    Every waiter has a lock of its own: one shared lock, taken and handed on, would be lost with whoever is interrupted
-    in between.
+    Each waiter has its own lock. A single lock, passed from waiter to waiter, would be lost if one of them were
+    interrupted while holding it.
     """
 
     def __init__(self) -> None:
-        """Begin closed."""
+        """Start closed."""
         self._open = False
         self._locks: list[LockType] = []
 
     def open(self) -> None:
-        """Let everybody through, now and from now on."""
+        """Let all waiters through, now and later."""
         self._open = True
         while self._locks:
-            with contextlib.suppress(IndexError):  # another thread, opening it too, was faster
+            with contextlib.suppress(IndexError):  # another thread opens the gate at the same time
                 self._locks.pop().release()
 
     def is_open(self) -> bool:
-        """Say whether it has been opened."""
+        """Return whether the gate is open."""
         return self._open
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it is open; return False if that takes longer than `seconds`."""
+        """Wait until the gate is open; return False after `seconds` without success."""
         if self.is_open():
             return True
         lock = taken_lock()
         self._locks.append(lock)
-        if self.is_open():  # opened meanwhile, perhaps without having seen this lock
+        if self.is_open():  # it opened meanwhile, perhaps before this lock was in the list
             return True
         return waiter().wait(lock, seconds)
 
 
 def taken_lock() -> LockType:
-    """Return a lock for one waiter: acquired, so that the next acquire waits until somebody releases it."""
+    """Return an acquired lock for one waiter: the next acquire blocks until another thread releases it."""
     lock = allocate_lock()
     lock.acquire()
     return lock
@@ -151,7 +154,7 @@ def adopt(pool: Pool) -> None:
 
 
 def waiter() -> Waiter:
-    """Return the way the calling thread waits."""
+    """Return the waiter of the calling thread."""
     found = _here.waiter
     if found is None:
         found = _here.waiter = _find()
@@ -168,7 +171,7 @@ def _find() -> Waiter:
 
 
 def _nothing() -> None:
-    """Only give Python a moment to run its signal handlers."""
+    """Do nothing; between two slices Python runs its signal handlers."""
 
 
 def _anyio_check() -> Callable[[], object] | None:
@@ -176,7 +179,7 @@ def _anyio_check() -> Callable[[], object] | None:
     if "anyio" not in sys.modules:
         return None
     check: Callable[[], object] = importlib.import_module("anyio.from_thread").check_cancelled
-    with contextlib.suppress(RuntimeError):  # what anyio raises on threads that are not its own
+    with contextlib.suppress(RuntimeError):  # anyio raises it on threads that are not its own
         check()
         return check
     return None

@@ -1,9 +1,9 @@
-"""Watchdog: notices a loop that is blocked, and says which line blocks it.
+"""Watchdog: reports a blocked loop and the line that blocks it.
 
-Off unless the environment says ROWLOOP_DEBUG=1 (or a number of seconds) when the loop starts; then one daemon thread
-asks the loop for a sign of life, and when none comes in time it reports the stack of the loop's thread: once per
-episode, and once more, in a line, when the loop is back. When it is off there is no thread, no callback and no check
-anywhere.
+The watchdog is off unless ROWLOOP_DEBUG is 1, or a number of seconds, when the loop starts. Then one daemon thread
+posts a callback to the loop again and again. If the loop does not run it in time, the watchdog reports the stack of the
+loop's thread, once per episode, and one more line when the loop runs again. A watchdog that is off costs nothing: no
+thread, no callback, no check.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from .loop import LoopThread
 
-LIMIT = 0.5  # seconds a callback may take before the loop counts as blocked
+LIMIT = 0.5  # seconds a callback may take; a loop that is busy for longer counts as blocked
 
 
 def wanted(setting: str | None = None) -> float | None:
-    """Return the limit in seconds that ROWLOOP_DEBUG asks for; None if it asks for nothing."""
+    """Return the limit in seconds that ROWLOOP_DEBUG sets; None if the watchdog is off."""
     setting = os.environ.get("ROWLOOP_DEBUG", "") if setting is None else setting
     if setting.lower() in {"", "0", "false", "no", "off"}:
         return None
@@ -37,22 +37,22 @@ def wanted(setting: str | None = None) -> float | None:
 
 
 def watch(thread: LoopThread) -> None:
-    """Start a watchdog for the thread's loop if ROWLOOP_DEBUG asks for one."""
+    """Start a watchdog for the thread's loop if ROWLOOP_DEBUG turns it on."""
     limit = wanted()
     if limit is not None:
         Watchdog(thread, limit).start()
 
 
 def report_to_log(message: str) -> None:
-    """Warn, in the log of this module."""
+    """Log the message as a warning of this module."""
     logging.getLogger(__name__).warning(message)
 
 
 class Watchdog:
-    """Watches one loop until its thread has ended."""
+    """Watches one loop until its thread ends."""
 
     def __init__(self, thread: LoopThread, limit: float, report: Callable[[str], None] = report_to_log) -> None:
-        """Count the loop as blocked after `limit` seconds."""
+        """Take the loop thread, the limit in seconds, and the function that gets the reports."""
         self._loop = thread
         self._limit = limit
         self._report = report
@@ -60,25 +60,25 @@ class Watchdog:
         self._watcher = daemon_thread(self._watch, f"rowloop-{thread.name}-watchdog")
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start to watch."""
         self._watcher.start()
 
     def _watch(self) -> None:
         self._loop.published.wait()
-        with contextlib.suppress(RuntimeClosedError):  # the loop has ended, and so does its watchdog
+        with contextlib.suppress(RuntimeClosedError):  # the loop has ended, so its watchdog ends
             while not self._loop.join(0):
-                self._look()
+                self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._alive.clear()
-        asked = time.monotonic()
+        posted = time.monotonic()
         self._loop.post(self._alive.set)
         if self._alive.wait(self._limit):
-            self._loop.join(self._limit)  # a look per limit is enough
+            self._loop.join(self._limit)  # one check per limit is enough
             return
         stack = self._loop.stack()
         self._report(f"{self._loop.name}: the loop has been blocked for {self._limit:g} s by\n{stack}")
         while not self._alive.wait(self._limit):
             if self._loop.join(0):
                 return
-        self._report(f"{self._loop.name}: the loop is back after {time.monotonic() - asked:.1f} s")
+        self._report(f"{self._loop.name}: the loop is back after {time.monotonic() - posted:.1f} s")

@@ -1,12 +1,14 @@
-"""Workers: the loop's default executor, whose threads do not count against its bound while they wait for the loop.
+"""Workers: the loop's default executor; threads that wait for the loop do not count against its bound.
 
-Theory of operation. `asyncio.to_thread`, DNS look-ups and file work of everything that runs on the loop go through one
-executor. A plain ThreadPoolExecutor is wrong here in three ways. It is bounded, so blocking work that calls back into
-the loop, which starts more blocking work, deadlocks as soon as the nesting is deeper than the pool. Its threads are
-joined at interpreter exit without a limit, so one stuck thread hangs the process. And CPython 3.12.0 and 3.12.1 cannot
-start threads once the interpreter shuts down, although cleanup that runs then may need one. So: daemon threads; a
-thread that waits for the loop hands its place to another; one idle thread is kept in reserve where starting one at
-exit would be refused.
+Theory of operation. `asyncio.to_thread`, DNS look-ups and file work on the loop all use one executor. A plain
+ThreadPoolExecutor is wrong here in three ways:
+
+- It is bounded. Blocking work may call back into the loop, which starts more blocking work; nesting deeper than the
+  pool deadlocks. Here a thread that waits for the loop frees its place, and another thread starts.
+- The interpreter joins its threads at exit without a limit, so one stuck thread hangs the process. Here threads are
+  daemons.
+- CPython 3.12.0 and 3.12.1 cannot start threads during interpreter shutdown, but cleanup may need one then. There one
+  idle thread is kept in reserve.
 """
 
 from __future__ import annotations
@@ -33,29 +35,29 @@ THREADS_REFUSED_AT_EXIT = (3, 12) <= sys.version_info < (3, 12, 2)
 
 
 def daemon_thread(target: Callable[[], None], name: str) -> threading.Thread:
-    """Make a daemon thread whose context is empty, also where threads inherit their creator's (free-threaded 3.14)."""
+    """Make a daemon thread with an empty context; on free-threaded 3.14 threads otherwise inherit their creator's."""
     if sys.version_info >= (3, 14):
         return threading.Thread(target=target, name=name, daemon=True, context=Context())
     return threading.Thread(target=target, name=name, daemon=True)
 
 
 class Workers(ThreadPoolExecutor):
-    """An executor of daemon threads; a ThreadPoolExecutor in name, because event loops accept nothing else."""
+    """An executor of daemon threads. It is a ThreadPoolExecutor by type only, because event loops accept no other."""
 
     def __init__(self, name: str, bound: int = BOUND) -> None:
-        """Start no thread yet, but where that would be refused when it is needed."""
-        super().__init__(max_workers=1)  # starts no thread; nothing of it is used but its type
+        """Start no thread yet, except where Python refuses to start one at exit."""
+        super().__init__(max_workers=1)  # starts no thread; only the type is used
         self._name = name
         self._bound = bound
         self._ready = threading.Condition(threading.Lock())
         self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._alive: set[threading.Thread] = set()
         self._busy: set[threading.Thread] = set()
-        self._waiting: set[threading.Thread] = set()  # busy, but waiting for the loop
+        self._waiting: set[threading.Thread] = set()  # busy, but blocked in a wait for the loop
         self._closed = False
         self._when_idle: list[Callable[[], object]] = []
         if THREADS_REFUSED_AT_EXIT:
-            with self._ready, contextlib.suppress(RuntimeError):  # it is too late already
+            with self._ready, contextlib.suppress(RuntimeError):  # the interpreter is already shutting down
                 self._start_one()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -72,20 +74,20 @@ class Workers(ThreadPoolExecutor):
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Give the calling worker's place to another thread for the length of the block."""
+        """Free the calling worker's place for another thread for the length of the block."""
         thread = threading.current_thread()
         with self._ready:
             self._waiting.add(thread)
             self._grow()
         try:
-            self._tell_if_idle()
+            self._notify_if_idle()
             yield
         finally:
             with self._ready:
                 self._waiting.discard(thread)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - its parent's
-        """Take no more jobs; let the threads end after those that are queued."""
+        """Accept no more jobs; the threads end after the queued jobs."""
         with self._ready:
             self._closed = True
             dropped = list(self._jobs) if cancel_futures else []
@@ -99,17 +101,17 @@ class Workers(ThreadPoolExecutor):
                 thread.join()
 
     def when_idle(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called once, as soon as no thread is busy; in whichever thread sees it."""
+        """Call `callback` once, as soon as no thread is busy; in the thread that notices it."""
         with self._ready:
             self._when_idle.append(callback)
-        self._tell_if_idle()
+        self._notify_if_idle()
 
     def busy(self) -> list[str]:
-        """Name the threads that are carrying out a job and do not wait for the loop."""
+        """Name the threads that run a job and do not wait for the loop."""
         with self._ready:
             return [thread.name for thread in self._busy - self._waiting]
 
-    def _tell_if_idle(self) -> None:
+    def _notify_if_idle(self) -> None:
         with self._ready:
             if self._busy - self._waiting:
                 return
@@ -122,7 +124,7 @@ class Workers(ThreadPoolExecutor):
         if len(self._jobs) > idle and len(self._alive) - len(self._waiting) < self._bound:
             try:
                 self._start_one()
-            except RuntimeError:  # no more threads, or the interpreter is going away: the ones there are must do
+            except RuntimeError:  # out of threads, or at interpreter shutdown: the existing threads must do
                 if not self._alive:
                     raise
 
@@ -140,12 +142,12 @@ class Workers(ThreadPoolExecutor):
         while (job := self._next()) is not None:
             future, work = job
             if future.set_running_or_notify_cancel():
-                _carry_out(future, work)
-            del job, future, work  # an idle thread must keep no result alive
+                _run(future, work)
+            del job, future, work  # an idle thread must not keep a result alive
             with self._ready:
                 self._busy.discard(threading.current_thread())
             if self._when_idle:
-                self._tell_if_idle()
+                self._notify_if_idle()
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
         thread = threading.current_thread()
@@ -159,10 +161,10 @@ class Workers(ThreadPoolExecutor):
             return None
 
 
-def _carry_out(future: Future[Any], work: Callable[[], Any]) -> None:
+def _run(future: Future[Any], work: Callable[[], Any]) -> None:
     try:
         result = work()
-    except BaseException as error:  # noqa: BLE001 - the future carries it to whoever asked
+    except BaseException as error:  # noqa: BLE001 - the future carries it to the caller
         future.set_exception(error)
     else:
         future.set_result(result)

@@ -1,4 +1,4 @@
-"""What the tests of the runtime share: a fresh runtime on either loop, and child processes that must be silent."""
+"""Shared by the tests of the runtime: a fresh runtime on either loop, and child processes that must be silent."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ROOT = Path(__file__).parents[2]
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 SLOW = re.compile(
     r"^Executing <.* took [\d.]+ seconds\n", re.MULTILINE
-)  # -X dev remarks on steps over 100 ms: no fault
+)  # -X dev reports steps over 100 ms, which is no fault
 
 
 @pytest.fixture(params=list(LOOPS))
 def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return the two kinds of event loop, one after the other."""
+    """Return the factory of each kind of event loop in turn."""
     return LOOPS[request.param]
 
 
@@ -50,7 +50,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture
 def child(tmp_path: Path) -> Callable[..., Ended]:
-    """Return a function that runs a script in a process of its own, in silence under -X dev and -W error."""
+    """Return a function that runs a script in a process of its own, under -X dev and -W error."""
 
     def run(script: str, *, silent: bool = True, seconds: float = 50, flags: tuple[str, ...] = ()) -> Ended:
         path = tmp_path / "child.py"
@@ -64,10 +64,10 @@ def child(tmp_path: Path) -> Callable[..., Ended]:
             cwd=tmp_path,
             env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin"},
         )
-        said = SLOW.sub("", done.stderr)
+        errors = SLOW.sub("", done.stderr)
         if silent:
-            assert said == "", said
+            assert errors == "", errors
             assert done.returncode == 0, done
-        return Ended(done.returncode, done.stdout, said)
+        return Ended(done.returncode, done.stdout, errors)
 
     return run

@@ -1,4 +1,4 @@
-"""Statements 24 to 27: from other loops, and from anyio's worker threads."""
+"""Awaiting: calls that tasks of other loops await, and calls from anyio's worker threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rowloop.runtime.testing import fresh_runtime
 
 
 class Work:
-    """A coroutine that says how far it has come."""
+    """A coroutine that reports when it begins and ends."""
 
     def __init__(self, cleanup: float = 0.0) -> None:
         self.cleanup = cleanup
@@ -35,11 +35,11 @@ class Work:
 
 
 async def until_set(event: threading.Event) -> None:
-    """Wait on this loop for an event of another thread's."""
+    """Wait on this loop for an event that another thread sets."""
     assert await asyncio.to_thread(event.wait, 10)
 
 
-def test_s24_cancelling_the_outer_task_cancels_the_inner_and_waits_for_its_cleanup(rt):
+def test_cancelling_the_outer_task_cancels_the_inner_and_waits_for_its_cleanup(rt):
     """The outer task ends cancelled, with its message, after the cleanup on the runtime's loop."""
     work = Work(cleanup=0.05)
 
@@ -58,8 +58,8 @@ def test_s24_cancelling_the_outer_task_cancels_the_inner_and_waits_for_its_clean
     asyncio.run(main())
 
 
-def test_s24_second_cancellation_leaves_at_once(rt):
-    """Who insists is let go before the cleanup is done."""
+def test_second_cancellation_ends_the_wait_at_once(rt):
+    """The second cancellation does not wait for the cleanup."""
     work = Work(cleanup=0.5)
 
     async def main() -> None:
@@ -80,8 +80,8 @@ def test_s24_second_cancellation_leaves_at_once(rt):
     assert work.ended.wait(5)
 
 
-def test_s24_cleanup_that_never_ends_is_waited_for_at_most_the_grace(loop_factory):
-    """The outer task is held up no longer than the grace."""
+def test_cleanup_that_never_ends_delays_the_outer_task_at_most_the_grace(loop_factory):
+    """The outer task waits no longer than the grace."""
     release = threading.Event()
 
     async def stubborn() -> None:
@@ -97,14 +97,14 @@ def test_s24_cleanup_that_never_ends_is_waited_for_at_most_the_grace(loop_factor
         assert 0.2 < time.monotonic() - at < 0.6
         release.set()
 
-    with fresh_runtime("s24", grace=0.2, loop_factory=loop_factory) as rt:
+    with fresh_runtime("awaited", grace=0.2, loop_factory=loop_factory) as rt:
         asyncio.run(main())
         rt.run(asyncio.sleep(0.05))
 
 
 @pytest.mark.parametrize("bridged", [False, True])
-def test_s24_timeout_and_task_group_and_uncancel_counts_stay_right(rt, bridged):
-    """A call is awaited as a plain coroutine is: the first case is the plain coroutine, the second must equal it."""
+def test_timeouts_task_groups_and_cancellation_counts_work_as_with_a_plain_await(rt, bridged):
+    """The first case awaits the plain coroutine, the second awaits the call; both behave in the same way."""
     work, sibling = Work(), Work()
 
     async def one(coro) -> None:
@@ -138,8 +138,8 @@ def test_s24_timeout_and_task_group_and_uncancel_counts_stay_right(rt, bridged):
     asyncio.run(grouped())
 
 
-def test_s24_what_the_cleanup_raises_is_not_lost(rt):
-    """As with a plain await, a failing cleanup is the outcome."""
+def test_error_of_the_cleanup_is_not_lost(rt):
+    """As with a plain await, the error of the cleanup is raised."""
     began = threading.Event()
 
     async def fail() -> None:
@@ -163,7 +163,7 @@ def test_s24_what_the_cleanup_raises_is_not_lost(rt):
 
 
 @pytest.mark.parametrize("where", ["another loop", "its own loop"])
-def test_s25_inner_cancelled_alone_is_an_ordinary_exception_for_the_outer(rt, where):
+def test_inner_cancelled_alone_is_an_ordinary_exception_for_the_outer(rt, where):
     """A TaskGroup whose work was cancelled elsewhere fails; it does not silently succeed."""
 
     async def outer() -> None:
@@ -184,8 +184,8 @@ def test_s25_inner_cancelled_alone_is_an_ordinary_exception_for_the_outer(rt, wh
     assert isinstance(error.__cause__, asyncio.CancelledError)
 
 
-def test_s25_results_and_errors_come_through_an_await(rt):
-    """The await form gives what the coroutine gives, also when it is done already."""
+def test_await_returns_the_result_and_raises_the_error(rt):
+    """A call that is already done can be awaited too."""
 
     async def fail() -> None:
         raise ValueError
@@ -201,8 +201,8 @@ def test_s25_results_and_errors_come_through_an_await(rt):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_s26_awaiting_loop_closed_meanwhile_cancels_the_inner(rt):
-    """Nobody can be told any more: the inner is cancelled, and the runtime's loop goes on undisturbed."""
+def test_closing_the_awaiting_loop_cancels_the_inner(rt):
+    """A closed loop cannot be notified: the inner is cancelled, and the runtime's loop keeps running."""
     work, complaints = Work(), []
     rt.loop.call_soon_threadsafe(rt.loop.set_exception_handler, lambda _, context: complaints.append(context))
     loop = asyncio.new_event_loop()
@@ -222,15 +222,15 @@ def test_s26_awaiting_loop_closed_meanwhile_cancels_the_inner(rt):
     gc.collect()
 
 
-def test_s26_awaiting_loop_stopped_for_ever_cancels_the_inner(loop_factory):
-    """A loop that has stood still for longer than the grace will not come back for the answer."""
+def test_an_awaiting_loop_that_has_stopped_for_good_cancels_the_inner(loop_factory):
+    """A loop that has been stopped for longer than the grace no longer gets the answer."""
     work = Work()
     loop = asyncio.new_event_loop()
 
     async def outer() -> None:
         await rt.submit(work.run())
 
-    with fresh_runtime("s26", grace=0.3, loop_factory=loop_factory) as rt:
+    with fresh_runtime("awaited", grace=0.3, loop_factory=loop_factory) as rt:
         task = loop.create_task(outer())
         while not work.began.is_set():
             loop.run_until_complete(asyncio.sleep(0.001))
@@ -240,8 +240,8 @@ def test_s26_awaiting_loop_stopped_for_ever_cancels_the_inner(loop_factory):
     loop.close()
 
 
-def test_s26_runtime_closed_while_another_loop_awaits(rt):
-    """The awaiting task gets RuntimeClosedError, and its loop goes on."""
+def test_closing_the_runtime_raises_in_a_task_of_another_loop_that_awaits(rt):
+    """The awaiting task gets RuntimeClosedError, and its loop keeps running."""
     work = Work()
 
     async def main() -> None:
@@ -255,8 +255,8 @@ def test_s26_runtime_closed_while_another_loop_awaits(rt):
     asyncio.run(main())
 
 
-def test_s27_host_scope_cancelled_stops_a_call_in_an_anyio_worker_thread(rt):
-    """A sync handler whose request is gone stops within 250 ms, cleanup included."""
+def test_host_scope_cancelled_stops_a_call_in_an_anyio_worker_thread(rt):
+    """A sync handler whose request was cancelled ends within 250 ms, cleanup included."""
     work, times = Work(), {}
 
     def handler() -> None:
@@ -277,8 +277,8 @@ def test_s27_host_scope_cancelled_stops_a_call_in_an_anyio_worker_thread(rt):
     assert work.ended.is_set()
 
 
-def test_s27_an_ordinary_thread_is_not_polled(rt):
-    """Where anyio is merely imported, waits stay unsliced."""
+def test_an_ordinary_thread_is_not_polled(rt):
+    """A thread that is not anyio's waits without slices, although anyio is imported."""
     found = []
     thread = threading.Thread(target=lambda: (rt.run(asyncio.sleep(0)), found.append(waiting.waiter())))
     thread.start()

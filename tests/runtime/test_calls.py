@@ -1,4 +1,4 @@
-"""Statements 5 to 11: calls."""
+"""Calls: results, errors, context variables, and what the caller keeps alive."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from rowloop.runtime import run_sync, waiting
 
 
 class Custom(BaseException):
-    """Neither an Exception nor known to anybody."""
+    """An exception that is not an Exception."""
 
 
 class Thing:
-    """Something to hold a weak reference to."""
+    """An object for a weak reference."""
 
 
 async def nothing() -> None:
     """Do nothing."""
 
 
-def test_s05_callers_context_is_visible_and_does_not_leak_back(rt):
-    """A coroutine sees the caller's variables; what it sets stays with it."""
+def test_callers_context_is_visible_and_does_not_leak_back(rt):
+    """A coroutine sees the caller's variables; the caller does not see the coroutine's."""
     var = contextvars.ContextVar("var")
     var.set("caller")
 
@@ -47,8 +47,8 @@ def test_s05_callers_context_is_visible_and_does_not_leak_back(rt):
     assert rt.run(change()) == "caller"
 
 
-def test_s06_self_cancelled_coroutine_raises_asyncio_cancelled_error_with_its_message(rt):
-    """A cancellation stays one: it passes through `except Exception`, with its message."""
+def test_self_cancelled_coroutine_raises_asyncio_cancelled_error_with_its_message(rt):
+    """The CancelledError passes through `except Exception`, with its message."""
 
     async def give_up() -> None:
         message = "no use"
@@ -58,8 +58,8 @@ def test_s06_self_cancelled_coroutine_raises_asyncio_cancelled_error_with_its_me
         rt.run(give_up())
 
 
-def test_s06_retry_loop_with_except_exception_does_not_swallow_a_cancellation(rt):
-    """The regression: a retry loop around the call ends with the first cancellation."""
+def test_retry_loop_with_except_exception_does_not_swallow_a_cancellation(rt):
+    """A retry loop around the call ends with the first cancellation."""
     tries = []
 
     async def cancelled() -> None:
@@ -78,7 +78,7 @@ def test_s06_retry_loop_with_except_exception_does_not_swallow_a_cancellation(rt
 
 
 @pytest.mark.parametrize("timeout", [None, 30])
-def test_s07_timeout_error_of_the_coroutine_arrives_at_once_as_the_same_object(rt, timeout):
+def test_timeout_error_of_the_coroutine_arrives_at_once_as_the_same_object(rt, timeout):
     """A TimeoutError that the coroutine raises is an outcome, not "not ready yet"."""
     raised = TimeoutError("theirs")
 
@@ -95,8 +95,8 @@ def test_s07_timeout_error_of_the_coroutine_arrives_at_once_as_the_same_object(r
     assert time.monotonic() - began < 0.05
 
 
-def test_s07_timeout_error_arrives_on_a_thread_that_polls(rt, monkeypatch):
-    """The same where waits are sliced, and the slices cost next to nothing."""
+def test_timeout_error_arrives_on_a_thread_that_polls(rt, monkeypatch):
+    """A thread that waits in slices gets it too, and the slices cost almost no CPU time."""
     monkeypatch.setattr(waiting._here, "waiter", waiting.SlicedWaiter(lambda: None))
     raised = TimeoutError("theirs")
 
@@ -113,8 +113,8 @@ def test_s07_timeout_error_arrives_on_a_thread_that_polls(rt, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, Custom])
-def test_s08_base_exceptions_reach_their_caller_and_the_loop_keeps_serving(rt, kind):
-    """Whatever a coroutine raises is its caller's, and nobody else's."""
+def test_base_exceptions_reach_their_caller_and_the_loop_keeps_serving(rt, kind):
+    """Every kind of exception reaches the caller of the coroutine, and no other."""
     raised = kind("theirs")
 
     async def fail() -> None:
@@ -127,8 +127,8 @@ def test_s08_base_exceptions_reach_their_caller_and_the_loop_keeps_serving(rt, k
     assert rt.run(asyncio.sleep(0, "served")) == "served"
 
 
-def test_s08_background_task_raising_system_exit_does_not_stop_the_loop(rt):
-    """A stray task that wants to exit takes nobody with it."""
+def test_background_task_raising_system_exit_does_not_stop_the_loop(rt):
+    """A SystemExit in a background task ends neither the loop nor its calls."""
 
     async def exit_now() -> None:
         raise SystemExit(3)
@@ -144,8 +144,8 @@ def test_s08_background_task_raising_system_exit_does_not_stop_the_loop(rt):
         task.result()
 
 
-def test_s09_failing_task_factory_fails_that_call_only(rt):
-    """A task factory that raises strands nobody."""
+def test_failing_task_factory_fails_that_call_only(rt):
+    """The calls after the failure get their results."""
     fail = [True]
 
     def factory(loop, coro, **kwargs):
@@ -162,8 +162,8 @@ def test_s09_failing_task_factory_fails_that_call_only(rt):
     assert [call.result() for call in calls[1:]] == [1, 2]
 
 
-def test_s09_task_cancelled_before_its_first_step_strands_nobody(rt):
-    """Somebody who cancels all tasks of the loop cancels calls that have not begun, too."""
+def test_task_cancelled_before_its_first_step_still_ends_its_call(rt):
+    """Cancelling all tasks of the loop also ends calls that have not begun."""
 
     async def cancel_all() -> list[str]:
         call = rt.submit(nothing_and_wait())
@@ -182,8 +182,8 @@ def test_s09_task_cancelled_before_its_first_step_strands_nobody(rt):
     assert "all" in rt.run(cancel_all())[0]
 
 
-def test_s10_exceptions_add_at_most_two_runtime_frames(rt):
-    """A traceback goes from the caller to the coroutine with little in between."""
+def test_exceptions_add_at_most_two_runtime_frames(rt):
+    """A traceback leads from the caller to the coroutine with two frames of the runtime at most."""
 
     async def fail() -> None:
         await asyncio.sleep(0)
@@ -197,8 +197,8 @@ def test_s10_exceptions_add_at_most_two_runtime_frames(rt):
         assert len(ours) <= 2, names
 
 
-def test_s10_locals_and_results_are_freed_without_the_garbage_collector(rt):
-    """Neither an exception nor a result is kept alive by a cycle, or by an idle loop."""
+def test_locals_and_results_are_freed_without_the_garbage_collector(rt):
+    """Neither a reference cycle nor an idle loop keeps an exception or a result alive."""
 
     async def fail(kept: list[weakref.ref[Thing]]) -> None:
         thing = Thing()
@@ -227,13 +227,13 @@ def test_s10_locals_and_results_are_freed_without_the_garbage_collector(rt):
         gc.enable()
 
 
-def test_s10_memory_is_flat_over_many_calls(rt):
-    """20 000 calls (10^5 in the stress form) leave the resident size where it was."""
+def test_memory_is_flat_over_many_calls(rt):
+    """20 000 calls (10^5 in the stress form) do not increase the resident size."""
     _assert_flat(rt, 20_000)
 
 
 @pytest.mark.stress
-def test_s10_memory_is_flat_over_1e5_calls(rt):
+def test_memory_is_flat_over_1e5_calls(rt):
     """The long form."""
     _assert_flat(rt, 100_000)
 
@@ -255,8 +255,8 @@ def _assert_flat(rt, calls: int) -> None:
     assert resident() - before < 4_000_000
 
 
-def test_s11_what_is_not_a_coroutine_is_refused_with_a_sentence(rt):
-    """Awaitables, functions and futures are named for what they are, and a refused coroutine is closed."""
+def test_anything_but_a_coroutine_is_refused_with_a_hint(rt):
+    """The error names awaitables, functions and futures; a refused coroutine is closed."""
 
     class Awaitable:
         def __await__(self):
@@ -268,7 +268,7 @@ def test_s11_what_is_not_a_coroutine_is_refused_with_a_sentence(rt):
         for wrong, kind, hint in [
             (Awaitable(), TypeError, "wrap it"),
             (nothing, TypeError, "call it"),
-            (3, TypeError, "coroutine is needed"),
+            (3, TypeError, "expected a coroutine"),
             (future, ValueError, "belongs to a loop"),
         ]:
             for form in (rt.run, rt.submit):
@@ -311,7 +311,7 @@ async def _fail() -> None:
 
 
 def test_cancel_from_another_thread_ends_the_wait_within_50_ms(rt):
-    """The cancel hook: no polling in between, the message kept."""
+    """The waiting thread does not poll, and gets the message."""
     call = rt.submit(asyncio.sleep(60))
     times = []
 
@@ -327,9 +327,9 @@ def test_cancel_from_another_thread_ends_the_wait_within_50_ms(rt):
 
 
 def test_result_with_a_time_limit_leaves_the_call_running(rt):
-    """As with any future, a caller that stops waiting cancels nothing."""
+    """As with any future, a caller that stops waiting does not cancel the call."""
     call = rt.submit(asyncio.sleep(0.1, "late"))
-    with pytest.raises(TimeoutError, match="goes on running"):
+    with pytest.raises(TimeoutError, match="keeps running"):
         call.result(0.01)
     assert call.result() == "late"
     assert call.exception() is None

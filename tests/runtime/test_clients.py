@@ -1,4 +1,4 @@
-"""Real clients on the one loop: shared, cut off, collected late, alive at exit; in silence under -X dev -W error."""
+"""Real HTTP clients on one loop: shared, cut off, collected late, open at exit; silent under -X dev -W error."""
 
 from __future__ import annotations
 
@@ -70,15 +70,15 @@ def server():
 
 @pytest.fixture(params=list(CLIENTS))
 def script(request: pytest.FixtureRequest, server):
-    """Return the beginning of a script that has a client to make, to call and to stream from."""
+    """Return the start of a script, with functions that make a client, call it and stream from it."""
     imports, code = CLIENTS[request.param]
     server.configure(fault_cut=0.0, latency=0.0)
     server.reset()
     return PRELUDE.format(imports=imports, url=server.url) + code
 
 
-def test_s32_client_shared_by_8_threads_and_400_calls(child, server, script):
-    """One client, one loop; left open to the interpreter's exit, which closes it."""
+def test_one_client_serves_8_threads_and_400_calls(child, server, script):
+    """One client on one loop; the interpreter's exit closes it."""
     ended = child(
         script
         + f"""
@@ -93,8 +93,8 @@ print(len(answers), all(answers))
     assert server.counters().requests == CALLS
 
 
-def test_s32_client_one_liner_in_sync_and_async_code(child, script):
-    """rowloop.client(make) is the same client everywhere, and closed at exit."""
+def test_client_one_liner_works_in_sync_and_async_code(child, script):
+    """rowloop.client(make) returns the same client everywhere; the exit closes it."""
     ended = child(
         script
         + """
@@ -107,8 +107,8 @@ print(inside is r.client(make), bool(answer))
     assert ended.out == "True True\n"
 
 
-def test_s29_stream_cut_by_the_server_is_closed_on_the_live_loop(child, server, script):
-    """A body that breaks off mid-stream raises in the consumer, and everything is closed where it lives."""
+def test_stream_cut_by_the_server_is_closed_on_the_live_loop(child, server, script):
+    """A body that ends in mid-stream raises in the consumer, and the response is closed on its loop."""
     server.configure(fault_cut=1.0)
     ended = child(
         script
@@ -131,8 +131,8 @@ rt.leave(make)
     assert all(line.startswith("True ") for line in lines), lines
 
 
-def test_s29_stream_left_early_and_collected_late(child, script):
-    """A consumer that breaks off, and one that drops its iterator in a cycle, leave nothing open."""
+def test_stream_left_early_or_collected_late_leaves_nothing_open(child, script):
+    """A consumer that breaks off, and one that drops its iterator in a reference cycle, leave nothing open."""
     ended = child(
         script
         + """
@@ -153,8 +153,8 @@ print("left")
     assert ended.out == "left\n"
 
 
-def test_s33_calls_in_flight_at_exit_are_cancelled_in_silence(child, server, script):
-    """An interpreter that ends in the middle of calls cancels them, closes the client, and says nothing."""
+def test_calls_in_flight_at_exit_are_cancelled_in_silence(child, server, script):
+    """An interpreter that ends during calls cancels them and closes the client, with an empty stderr."""
     server.configure(latency=30.0)
     ended = child(
         script

@@ -1,6 +1,6 @@
-"""Statement 38: what a call costs, beside bare run_coroutine_threadsafe in the same run on the same core.
+"""The cost of a call, beside bare run_coroutine_threadsafe in the same run on the same core.
 
-The statement's microseconds are those of one machine; what must hold everywhere is the ratio.
+Microseconds differ between machines; the ratio must hold everywhere.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ SHORT = ("--only", "raw", "--rounds", "5", "--calls", "1000", "--items", "5000")
 
 
 def ceilings() -> dict[str, dict[str, Any]]:
-    """Run the benchmark in its short form, and return what it holds against the ceilings."""
+    """Run the benchmark in its short form; return its comparison with the ceilings."""
     command = [sys.executable, str(BENCHMARK), *SHORT]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=50)
     found: dict[str, dict[str, Any]] = json.loads(done.stdout)["ceilings"]
     return found
 
 
-def test_s38_call_costs_no_more_than_run_coroutine_threadsafe_and_scales_better():
-    """One caller waits no longer, 64 callers get 1.5 times as much done, an item costs less than 5 us.
+def test_call_costs_no_more_than_run_coroutine_threadsafe_and_scales_better():
+    """One caller waits no longer, 64 callers make 1.5 times as many calls, an item costs less than 5 us.
 
     Other processes disturb a measurement, so it has three tries.
     """

@@ -1,4 +1,4 @@
-"""Statements 33, 34 and 36: the end. Processes end in children, which must be silent under -X dev -W error."""
+"""The end of a process and of a runtime. Child processes must be silent under -X dev -W error."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ CLEAN = {"cleaned up with to_thread True", "generator closed", "client closed", 
 
 
 @pytest.mark.parametrize("end", ["", "raise ValueError('main died')", "sys.exit(3)", "thread"])
-def test_s33_exit_cancels_cleans_up_and_closes(child, end):
-    """Finally blocks run with to_thread and DNS at hand; generators and clients are closed; however main ended."""
+def test_exit_cancels_cleans_up_and_closes(child, end):
+    """Finally blocks can use to_thread and DNS; generators and clients are closed, in whatever way main ends."""
     last = "threading.Thread(target=lambda: sys.exit(5)).start()" if end == "thread" else end
     at = time.monotonic()
     ended = child(PENDING + last, silent=not end or end == "thread")
@@ -75,8 +75,8 @@ def test_s33_exit_cancels_cleans_up_and_closes(child, end):
         assert ended.err.count("Traceback") == 1
 
 
-def test_s33_calls_are_ended_before_the_resources_they_use(child):
-    """A call's cleanup finds its client open."""
+def test_calls_end_before_the_resources_that_they_use(child):
+    """A call's cleanup can still use its client."""
     ended = child("""
         import asyncio, threading
         import rowloop.runtime as r
@@ -98,8 +98,8 @@ def test_s33_calls_are_ended_before_the_resources_they_use(child):
     assert ended.out == "closed: False\n"
 
 
-def test_s33_runtime_that_nobody_holds_any_more_is_drained_at_exit(child):
-    """What was opened on it is closed all the same."""
+def test_unreferenced_runtime_is_drained_at_exit(child):
+    """The resources of a runtime without a reference are closed too."""
     ended = child("""
         import gc
         import rowloop.runtime as r
@@ -114,8 +114,8 @@ def test_s33_runtime_that_nobody_holds_any_more_is_drained_at_exit(child):
     assert ended.out == "closed\n"
 
 
-def test_s33_what_refuses_to_end_is_named_and_left_behind_within_the_budget(child):
-    """A task that refuses, a thread that is stuck and a client that hangs take no longer than the exit budget."""
+def test_leftovers_are_named_and_left_behind_within_the_budget(child):
+    """A task that refuses to end, a stuck thread and a client that hangs take the exit budget at most."""
     at = time.monotonic()
     ended = child(
         """
@@ -153,8 +153,8 @@ def test_s33_what_refuses_to_end_is_named_and_left_behind_within_the_budget(chil
     assert "ignored" not in ended.err
 
 
-def test_s33_blocked_loop_does_not_hang_the_exit(child):
-    """A loop stuck in blocking code is named, with the line."""
+def test_blocked_loop_does_not_hang_the_exit(child):
+    """The report names the blocked loop and the line that blocks it."""
     at = time.monotonic()
     ended = child(
         """
@@ -176,8 +176,8 @@ def test_s33_blocked_loop_does_not_hang_the_exit(child):
     assert "time.sleep(60)" in ended.err
 
 
-def test_s33_non_daemon_threads_may_finish_the_calls_they_wait_for(child):
-    """The interpreter waits for such threads, so the drain does too, for a part of its budget."""
+def test_non_daemon_threads_can_finish_their_calls_at_exit(child):
+    """The interpreter joins such threads, so the draining waits for them, for a part of its budget."""
     ended = child("""
         import asyncio, threading
         import rowloop.runtime as r
@@ -190,8 +190,8 @@ def test_s33_non_daemon_threads_may_finish_the_calls_they_wait_for(child):
     assert ended.out == "finished\none more\n"
 
 
-def test_s33_threads_blocked_in_calls_do_not_hang_the_exit(child):
-    """Threads that the interpreter waits for are told when their time is up, and daemon threads with them."""
+def test_threads_blocked_in_calls_do_not_hang_the_exit(child):
+    """Ordinary threads and daemon threads get RuntimeClosedError when their time is up."""
     at = time.monotonic()
     ended = child("""
         import asyncio, os, threading
@@ -201,7 +201,7 @@ def test_s33_threads_blocked_in_calls_do_not_hang_the_exit(child):
             try:
                 rt.run(asyncio.sleep(60))
             except r.RuntimeClosedError:
-                os.write(1, f"{name} told\\n".encode())
+                os.write(1, f"{name} closed\\n".encode())
             if not threading.current_thread().daemon:
                 threads[0].join()  # else the interpreter may end before a daemon thread gets to write
         threads = [threading.Thread(target=work, args=(str(d),), daemon=d) for d in (True, False)]
@@ -211,11 +211,11 @@ def test_s33_threads_blocked_in_calls_do_not_hang_the_exit(child):
             pass
     """)
     assert time.monotonic() - at < 4
-    assert sorted(ended.out.splitlines()) == ["False told", "True told"]
+    assert sorted(ended.out.splitlines()) == ["False closed", "True closed"]
 
 
-def test_s34_calls_from_atexit_handlers_run_or_raise_at_once(child):
-    """A handler that runs before ours gets its coroutine run; one that runs after ours gets RuntimeClosedError."""
+def test_calls_from_atexit_handlers_run_or_raise_at_once(child):
+    """A handler that runs before the runtime's can run coroutines; a later one gets RuntimeClosedError."""
     ended = child("""
         import atexit, asyncio
         def late():
@@ -237,8 +237,8 @@ def test_s34_calls_from_atexit_handlers_run_or_raise_at_once(child):
     assert ended.out.splitlines()[:2] == ["ran", "closed"]
 
 
-def test_s34_work_left_running_by_an_atexit_handler_ends_with_the_process(child):
-    """Nothing waits for it, and nothing complains about it."""
+def test_work_left_running_by_an_atexit_handler_ends_with_the_process(child):
+    """The exit does not wait for it, and stderr stays empty."""
     at = time.monotonic()
     child("""
         import atexit, asyncio
@@ -249,8 +249,8 @@ def test_s34_work_left_running_by_an_atexit_handler_ends_with_the_process(child)
     assert time.monotonic() - at < 3
 
 
-def test_s34_first_use_at_exit_neither_hangs_nor_complains(child):
-    """A runtime nobody used before the exit handlers run works, or says it cannot."""
+def test_first_use_at_exit_neither_hangs_nor_complains(child):
+    """A runtime whose first use is in an exit handler works, or refuses the call."""
     ended = child("""
         import atexit, asyncio
         import rowloop.runtime as r
@@ -264,7 +264,7 @@ def test_s34_first_use_at_exit_neither_hangs_nor_complains(child):
     assert ended.out in ("ran\n", "refused\n")
 
 
-def test_s34_close_is_idempotent_and_works_from_any_thread(rt):
+def test_close_is_idempotent_and_works_from_any_thread(rt):
     """Eight threads close at once, then once more; a runtime that was never used closes too."""
     rt.run(asyncio.sleep(0))
     threads = [threading.Thread(target=rt.close) for _ in range(8)]
@@ -284,8 +284,8 @@ def test_s34_close_is_idempotent_and_works_from_any_thread(rt):
     assert block.is_closed
 
 
-def test_s34_close_from_a_worker_thread_of_its_own_does_not_wait_for_itself(rt):
-    """`await asyncio.to_thread(rt.close)`, as the error advises to code on the loop, closes it without a complaint."""
+def test_close_from_its_own_worker_thread_does_not_wait_for_itself(rt):
+    """`await asyncio.to_thread(rt.close)`, which the error recommends to code on the loop, closes the runtime."""
 
     async def close() -> None:
         await asyncio.to_thread(rt.close)
@@ -297,8 +297,8 @@ def test_s34_close_from_a_worker_thread_of_its_own_does_not_wait_for_itself(rt):
     assert time.monotonic() - at < 1
 
 
-def test_s36_close_during_calls_gives_each_caller_runtime_closed_error(rt):
-    """Callers in threads and in tasks of other loops are all told; the error comes from the cancellation."""
+def test_close_during_calls_gives_each_caller_runtime_closed_error(rt):
+    """Each caller gets the error; its cause is the cancellation."""
     errors, ended = [], threading.Event()
 
     async def work() -> None:
@@ -326,8 +326,8 @@ def test_s36_close_during_calls_gives_each_caller_runtime_closed_error(rt):
     assert ended.is_set()
 
 
-def test_s36_a_call_that_refuses_its_end_does_not_hold_its_caller(loop_factory):
-    """Close gives the caller up on behalf of a coroutine that will not be cancelled, and names it."""
+def test_a_call_that_refuses_its_end_does_not_hold_its_caller(loop_factory):
+    """Close fails the call of a coroutine that refuses its cancellation, and names it."""
     release = threading.Event()
 
     async def stubborn() -> None:
@@ -335,7 +335,7 @@ def test_s36_a_call_that_refuses_its_end_does_not_hold_its_caller(loop_factory):
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.02)
 
-    rt = Runtime("s36", exit_budget=0.5, loop_factory=loop_factory)
+    rt = Runtime("refusing", exit_budget=0.5, loop_factory=loop_factory)
     call = rt.submit(stubborn())
     rt.run(asyncio.sleep(0))
     with pytest.warns(RuntimeWarning, match="task .*stubborn refuses to be cancelled"):
@@ -346,8 +346,8 @@ def test_s36_a_call_that_refuses_its_end_does_not_hold_its_caller(loop_factory):
     assert rt.thread.join(5)
 
 
-def test_s36_a_loop_thread_that_died_is_reported_with_its_cause():
-    """Callers waiting, and callers that come later, learn what killed the loop."""
+def test_a_loop_thread_that_died_is_reported_with_its_cause():
+    """The callers that wait, and later callers, get the error that ended the loop."""
     broken = OSError("epoll went away")
 
     class Broken(asyncio.SelectorEventLoop):
@@ -358,7 +358,7 @@ def test_s36_a_loop_thread_that_died_is_reported_with_its_cause():
                 raise broken
             super()._run_once()  # type: ignore[misc]
 
-    with fresh_runtime("s36", loop_factory=Broken) as rt:
+    with fresh_runtime("dying", loop_factory=Broken) as rt:
         waiting = rt.submit(asyncio.sleep(60))
         rt.run(asyncio.sleep(0))
         rt.loop.call_soon_threadsafe(setattr, rt.loop, "fail", True)  # noqa: FBT003 - setattr's form
@@ -370,8 +370,8 @@ def test_s36_a_loop_thread_that_died_is_reported_with_its_cause():
         assert rt.is_closed
 
 
-def test_s36_stopping_the_loop_from_inside_does_not_end_it(rt):
-    """A coroutine that calls loop.stop(), as some libraries do, strands nobody."""
+def test_stopping_the_loop_from_inside_does_not_end_it(rt):
+    """Calls still work after a coroutine called loop.stop(), as some libraries do."""
 
     async def stop() -> None:
         asyncio.get_running_loop().stop()
@@ -382,6 +382,6 @@ def test_s36_stopping_the_loop_from_inside_does_not_end_it(rt):
 
 
 def test_closed_error_is_no_cancellation_for_an_awaiting_task(rt):
-    """RuntimeClosedError, not CallCancelledError, tells an awaiting task that the runtime went away."""
+    """An awaiting task can distinguish RuntimeClosedError from CallCancelledError."""
     assert not issubclass(RuntimeClosedError, CallCancelledError)
     rt.run(asyncio.sleep(0))

@@ -1,4 +1,4 @@
-"""Statement 35: fork. Every process is a child of the test's own; connections are looked at from both sides."""
+"""Fork. Each test forks in a process of its own; connections are checked from both sides."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork on Windows")
+pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="Windows has no fork")
 FORK = ("-W", "ignore::DeprecationWarning")  # 3.12+ warns about fork in a process with threads, which is the point here
 
 
-def test_s35_child_works_within_a_second_on_a_fresh_loop_and_fresh_resources(child):
-    """The child's first call gets a loop and a client of its own; the parent's go on as if nothing had been."""
+def test_child_works_within_a_second_on_a_fresh_loop_and_fresh_resources(child):
+    """The child's first call gets a loop and a client of its own; the parent keeps its own."""
     ended = child(
         """
         import asyncio, os, sys, threading, time
@@ -47,8 +47,8 @@ def test_s35_child_works_within_a_second_on_a_fresh_loop_and_fresh_resources(chi
     ]
 
 
-def test_s35_fork_from_a_coroutine(child):
-    """Forking on the loop's own thread leaves a child that works, and a parent whose coroutine goes on."""
+def test_fork_from_a_coroutine_works_in_child_and_parent(child):
+    """After a fork on the loop's own thread the child works, and the parent's coroutine continues."""
     ended = child(
         """
         import asyncio, os, sys, threading
@@ -68,8 +68,8 @@ def test_s35_fork_from_a_coroutine(child):
     assert ended.out == "child worked\nparent 0\n"
 
 
-def test_s35_fork_while_another_thread_holds_the_start_lock(child):
-    """A start that was under way in the parent is begun anew in the child."""
+def test_fork_works_while_another_thread_holds_the_start_lock(child):
+    """A start that had begun in the parent begins again in the child."""
     ended = child(
         """
         import asyncio, os, sys, threading
@@ -100,8 +100,8 @@ def test_s35_fork_while_another_thread_holds_the_start_lock(child):
     assert ended.out == "child worked\nparent worked\n"
 
 
-def test_s35_fork_while_another_thread_makes_the_default_runtime(child):
-    """A lock that another thread held when the process forked does not hold the child."""
+def test_fork_works_while_another_thread_makes_the_default_runtime(child):
+    """A lock that another thread held during the fork does not block the child."""
     ended = child(
         """
         import asyncio, os, sys
@@ -121,8 +121,8 @@ def test_s35_fork_while_another_thread_makes_the_default_runtime(child):
     assert ended.out == "child worked\nparent worked\n"
 
 
-def test_s35_what_the_parent_began_is_refused_in_the_child_and_goes_on_in_the_parent(child):
-    """Calls, streams and managers of before the fork raise or end at once in the child, and nothing is lost by it."""
+def test_work_of_the_parent_is_refused_in_the_child_and_continues_in_the_parent(child):
+    """Calls, streams and managers from before the fork end at once in the child, and lose nothing in the parent."""
     ended = child(
         """
         import asyncio, contextlib, gc, os, sys
@@ -170,8 +170,8 @@ def test_s35_what_the_parent_began_is_refused_in_the_child_and_goes_on_in_the_pa
     ]
 
 
-def test_s35_parents_connections_still_work_and_the_child_neither_writes_nor_closes_them(child):
-    """A connection held by the parent's loop survives a child that uses its runtime and exits in the ordinary way."""
+def test_parents_connections_still_work_and_the_child_neither_writes_nor_closes_them(child):
+    """A connection of the parent's loop survives a child that uses its runtime and exits normally."""
     ended = child(
         """
         import asyncio, gc, os, sys, threading
@@ -217,8 +217,8 @@ def test_s35_parents_connections_still_work_and_the_child_neither_writes_nor_clo
     assert ended.out == "fine\n"
 
 
-def test_s35_hooks_start_no_thread(child):
-    """A child that does not use the runtime has one thread, and ends in silence."""
+def test_fork_hooks_start_no_thread(child):
+    """A child that does not use the runtime has one thread and writes nothing to stderr."""
     ended = child(
         """
         import asyncio, os, sys, threading
@@ -236,8 +236,8 @@ def test_s35_hooks_start_no_thread(child):
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
-def test_s35_subprocesses_of_the_loop_are_unaffected(child, kind):
-    """Processes that the loop itself starts, by fork or not, work as ever."""
+def test_subprocesses_of_the_loop_are_unaffected(child, kind):
+    """Processes that the loop itself starts work, with fork and without."""
     ended = child(
         f"""
         import asyncio, os, sys, uvloop
@@ -255,8 +255,8 @@ def test_s35_subprocesses_of_the_loop_are_unaffected(child, kind):
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_s35_multiprocessing_children_have_runtimes_of_their_own(child, method):
-    """Whatever the start method, worker processes call the default runtime."""
+def test_multiprocessing_children_have_runtimes_of_their_own(child, method):
+    """Worker processes can use the default runtime, with every start method."""
     ended = child(
         f"""
         import asyncio, multiprocessing as mp, os
@@ -278,8 +278,8 @@ def test_s35_multiprocessing_children_have_runtimes_of_their_own(child, method):
     assert ended.out == "False\n"
 
 
-def test_s35_preloaded_server_forks_workers_that_serve(child):
-    """As gunicorn with preload does: the master has used the runtime, each worker uses its own, the master goes on."""
+def test_preloaded_server_forks_workers_that_serve(child):
+    """As with gunicorn's preload: the master has used its runtime, each worker uses its own, the master still works."""
     ended = child(
         """
         import asyncio, os, sys
@@ -334,21 +334,21 @@ print("failed:", failed)
 """
 
 
-def test_s35_forks_under_load(child):
-    """20 forks at random moments while four threads call: every child works, and the parent goes on."""
+def test_20_forks_under_load_all_work(child):
+    """20 forks at random moments while four threads call: every child works, and so does the parent."""
     assert child(f"import sys; sys.argv = ['', '20']\n{FORKS}", flags=FORK).out == "failed: 0\n"
 
 
 @pytest.mark.stress
-def test_s35_200_forks_under_load(child):
+def test_200_forks_under_load_all_work(child):
     """The long form."""
     script = f"import sys; sys.argv = ['', '200']\n{FORKS}"
     assert child(script, flags=FORK, seconds=55).out == "failed: 0\n"
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="forkserver is the default there, and tested above")
-def test_s35_concurrent_futures_process_pool(child):
-    """A process pool, which forks by default, takes work that calls the runtime."""
+def test_process_pool_workers_can_call_the_runtime(child):
+    """The functions of a process pool, which forks by default, can use the runtime."""
     ended = child(
         """
         import asyncio, concurrent.futures

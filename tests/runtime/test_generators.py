@@ -1,4 +1,4 @@
-"""Statements 29 and 33: async generators that are dropped, or left at the end, are closed in order, without noise."""
+"""Generators: dropped ones, and those left at the end, are closed in order, without a message on stderr."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Nest:
         self.all_closed = threading.Event()
 
     async def layer(self, depth: int, *, explicit: bool):
-        """Yield what the layer below yields; close it, if so asked, and else drop it."""
+        """Yield the items of the layer below; close that layer if `explicit`, otherwise drop it."""
         try:
             if depth == 0:
                 while True:
@@ -42,15 +42,15 @@ class Nest:
 
 @pytest.fixture
 def complaints(rt) -> list[dict[str, object]]:
-    """Return what the loop's exception handler is told."""
-    told: list[dict[str, object]] = []
-    rt.loop.call_soon_threadsafe(rt.loop.set_exception_handler, lambda _, context: told.append(context))
-    return told
+    """Return the list of what the loop's exception handler gets."""
+    contexts: list[dict[str, object]] = []
+    rt.loop.call_soon_threadsafe(rt.loop.set_exception_handler, lambda _, context: contexts.append(context))
+    return contexts
 
 
 @pytest.mark.parametrize("explicit", [True, False], ids=["closing the inner", "dropping the inner"])
-def test_s29_nested_generators_in_a_dropped_cycle_are_closed_once_each(rt, complaints, explicit):
-    """All layers are collected at once; no two closings meet in the same generator."""
+def test_nested_generators_in_a_dropped_cycle_are_closed_once_each(rt, complaints, explicit):
+    """All layers are collected at once; each is closed once, without a message."""
     nest = Nest()
 
     async def leave() -> None:
@@ -67,17 +67,17 @@ def test_s29_nested_generators_in_a_dropped_cycle_are_closed_once_each(rt, compl
     assert complaints == []
 
 
-def test_s29_closing_waits_for_a_collector_at_work_in_another_thread(rt):
-    """The collector may take its time between an outer generator and the inner one, and finds that untouched."""
+def test_closing_waits_for_a_collector_that_runs_in_another_thread(rt):
+    """The collector finds the inner generator untouched, however long it takes after the outer one."""
     closed: list[str] = []
     all_closed = threading.Event()
 
     class Slow:
-        """Something that the collector has to finalise between the two generators."""
+        """An object that the collector finalises between the two generators."""
 
         def __del__(self) -> None:
             time.sleep(0.05)
-            closed.append("collector went on")
+            closed.append("collector continued")
 
     async def inner():
         try:
@@ -110,11 +110,11 @@ def test_s29_closing_waits_for_a_collector_at_work_in_another_thread(rt):
     finally:
         gc.enable()
     assert all_closed.wait(5)
-    assert closed == ["collector went on", "inner begun", "inner ended"]
+    assert closed == ["collector continued", "inner begun", "inner ended"]
 
 
-def test_s29_what_the_source_reads_and_drops_is_closed_before_the_with_block_ends(rt, complaints):
-    """Closing a stream closes the layers under it, though no layer closes the next."""
+def test_generators_that_the_source_reads_and_drops_are_closed_before_the_with_block_ends(rt, complaints):
+    """Closing a stream closes all layers below it, although no layer closes the next."""
     nest = Nest()
     with rt.iterate(nest.layer(6, explicit=False), prefetch=1) as items:
         next(items)
@@ -122,8 +122,8 @@ def test_s29_what_the_source_reads_and_drops_is_closed_before_the_with_block_end
     assert complaints == []
 
 
-def test_s29_slow_cleanup_of_one_generator_does_not_hold_up_those_dropped_later(rt):
-    """What was dropped at another moment is closed meanwhile."""
+def test_slow_cleanup_of_one_generator_does_not_delay_those_dropped_later(rt):
+    """A generator that was dropped at another moment is closed meanwhile."""
     release, slow_began, quick_closed = asyncio.Event(), threading.Event(), threading.Event()
 
     async def slow():
@@ -149,8 +149,8 @@ def test_s29_slow_cleanup_of_one_generator_does_not_hold_up_those_dropped_later(
     rt.loop.call_soon_threadsafe(release.set)
 
 
-def test_s29_generator_dropped_in_another_thread_is_closed_on_the_loop(rt):
-    """The last reference may go away anywhere; the cleanup runs where the generator lives."""
+def test_generator_dropped_in_another_thread_is_closed_on_the_loop(rt):
+    """The last reference may disappear in any thread; the cleanup runs on the generator's loop."""
     closed_in: list[int] = []
     closed = threading.Event()
 
@@ -173,8 +173,8 @@ def test_s29_generator_dropped_in_another_thread_is_closed_on_the_loop(rt):
     assert closed_in != [threading.get_ident()]
 
 
-def test_s29_failing_cleanup_of_a_dropped_generator_is_reported(rt, complaints):
-    """Nobody waits for it, so the loop's exception handler is told, with the generator's name."""
+def test_failing_cleanup_of_a_dropped_generator_is_reported(rt, complaints):
+    """No caller waits for it, so the loop's exception handler gets the error and the generator's name."""
     failed = threading.Event()
 
     async def fails():
@@ -195,8 +195,8 @@ def test_s29_failing_cleanup_of_a_dropped_generator_is_reported(rt, complaints):
     assert isinstance(complaint["exception"], ValueError)
 
 
-def test_s33_generators_still_held_at_the_end_are_closed_the_outer_first(loop_factory):
-    """Closing the runtime closes them one after the other, so an outer one can close what it reads."""
+def test_generators_left_at_the_end_are_closed_outer_first(loop_factory):
+    """The runtime closes them one after the other, so an outer one can close the one that it reads."""
     nest, kept = Nest(), []
     complaints: list[dict[str, object]] = []
 
@@ -205,13 +205,13 @@ def test_s33_generators_still_held_at_the_end_are_closed_the_outer_first(loop_fa
         kept.append(nest.layer(6, explicit=True))
         await anext(kept[0])
 
-    with Runtime("s33", loop_factory=loop_factory) as rt:
+    with Runtime("held", loop_factory=loop_factory) as rt:
         rt.run(begin())
-    assert nest.closed == [0, 1, 2, 3, 4, 5, 6]  # by the finally of 6, which has waited for that of 5, and so on
+    assert nest.closed == [0, 1, 2, 3, 4, 5, 6]  # the finally of 6 waits for that of 5, and so on
     assert complaints == []
 
 
-def test_s33_generator_that_refuses_to_be_closed_is_named_and_does_not_keep_the_others(loop_factory):
+def test_generator_that_refuses_to_be_closed_is_named_and_does_not_block_the_others(loop_factory):
     """The second generator is closed although the first hangs in its cleanup."""
     closed, kept = [], []
 
@@ -232,7 +232,7 @@ def test_s33_generator_that_refuses_to_be_closed_is_named_and_does_not_keep_the_
             kept.append(made)
             await anext(made)
 
-    rt = Runtime("s33", loop_factory=loop_factory, exit_budget=1.0)
+    rt = Runtime("hanging", loop_factory=loop_factory, exit_budget=1.0)
     rt.run(begin())
     with pytest.warns(RuntimeWarning, match=r"async generator .*hangs refuses to be closed"):
         rt.close()

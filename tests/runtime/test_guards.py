@@ -1,6 +1,6 @@
-"""Statements 19 to 23: guards.
+"""Guards: calls that would deadlock are refused, and calls that block a loop cause a warning.
 
-The IPython kernel and eventlet are stood in for by their answers to the one question asked of them; gevent is real.
+Stand-ins for the IPython kernel and eventlet answer the one question that the guards ask; gevent is real.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ async def answer() -> int:
     return 42
 
 
-def test_s19_run_on_its_own_loop_is_refused_at_once_and_awaiting_works_there(rt):
-    """The blocking form would wait for itself; the coroutine is closed, and the await form is right."""
+def test_run_on_its_own_loop_is_refused_at_once_and_awaiting_works_there(rt):
+    """The blocking form would wait for itself: its coroutine is closed, and the await form works."""
 
     async def both() -> int:
         refused = answer()
@@ -45,8 +45,8 @@ def test_s19_run_on_its_own_loop_is_refused_at_once_and_awaiting_works_there(rt)
     assert rt.run(both()) == 42
 
 
-def test_s20_call_under_another_loop_works_and_warns_once_per_call_site(rt, monkeypatch):
-    """A blocking call stops the other loop: it works, and the caller is told once, with the await form."""
+def test_call_under_another_loop_works_and_warns_once_per_call_site(rt, monkeypatch):
+    """A blocking call stops the other loop: it works, and one warning names the await form."""
     monkeypatch.setattr(guards, "_warned", set())
 
     async def twice() -> list[int]:
@@ -60,8 +60,8 @@ def test_s20_call_under_another_loop_works_and_warns_once_per_call_site(rt, monk
     assert caught[0].filename == __file__
 
 
-def test_s20_silent_inside_an_ipython_kernel(rt, monkeypatch):
-    """In a notebook a loop always runs, and blocking the cell is what is meant."""
+def test_call_inside_an_ipython_kernel_does_not_warn(rt, monkeypatch):
+    """A loop always runs in a notebook, and the user means to block the cell."""
     shell = types.SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
 
@@ -71,8 +71,8 @@ def test_s20_silent_inside_an_ipython_kernel(rt, monkeypatch):
     assert asyncio.run(cell()) == 42
 
 
-def test_s20_strict_runtime_raises(loop_factory):
-    """A strict runtime makes an error of it, and closes the coroutine."""
+def test_strict_runtime_raises_instead_of_warning(loop_factory):
+    """A strict runtime raises the warning as an error, and closes the coroutine."""
 
     async def cell() -> None:
         coro = answer()
@@ -80,14 +80,14 @@ def test_s20_strict_runtime_raises(loop_factory):
             rt.run(coro)
         assert coro.cr_frame is None
 
-    with fresh_runtime("s20", strict=True, loop_factory=loop_factory) as rt:
+    with fresh_runtime("strict", strict=True, loop_factory=loop_factory) as rt:
         asyncio.run(cell())
 
 
 @pytest.mark.filterwarnings("ignore::rowloop.runtime.BlockingCallWarning")
 @pytest.mark.parametrize("form", ["run", "await", "thread"])
-def test_s21_callee_asking_the_blocked_loop_for_work_is_a_deadlock_error_on_both_sides(form):
-    """Loop A waits for B, and B's coroutine asks A: refused within 100 ms, directly or through a worker thread."""
+def test_callee_asking_the_blocked_loop_for_work_is_a_deadlock_error_on_both_sides(form):
+    """Loop A waits for B, and B's coroutine calls A: refused within 100 ms, directly or through a worker thread."""
 
     async def callee() -> int:
         if form == "run":
@@ -109,8 +109,8 @@ def test_s21_callee_asking_the_blocked_loop_for_work_is_a_deadlock_error_on_both
 
 
 @pytest.mark.filterwarnings("ignore::rowloop.runtime.BlockingCallWarning")
-def test_s21_loops_blocking_each_other_from_unrelated_calls_do_not_hang():
-    """The loop that would close the circle is refused; then the other one gets its answer."""
+def test_loops_blocking_each_other_from_unrelated_calls_do_not_hang():
+    """The call that would close the circle is refused; then the other one gets its answer."""
     gate = threading.Barrier(2)
 
     async def ask(other) -> int:
@@ -129,8 +129,8 @@ def test_s21_loops_blocking_each_other_from_unrelated_calls_do_not_hang():
 
 
 @pytest.mark.filterwarnings("ignore::rowloop.runtime.BlockingCallWarning")
-def test_s21_asking_a_blocked_loop_without_waiting_is_no_deadlock():
-    """What is only handed to the blocked loop, and not waited for, runs when it is free again."""
+def test_asking_a_blocked_loop_without_waiting_is_no_deadlock():
+    """A call that is submitted to the blocked loop, and not waited for, runs when the loop is free again."""
     handed = []
 
     async def callee() -> None:
@@ -144,7 +144,7 @@ def test_s21_asking_a_blocked_loop_without_waiting_is_no_deadlock():
         assert handed[0].result(5) == 42
 
 
-def test_s22_nesting_to_depth_100_does_not_deadlock(rt):
+def test_nesting_to_depth_100_does_not_deadlock(rt):
     """Sync code on a worker thread calls async code, which calls sync code ..., deeper than any pool."""
 
     def sync(depth: int) -> int:
@@ -156,8 +156,8 @@ def test_s22_nesting_to_depth_100_does_not_deadlock(rt):
     assert sync(100) == 100
 
 
-def test_s22_default_executor_stays_bounded_for_work_that_does_not_nest(rt):
-    """Only threads that wait for the loop are replaced: plain blocking work has asyncio's own bound."""
+def test_default_executor_stays_bounded_for_work_that_does_not_nest(rt):
+    """Only threads that wait for the loop free their place: other blocking work has asyncio's own bound."""
     release, lock, full, running = threading.Event(), threading.Lock(), threading.Event(), [0, 0]
 
     def block() -> None:
@@ -198,8 +198,8 @@ for new in (asyncio.new_event_loop, None):
 """
 
 
-def test_s23_process_patched_by_gevent_is_refused_and_told_what_to_do(child):
-    """With threads replaced by greenlets the first call says so; with threads left alone all works."""
+def test_process_patched_by_gevent_is_refused_with_advice(child):
+    """The first call raises if threads are replaced by greenlets; with unpatched threads all works."""
     refused = child(GEVENT.format("")).out.splitlines()
     assert len(refused) == 2
     assert all("gevent has replaced threads" in line and "patch_all(thread=False)" in line for line in refused)
@@ -209,12 +209,12 @@ def test_s23_process_patched_by_gevent_is_refused_and_told_what_to_do(child):
 @pytest.mark.parametrize(
     ("module", "check"), [("gevent.monkey", "is_module_patched"), ("eventlet.patcher", "is_monkey_patched")]
 )
-def test_s23_processes_with_green_threads_are_refused_with_a_sentence(loop_factory, monkeypatch, module, check):
-    """Where threads are greenlets a loop would block them all: the first call says so, and closes the coroutine."""
+def test_process_with_green_threads_is_refused_and_the_coroutine_is_closed(loop_factory, monkeypatch, module, check):
+    """A loop would block all greenlets: the first call names the library and closes the coroutine."""
     monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(**{check: lambda _: True}))
     coro = answer()
     with (
-        fresh_runtime("s23", loop_factory=loop_factory) as rt,
+        fresh_runtime("green", loop_factory=loop_factory) as rt,
         pytest.raises(RuntimeError, match=f"{module.split('.')[0]} has replaced threads"),
     ):
         rt.run(coro)

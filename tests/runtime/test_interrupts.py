@@ -1,7 +1,6 @@
-"""Statements 12 to 18: interrupts and time limits.
+"""Interrupts and time limits.
 
-Statement 18 (Ctrl-C on Windows) is tested through the sliced waiter that Windows uses: a Windows machine is not at
-hand.
+Ctrl-C on Windows is tested through the sliced waiter that Windows uses, without a Windows machine.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Alarm(Exception):  # noqa: N818 - raised by a signal handler
-    """What a signal handler of the user's raises."""
+    """An exception of a user's signal handler."""
 
 
 def interrupt_after(event: threading.Event, signum: int = signal.SIGINT) -> threading.Thread:
@@ -40,7 +39,7 @@ def interrupt_after(event: threading.Event, signum: int = signal.SIGINT) -> thre
 
 
 class Work:
-    """A coroutine that says how far it has come."""
+    """A coroutine that reports when it begins, is cancelled, and ends."""
 
     def __init__(self, cleanup: float = 0.0) -> None:
         self.cleanup = cleanup
@@ -59,8 +58,8 @@ class Work:
             self.ended.set()
 
 
-def test_s12_ctrl_c_cancels_awaits_cleanup_then_raises(rt):
-    """KeyboardInterrupt surfaces when the coroutine has cleaned up, and before the caller's own `with` blocks end."""
+def test_ctrl_c_cancels_awaits_cleanup_then_raises(rt):
+    """KeyboardInterrupt surfaces after the coroutine's cleanup; the caller's own `with` blocks end after it."""
     work, order = Work(cleanup=0.05), []
     sender = interrupt_after(work.began)
 
@@ -77,8 +76,8 @@ def test_s12_ctrl_c_cancels_awaits_cleanup_then_raises(rt):
     assert order == [True]
 
 
-def test_s13_second_ctrl_c_during_cleanup_leaves_within_50_ms(rt):
-    """Who insists is let go at once; the cleanup goes on."""
+def test_second_ctrl_c_during_cleanup_ends_the_wait_within_50_ms(rt):
+    """The second interrupt does not wait for the cleanup, which continues."""
     work, left = Work(cleanup=0.6), []
     first = interrupt_after(work.began)
     second = interrupt_after(work.cancelled)
@@ -110,23 +109,23 @@ async def stubborn(began: threading.Event, until: threading.Event) -> None:
             await asyncio.sleep(0.05)
 
 
-def test_s13_coroutine_that_refuses_cancellation_delays_at_most_the_grace(loop_factory):
-    """A grace later KeyboardInterrupt surfaces all the same, and carries a note about what did not end."""
+def test_coroutine_that_refuses_cancellation_delays_at_most_the_grace(loop_factory):
+    """KeyboardInterrupt surfaces a grace later, with a note that names the coroutine."""
     began, until = threading.Event(), threading.Event()
-    with fresh_runtime("s13", grace=0.2, loop_factory=loop_factory) as rt:
+    with fresh_runtime("graceful", grace=0.2, loop_factory=loop_factory) as rt:
         sender = interrupt_after(began)
         at = time.monotonic()
         with pytest.raises(KeyboardInterrupt) as caught:
             rt.run(stubborn(began, until))
         assert 0.2 <= time.monotonic() - at < 0.6
-        assert "stubborn on s13 did not end within the grace" in caught.value.__notes__[0]
+        assert "stubborn on graceful did not end within the grace" in caught.value.__notes__[0]
         sender.join()
         until.set()
         _until(lambda: not rt.thread.calls)
 
 
-def test_s14_an_exception_raised_by_any_signal_handler_is_handled_like_ctrl_c(rt):
-    """Whatever a handler raises cancels the coroutine and surfaces after its cleanup."""
+def test_an_exception_raised_by_any_signal_handler_is_handled_like_ctrl_c(rt):
+    """The exception of a handler cancels the coroutine and surfaces after its cleanup."""
 
     def handler(*_: object) -> None:
         raise Alarm
@@ -144,7 +143,7 @@ def test_s14_an_exception_raised_by_any_signal_handler_is_handled_like_ctrl_c(rt
     assert rt.run(asyncio.sleep(0, "next")) == "next"
 
 
-def test_s15_keyboard_interrupt_is_never_turned_into_success(rt):
+def test_keyboard_interrupt_is_never_turned_into_success(rt):
     """A coroutine that swallows the cancellation and returns does not hide the interrupt."""
     began = threading.Event()
 
@@ -160,16 +159,16 @@ def test_s15_keyboard_interrupt_is_never_turned_into_success(rt):
     sender.join()
 
 
-def test_s16_timeout_cancels_awaits_cleanup_and_raises(rt):
-    """TimeoutError comes when the cleanup is done, and names the coroutine and the limit."""
+def test_timeout_cancels_awaits_cleanup_and_raises(rt):
+    """TimeoutError is raised after the cleanup, and names the coroutine and the limit."""
     work = Work(cleanup=0.1)
     with pytest.raises(TimeoutError, match=r"Work.run on .* did not end within 0.05 s"):
         rt.run(work.run(), timeout=0.05)
     assert work.ended.is_set()
 
 
-def test_s16_result_that_arrives_while_cancelling_is_returned(rt):
-    """As with asyncio.timeout, work that was finished after all is not thrown away."""
+def test_result_that_arrives_while_cancelling_is_returned(rt):
+    """As with asyncio.timeout, a coroutine that returns after its cancellation has a result."""
 
     async def finish() -> str:
         with contextlib.suppress(asyncio.CancelledError):
@@ -179,8 +178,8 @@ def test_s16_result_that_arrives_while_cancelling_is_returned(rt):
     assert rt.run(finish(), timeout=0.02) == "just in time"
 
 
-def test_s16_other_errors_during_cancellation_are_the_outcome(rt):
-    """What the cleanup raises is not covered by a TimeoutError."""
+def test_error_of_the_cleanup_is_raised_instead_of_timeout_error(rt):
+    """A TimeoutError does not hide the error of the cleanup."""
 
     async def fail() -> None:
         try:
@@ -192,8 +191,8 @@ def test_s16_other_errors_during_cancellation_are_the_outcome(rt):
         rt.run(fail(), timeout=0.02)
 
 
-def test_s16_timeout_zero_means_at_once(rt):
-    """A limit of 0 is no "no limit": the first thing awaited is cancelled; what awaits nothing returns."""
+def test_timeout_zero_means_at_once(rt):
+    """A limit of 0 cancels the first await; a coroutine that awaits nothing returns."""
     at = time.monotonic()
     with pytest.raises(TimeoutError):
         rt.run(asyncio.sleep(60), timeout=0)
@@ -205,8 +204,8 @@ def test_s16_timeout_zero_means_at_once(rt):
     assert rt.run(at_once(), timeout=0) == 1
 
 
-def test_s16_nested_asyncio_timeout_stays_right(rt):
-    """A limit of the coroutine's own and the caller's limit do not take each other for theirs."""
+def test_asyncio_timeout_inside_the_coroutine_keeps_its_own_limit(rt):
+    """The coroutine's own limit runs out, not the caller's."""
 
     async def inner() -> str:
         try:
@@ -219,27 +218,27 @@ def test_s16_nested_asyncio_timeout_stays_right(rt):
     assert rt.run(inner(), timeout=30) == "inner"
 
 
-def test_s17_blocked_loop_is_left_after_limit_and_grace_and_named_with_its_stack(loop_factory):
-    """A loop that cannot even run the cancellation does not hold its callers; the error shows the blocking line."""
+def test_caller_leaves_a_blocked_loop_after_limit_and_grace_and_gets_its_stack(loop_factory):
+    """A loop that cannot run the cancellation does not hold its callers; the error shows the blocking line."""
     release = threading.Event()
 
     async def block_the_loop() -> None:
         release.wait(10)
 
-    with fresh_runtime("s17", grace=0.2, loop_factory=loop_factory) as rt:
+    with fresh_runtime("standstill", grace=0.2, loop_factory=loop_factory) as rt:
         rt.run(asyncio.sleep(0))
         at = time.monotonic()
         with pytest.raises(TimeoutError) as caught:
             rt.run(block_the_loop(), timeout=0.3)
         assert 0.5 <= time.monotonic() - at < 0.8
-        assert "s17" in str(caught.value)
+        assert "standstill" in str(caught.value)
         assert "release.wait(10)" in str(caught.value)
         release.set()
         assert rt.run(asyncio.sleep(0, 1)) == 1
 
 
-def test_s18_sliced_wait_notices_an_interrupt_within_0_2_s(rt, monkeypatch):
-    """Where a blocked lock hides signals, the slices let them through, without busy waiting."""
+def test_sliced_wait_notices_an_interrupt_within_0_2_s(rt, monkeypatch):
+    """Python delivers signals between two slices, and the thread does not busy-wait."""
     looked = []
     monkeypatch.setattr(waiting._here, "waiter", waiting.SlicedWaiter(lambda: looked.append(1)))
     work = Work()
@@ -255,14 +254,14 @@ def test_s18_sliced_wait_notices_an_interrupt_within_0_2_s(rt, monkeypatch):
     assert len(looked) <= 6
 
 
-def test_s18_main_thread_waits_in_slices_on_every_system():
-    """The thread that runs the signal handlers, Ctrl-C's among them, never blocks for longer than a slice."""
+def test_main_thread_waits_in_slices_on_every_system():
+    """The thread that runs the signal handlers never blocks for longer than a slice."""
     assert isinstance(waiting.waiter(), waiting.SlicedWaiter)
     assert waiting.SLICE <= 0.2
 
 
 def _until(condition) -> None:
-    """Wait for something that has no event to wait for."""
+    """Wait for a condition that has no event."""
     end = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < end

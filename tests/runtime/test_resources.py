@@ -1,4 +1,4 @@
-"""Statement 32: loop-bound resources."""
+"""Resources: objects that are bound to the loop, shared by all calls, and closed once."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Client:
 
 
 class Closable:
-    """An object with nothing but a way to close it."""
+    """An object that can be closed, and nothing else."""
 
     def __init__(self, log: list[str], name: str) -> None:
         self.log, self.name = log, name
 
 
 class AClose(Closable):
-    """One that has aclose()."""
+    """An object with aclose()."""
 
     async def aclose(self) -> None:
         """Close."""
@@ -54,7 +54,7 @@ class AClose(Closable):
 
 
 class AsyncClose(Closable):
-    """One whose close() is to be awaited."""
+    """An object whose close() is a coroutine."""
 
     async def close(self) -> None:
         """Close."""
@@ -62,7 +62,7 @@ class AsyncClose(Closable):
 
 
 class SyncClose(Closable):
-    """One whose close() is not to be awaited."""
+    """An object whose close() is an ordinary method."""
 
     def close(self) -> None:
         """Close."""
@@ -70,7 +70,7 @@ class SyncClose(Closable):
 
 
 class Failing(Closable):
-    """One whose closing fails."""
+    """An object whose closing fails."""
 
     async def aclose(self) -> None:
         """Fail to close."""
@@ -78,7 +78,7 @@ class Failing(Closable):
         raise OSError("cannot close " + self.name)
 
 
-def test_s32_one_instance_per_key_for_racing_first_users(rt):
+def test_racing_first_users_get_one_instance_per_key(rt):
     """16 threads and as many tasks get the same client, made and closed once, on the loop."""
     log: list[str] = []
     Client.made, got, gate = 0, [], threading.Barrier(16)
@@ -105,8 +105,8 @@ def test_s32_one_instance_per_key_for_racing_first_users(rt):
     assert log == ["client"]
 
 
-def test_s32_closed_last_in_first_out_whatever_kind_they_are(rt):
-    """Managers, aclose(), close() to be awaited or not, and coroutines that give one of these."""
+def test_resources_of_every_kind_are_closed_last_in_first_out(rt):
+    """Managers, aclose(), sync and async close(), and coroutines that return one of these."""
     log: list[str] = []
 
     async def coroutine() -> AClose:
@@ -122,8 +122,8 @@ def test_s32_closed_last_in_first_out_whatever_kind_they_are(rt):
     assert log == ["coroutine", "sync close", "async close", "aclose", "manager"]
 
 
-def test_s32_failing_close_does_not_stop_the_others_and_is_raised(rt):
-    """Every resource is closed; close() raises what failed, naming the resource."""
+def test_failing_close_does_not_stop_the_others_and_is_raised(rt):
+    """Every resource is closed; close() raises the error, which names the resource."""
     log: list[str] = []
     for name in "abc":
         rt.enter(lambda name=name: (Failing if name == "b" else AClose)(log, name), key=name)
@@ -135,8 +135,8 @@ def test_s32_failing_close_does_not_stop_the_others_and_is_raised(rt):
     assert error.__notes__ == ["while closing the resource 'b'"]
 
 
-def test_s32_failing_factory_raises_in_every_user_and_is_tried_again(rt):
-    """An attempt that fails is everybody's who waited for it, and nobody's after that."""
+def test_failing_factory_raises_in_every_user_and_is_called_again(rt):
+    """Every user that waits for the attempt gets its error; later users start a new attempt."""
     attempts = []
 
     async def factory() -> AClose:
@@ -154,8 +154,8 @@ def test_s32_failing_factory_raises_in_every_user_and_is_tried_again(rt):
     rt.leave(factory)
 
 
-def test_s32_cancelled_first_user_does_not_take_the_resource_from_the_others(rt):
-    """The second user gets the client whose making the first had begun; with no user left, the making is given up."""
+def test_cancelled_first_user_does_not_take_the_resource_from_the_others(rt):
+    """The second user gets the client that the first has begun to make; without users the making is cancelled."""
     log: list[str] = []
 
     def factory() -> Client:
@@ -180,8 +180,8 @@ def test_s32_cancelled_first_user_does_not_take_the_resource_from_the_others(rt)
     assert log == ["client"]
 
 
-def test_s32_leases_and_idle_time_out(rt):
-    """A leased resource stays; it is closed once it has been idle for that long, counted from the last lease's end."""
+def test_leased_resource_stays_open_and_an_idle_one_is_closed(rt):
+    """A leased resource stays open; the idle time counts from the end of its last lease."""
     log: list[str] = []
 
     def factory() -> AClose:
@@ -205,19 +205,19 @@ def test_s32_leases_and_idle_time_out(rt):
     assert log == ["idle", "idle"]
 
 
-def test_s32_what_cannot_be_held_or_come_too_late_is_refused(rt):
-    """An object that cannot be closed, async forms off the loop, a closed runtime: each a clear error."""
+def test_object_without_a_close_and_a_late_resource_are_refused(rt):
+    """Each of these has a clear error: an object without a close, an async form off the loop, a closed runtime."""
     with pytest.raises(TypeError, match=r"no __aenter__, no aclose\(\) and no close\(\)"):
         rt.enter(object)
-    with pytest.raises(RuntimeError, match="elsewhere use `enter`"):
+    with pytest.raises(RuntimeError, match="use `enter` elsewhere"):
         rt.lease(object)
     rt.close()
     with pytest.raises(RuntimeClosedError):
         rt.enter(object)
 
 
-def test_s32_resources_of_a_context_free_holder_do_not_see_the_first_users_context(rt):
-    """What is shared must not depend on who came first."""
+def test_resource_does_not_see_the_first_users_context(rt):
+    """A shared resource must not depend on its first user."""
     var = contextvars.ContextVar("var", default="unset")
 
     class Looks(AClose):
@@ -230,7 +230,7 @@ def test_s32_resources_of_a_context_free_holder_do_not_see_the_first_users_conte
 
 
 class Sync(AClose):
-    """A client as openai's: usable once constructed, closed with aclose()."""
+    """A client like openai's: usable once constructed, closed with aclose()."""
 
     def __init__(self, name: str, **options: object) -> None:
         super().__init__([], name)
@@ -239,7 +239,7 @@ class Sync(AClose):
 
 
 class NeedsEntering:
-    """A client that is of no use before its __aenter__."""
+    """A client that cannot be used before its __aenter__."""
 
     async def __aenter__(self) -> Self:
         """Enter."""
@@ -249,7 +249,7 @@ class NeedsEntering:
         """Leave."""
 
 
-def test_s32_client_is_the_same_from_sync_code_and_inside_column_functions():
+def test_client_is_the_same_from_sync_code_and_inside_column_functions():
     """client(factory, *args) is shared by arguments, made on the loop, and needs no await inside async code."""
 
     async def column() -> object:
@@ -269,8 +269,8 @@ def test_s32_client_is_the_same_from_sync_code_and_inside_column_functions():
         default().close()
 
 
-def test_s32_client_inside_a_runtime_belongs_to_that_runtime(rt):
-    """Async code gets the client of the loop it runs on, not the default one's."""
+def test_client_inside_a_runtime_belongs_to_that_runtime(rt):
+    """Async code gets the client of the loop that it runs on, not that of the default runtime."""
 
     async def column() -> object:
         return client(Sync, "a")
@@ -281,7 +281,7 @@ def test_s32_client_inside_a_runtime_belongs_to_that_runtime(rt):
     assert one.log == ["a"]
 
 
-def test_s32_one_callers_end_does_not_close_the_client_under_the_other(rt):
+def test_one_callers_end_does_not_close_the_client_under_the_other(rt):
     """Two parallel callers share one client; it is closed with the runtime, not with either."""
     log: list[str] = []
 
@@ -300,7 +300,7 @@ def test_s32_one_callers_end_does_not_close_the_client_under_the_other(rt):
 
 
 def test_default_is_made_anew_after_it_was_closed():
-    """Closing the default runtime does not take it from those who come later."""
+    """After the default runtime was closed, later callers get a new one."""
     first = default()
     first.close()
     assert default() is not first

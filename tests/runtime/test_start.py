@@ -1,7 +1,7 @@
-"""Statements 1 to 4: start and identity.
+"""Start and identity of a runtime.
 
-Statement 4 is about free-threaded builds of 3.14 as well, where threads inherit their creator's context. None is at
-hand here; `workers.daemon_thread` gives its threads an empty context there.
+Free-threaded builds of 3.14, where threads inherit their creator's context, are not tested here;
+`workers.daemon_thread` gives its threads an empty context there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ async def here() -> tuple[int, int]:
 
 
 class LateLoop(asyncio.SelectorEventLoop):
-    """A loop whose thread is slow to run it."""
+    """A loop that its thread runs late."""
 
     def run_forever(self) -> None:
         """Run, 20 ms late."""
@@ -31,7 +31,7 @@ class LateLoop(asyncio.SelectorEventLoop):
         super().run_forever()
 
 
-def test_s01_64_first_callers_get_one_loop_and_one_thread():
+def test_64_first_callers_get_one_loop_and_one_thread():
     """Racing first calls all wait for the same start, however late the loop runs."""
     loops, results, gate = [], [], threading.Barrier(64)
 
@@ -39,7 +39,7 @@ def test_s01_64_first_callers_get_one_loop_and_one_thread():
         loops.append(LateLoop())
         return loops[-1]
 
-    with fresh_runtime("s01", loop_factory=factory) as rt:
+    with fresh_runtime("racing", loop_factory=factory) as rt:
 
         def first_call() -> None:
             gate.wait()
@@ -55,7 +55,7 @@ def test_s01_64_first_callers_get_one_loop_and_one_thread():
     assert len(set(results)) == 1
 
 
-def test_s02_failing_loop_creation_raises_in_every_waiting_caller_and_is_tried_again():
+def test_failing_loop_creation_raises_in_every_waiting_caller_and_is_tried_again():
     """Eight first callers get the factory's error; the next call gets a loop."""
     errors, attempts, gate = [], [], threading.Event()
 
@@ -67,7 +67,7 @@ def test_s02_failing_loop_creation_raises_in_every_waiting_caller_and_is_tried_a
             raise OSError(message)
         return asyncio.new_event_loop()
 
-    with fresh_runtime("s02", loop_factory=factory) as rt:
+    with fresh_runtime("failing", loop_factory=factory) as rt:
         waiting = threading.Semaphore(0)
 
         def first_call() -> None:
@@ -92,7 +92,7 @@ def test_s02_failing_loop_creation_raises_in_every_waiting_caller_and_is_tried_a
         assert len(attempts) == 2
 
 
-def test_s03_importing_and_constructing_start_no_thread(child):
+def test_importing_and_constructing_start_no_thread(child):
     """A process that only imports and constructs has one thread."""
     ended = child("""
         import threading
@@ -120,7 +120,7 @@ def test_gc_callbacks_are_left_alone_until_the_first_loop_starts(child):
     assert ended.out == "True 1 1 1 True\n"
 
 
-def test_s03_runtimes_coexist_and_name_their_calls():
+def test_runtimes_coexist_and_name_their_calls():
     """Two runtimes have two loops; their threads and errors carry their names."""
     with fresh_runtime("left") as left, fresh_runtime("right") as right:
         assert left.run(here()) != right.run(here())
@@ -129,8 +129,8 @@ def test_s03_runtimes_coexist_and_name_their_calls():
             right.run(asyncio.sleep(60), timeout=0)
 
 
-def test_s03_current_is_the_runtime_whose_loop_runs_here(rt):
-    """Runtime.current() tells loop code where it runs, and is None elsewhere."""
+def test_current_is_the_runtime_whose_loop_runs_here(rt):
+    """Runtime.current() is the runtime of the code on the loop, and None elsewhere."""
 
     async def current() -> Runtime | None:
         return Runtime.current()
@@ -139,7 +139,7 @@ def test_s03_current_is_the_runtime_whose_loop_runs_here(rt):
     assert Runtime.current() is None
 
 
-def test_s04_first_callers_context_does_not_reach_later_calls(rt):
+def test_first_callers_context_does_not_reach_later_calls(rt):
     """The loop's base context is empty: callbacks and later callers do not see the first caller's variables."""
     var = contextvars.ContextVar("var", default="unset")
     seen = []

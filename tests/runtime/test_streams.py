@@ -1,4 +1,4 @@
-"""Statements 28 to 31: streams and managers."""
+"""Streams: async generators and async context managers in synchronous code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rowloop.runtime import DeadlockError, RuntimeClosedError
 
 
 class Source:
-    """An async generator that says how far it has come."""
+    """An async generator that counts its items and reports its cleanup."""
 
     def __init__(self, count: int = 1000, cleanup: float = 0.0) -> None:
         self.count = count
@@ -37,8 +37,8 @@ class Source:
             self.closed.set()
 
 
-def test_s28_whole_generator_runs_in_one_task(rt):
-    """What belongs to a task works inside: scopes, groups, time-outs, context variables and their tokens."""
+def test_whole_generator_runs_in_one_task(rt):
+    """Scopes, groups, time-outs, context variables and their tokens belong to a task, and work inside."""
     var = contextvars.ContextVar("var", default=0)
 
     async def items():
@@ -56,7 +56,7 @@ def test_s28_whole_generator_runs_in_one_task(rt):
     assert list(rt.iterate(items(), prefetch=1)) == ["child", 1, True, False]
 
 
-def test_s28_callers_context_is_visible_in_the_generator(rt):
+def test_callers_context_is_visible_in_the_generator(rt):
     """The generator runs in the caller's context."""
     var = contextvars.ContextVar("var")
     var.set("caller")
@@ -69,8 +69,8 @@ def test_s28_callers_context_is_visible_in_the_generator(rt):
 
 @pytest.mark.parametrize("end", ["break", "exception", "close"])
 @pytest.mark.parametrize("prefetch", [1, 64])
-def test_s29_cleanup_has_finished_on_the_loop_before_the_with_block_ends(rt, end, prefetch):
-    """However the block is left, the generator's finally has run."""
+def test_cleanup_has_finished_on_the_loop_before_the_with_block_ends(rt, end, prefetch):
+    """The generator's finally has run, in whatever way the block ends."""
     source = Source(cleanup=0.05)
     with contextlib.suppress(ZeroDivisionError), rt.iterate(source.items(), prefetch) as items:
         for number in items:
@@ -84,8 +84,8 @@ def test_s29_cleanup_has_finished_on_the_loop_before_the_with_block_ends(rt, end
     assert list(items) == []
 
 
-def test_s29_generator_that_awaits_is_cancelled_there(rt):
-    """A generator in the middle of waiting for its next item is closed as well."""
+def test_generator_that_awaits_is_cancelled_there(rt):
+    """A generator that waits for its next item is closed too."""
     closed, waiting = threading.Event(), threading.Event()
 
     async def items():
@@ -102,8 +102,8 @@ def test_s29_generator_that_awaits_is_cancelled_there(rt):
     assert closed.is_set()
 
 
-def test_s29_failing_cleanup_is_raised(rt):
-    """What the generator raises while it is closed is not lost."""
+def test_failing_cleanup_is_raised(rt):
+    """The error of a generator's cleanup reaches the consumer."""
 
     async def items():
         try:
@@ -116,8 +116,8 @@ def test_s29_failing_cleanup_is_raised(rt):
         next(numbers)
 
 
-def test_s29_dropped_iterator_is_closed_soon_without_blocking(rt):
-    """An iterator nobody holds is closed from wherever it was collected."""
+def test_dropped_iterator_is_closed_soon_without_blocking(rt):
+    """An iterator without a reference is closed, in whatever thread it was collected."""
     source = Source(cleanup=0.3)
     items = rt.iterate(source.items())
     next(items)
@@ -132,8 +132,8 @@ def test_s29_dropped_iterator_is_closed_soon_without_blocking(rt):
     assert source.closed.wait(5)
 
 
-def test_s29_iterator_collected_on_the_loop_thread_does_not_stall_it(rt):
-    """The collector may run on the loop's own thread; the loop goes on within 50 ms."""
+def test_iterator_collected_on_the_loop_thread_does_not_stall_it(rt):
+    """The collector may run on the loop's own thread; the loop stalls for less than 50 ms."""
     source = Source(cleanup=0.3)
     cycle: list[object] = [rt.iterate(source.items())]
     cycle.append(cycle)
@@ -154,18 +154,18 @@ def test_s29_iterator_collected_on_the_loop_thread_does_not_stall_it(rt):
 
 
 @pytest.mark.parametrize("prefetch", [1, 2, 8, 64])
-def test_s30_producer_runs_at_most_prefetch_items_ahead(rt, prefetch):
-    """Back-pressure: what is made and not taken never exceeds the limit."""
+def test_producer_runs_at_most_prefetch_items_ahead(rt, prefetch):
+    """The number of items that are made and not taken never exceeds the limit."""
     source = Source(count=200)
     with rt.iterate(source.items(), prefetch) as items:
         for number in items:
-            rt.run(asyncio.sleep(0))  # the loop has had its chance
+            rt.run(asyncio.sleep(0))  # the loop has had a turn
             assert source.made - (number + 1) <= prefetch
     assert source.made == 200
 
 
-def test_s30_errors_of_the_source_arrive_after_the_items_before_them(rt):
-    """Nothing that was yielded is lost, and the iterator stays at its end."""
+def test_errors_of_the_source_arrive_after_the_items_before_them(rt):
+    """Every yielded item arrives, and the iterator is at its end afterwards."""
 
     async def items():
         yield 1
@@ -179,8 +179,8 @@ def test_s30_errors_of_the_source_arrive_after_the_items_before_them(rt):
     assert list(numbers) == []
 
 
-def test_s30_ctrl_c_in_next_closes_the_stream(rt):
-    """An interrupt while waiting for an item ends the generator, cleanup included."""
+def test_ctrl_c_in_next_closes_the_stream(rt):
+    """An interrupt during the wait for an item ends the generator, cleanup included."""
     waiting, closed = threading.Event(), threading.Event()
 
     async def items():
@@ -208,8 +208,8 @@ def test_s30_ctrl_c_in_next_closes_the_stream(rt):
     thread.join()
 
 
-def test_s30_iterate_refuses_what_cannot_work(rt):
-    """No items ahead, the runtime's own loop, a closed runtime: each a clear error."""
+def test_iterate_refuses_zero_prefetch_its_own_loop_and_a_closed_runtime(rt):
+    """Each case has a clear error."""
     source = Source()
     with pytest.raises(ValueError, match="prefetch"):
         rt.iterate(source.items(), 0)
@@ -227,7 +227,7 @@ def test_s30_iterate_refuses_what_cannot_work(rt):
 
 
 class Manager:
-    """An async context manager that notes its tasks and what it was left with."""
+    """An async context manager that records its tasks and the error at its exit."""
 
     def __init__(self, *, suppress: bool = False) -> None:
         self.suppress = suppress
@@ -247,7 +247,7 @@ class Manager:
         return self.suppress
 
 
-def test_s31_entered_and_left_in_one_task(rt):
+def test_manager_is_entered_and_left_in_one_task(rt):
     """The same task enters and leaves; the body gets the value."""
     manager = Manager()
     with rt.context(manager) as value:
@@ -257,8 +257,8 @@ def test_s31_entered_and_left_in_one_task(rt):
     assert manager.left_with is None
 
 
-def test_s31_exceptions_reach_the_manager_and_can_be_suppressed(rt):
-    """The body's exception is the manager's to see, and to suppress."""
+def test_exceptions_reach_the_manager_and_can_be_suppressed(rt):
+    """The manager gets the body's exception and decides about it."""
     for suppress in (True, False):
         manager = Manager(suppress=suppress)
         error = ValueError("body")
@@ -267,8 +267,8 @@ def test_s31_exceptions_reach_the_manager_and_can_be_suppressed(rt):
         assert manager.left_with is error
 
 
-def test_s31_failing_enter_and_exit_raise_in_the_with_statement(rt):
-    """Errors of the manager's own arrive where the block begins or ends."""
+def test_failing_enter_and_exit_raise_in_the_with_statement(rt):
+    """The manager's own errors are raised where the block begins or ends."""
 
     @contextlib.asynccontextmanager
     async def fails(at: str):
@@ -282,8 +282,8 @@ def test_s31_failing_enter_and_exit_raise_in_the_with_statement(rt):
             pass
 
 
-def test_s31_ctrl_c_in_enter_unwinds_what_was_begun(rt):
-    """An interrupt while entering runs the manager's cleanup before it surfaces."""
+def test_ctrl_c_in_enter_runs_the_managers_cleanup(rt):
+    """An interrupt during the entering surfaces after the manager's cleanup."""
     began, unwound = threading.Event(), threading.Event()
 
     @contextlib.asynccontextmanager
@@ -307,8 +307,8 @@ def test_s31_ctrl_c_in_enter_unwinds_what_was_begun(rt):
     thread.join()
 
 
-def test_s31_body_whose_task_was_cancelled_is_told(rt):
-    """A time-out that fires while the body runs, which cannot be interrupted, is raised where the block ends."""
+def test_cancellation_of_the_holding_task_is_raised_at_the_end_of_the_block(rt):
+    """A time-out cannot interrupt the body of the block; it is raised where the block ends."""
 
     @contextlib.asynccontextmanager
     async def limited():

@@ -1,4 +1,4 @@
-"""Statement 14 in numbers: interrupts at random points of a process that does nothing but call."""
+"""Stress: interrupts at random points of a process that makes one call after the other."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ print("interrupts", seen, "alive", alive_at_interrupt)
 
 
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGUSR1"])
-def test_s14_60_interrupts_at_random_points(child, signal):
-    """When the exception surfaces no coroutine is alive; nothing was "never awaited"; the next call works."""
+def test_60_interrupts_at_random_points_leave_no_coroutine_alive(child, signal):
+    """No coroutine is alive when the exception surfaces, none was "never awaited", and the next call works."""
     ended = child(INTERRUPTS.format(signal=signal, count=60, spread=0.01))
     assert ended.out == "interrupts 60 alive 0\n"
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGUSR1"])
-def test_s14_500_interrupts_at_random_points(child, signal):
+def test_500_interrupts_at_random_points_leave_no_coroutine_alive(child, signal):
     """The long form."""
     ended = child(INTERRUPTS.format(signal=signal, count=500, spread=0.02), seconds=55)
     assert ended.out == "interrupts 500 alive 0\n"

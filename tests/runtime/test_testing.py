@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rowloop.runtime import Runtime
 
 
-def test_s37_fixture_names_what_a_test_left_behind(loop_factory, monkeypatch):
+def test_fixture_names_everything_that_a_test_left_behind(loop_factory, monkeypatch):
     """A running call, a task, a generator, a resource and a busy thread are each named."""
     monkeypatch.setattr(testing, "PATIENCE", 0.1)
     working, release = threading.Event(), threading.Event()
@@ -43,7 +43,7 @@ def test_s37_fixture_names_what_a_test_left_behind(loop_factory, monkeypatch):
         await rt.aenter(Client, key="my client")
 
     def leaving() -> None:
-        with fresh_runtime("s37", loop_factory=loop_factory) as rt:
+        with fresh_runtime("messy", loop_factory=loop_factory) as rt:
             rt.submit(asyncio.sleep(60))
             rt.run(leave_things(rt, kept))
             assert working.wait(5)
@@ -51,9 +51,9 @@ def test_s37_fixture_names_what_a_test_left_behind(loop_factory, monkeypatch):
     kept: list[object] = []
     with pytest.raises(pytest.fail.Exception) as caught:
         leaving()
-    said = str(caught.value)
-    for name in ("call sleep", "task stray", "async generator", "resource 'my client'", "thread rowloop-s37-worker"):
-        assert name in said, said
+    message = str(caught.value)
+    for name in ("call sleep", "task stray", "async generator", "resource 'my client'", "thread rowloop-messy-worker"):
+        assert name in message, message
 
 
 def test_worker_that_has_returned_its_result_gets_the_time_to_become_idle(loop_factory, monkeypatch):
@@ -108,8 +108,8 @@ def test_thread_that_needs_longer_than_half_a_second_to_end_is_not_left_behind(l
     assert not thread.is_alive()
 
 
-def test_s37_process_exits_after_the_last_test_using_the_fixture(child, tmp_path):
-    """A test session with the public fixture ends by itself, and a test that leaves things fails, naming them."""
+def test_process_exits_after_the_last_test_using_the_fixture(child, tmp_path):
+    """A test session with the public fixture ends by itself; the error of a test names what it left behind."""
     (tmp_path / "test_it.py").write_text(
         "import asyncio\n"
         "from rowloop.runtime.testing import runtime\n"

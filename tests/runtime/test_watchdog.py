@@ -14,7 +14,7 @@ from rowloop.runtime.testing import fresh_runtime
 
 
 def test_blocked_loop_is_reported_once_per_episode_with_the_blocking_line(loop_factory):
-    """One report while it is blocked, with the stack; one line when it is back; the same for the next episode."""
+    """One report with the stack while the loop is blocked, one line when it runs again; so for each episode."""
     reports: queue.SimpleQueue[str] = queue.SimpleQueue()
     with fresh_runtime("dog", loop_factory=loop_factory) as rt:
         rt.run(asyncio.sleep(0))
@@ -26,9 +26,9 @@ def test_blocked_loop_is_reported_once_per_episode_with_the_blocking_line(loop_f
                 release.wait(5)
 
             call = rt.submit(block())
-            said = reports.get(timeout=5)
-            assert "dog: the loop has been blocked for 0.05 s by" in said
-            assert "release.wait(5)" in said
+            report = reports.get(timeout=5)
+            assert "dog: the loop has been blocked for 0.05 s by" in report
+            assert "release.wait(5)" in report
             time.sleep(0.15)  # not a synchronisation: time for a second report of the same episode
             assert reports.empty()
             release.set()
@@ -37,7 +37,7 @@ def test_blocked_loop_is_reported_once_per_episode_with_the_blocking_line(loop_f
     assert reports.empty()
 
 
-def test_waiting_work_is_no_blockage(rt):
+def test_loop_that_waits_is_not_reported_as_blocked(rt):
     """A loop that waits for something is not blocked."""
     reports: list[str] = []
     rt.run(asyncio.sleep(0))
@@ -50,12 +50,12 @@ def test_waiting_work_is_no_blockage(rt):
     ("setting", "limit"), [("", None), ("0", None), ("off", None), ("1", 0.5), ("0.2", 0.2), ("yes", 0.5)]
 )
 def test_watchdog_is_off_unless_the_environment_asks_for_it(setting, limit):
-    """ROWLOOP_DEBUG=1 asks for the usual limit, a number for that many seconds."""
+    """ROWLOOP_DEBUG=1 sets the usual limit, another number that many seconds."""
     assert watchdog.wanted(setting) == limit
 
 
 def test_watchdog_thread_exists_only_when_asked_for(child):
-    """Off means no thread; on means reports in the log of rowloop.runtime.watchdog."""
+    """Without ROWLOOP_DEBUG there is no thread; with it, reports go to the log of rowloop.runtime.watchdog."""
     script = """
         import os, sys
         os.environ["ROWLOOP_DEBUG"] = {!r}
