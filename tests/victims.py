@@ -165,7 +165,7 @@ def _import_everything() -> None:
 
     from rowloop.adapters.providers import function as callable  # noqa: A004, F401, PLC0415 - the same
     from rowloop.adapters.providers.openai import provider as openai  # noqa: F401, PLC0415 - the same
-    from rowloop.engine.datasets import sinks  # noqa: F401, PLC0415 - the same
+    from rowloop.engine.datasets import parquet_sink  # noqa: F401, PLC0415 - the same
     from rowloop.engine.processors import applying as processing  # noqa: F401, PLC0415 - the same
     from rowloop.engine.runs import job as jobs  # noqa: F401, PLC0415 - the same
     from rowloop.engine.runs import resuming  # noqa: F401, PLC0415 - the same

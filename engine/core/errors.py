@@ -9,22 +9,52 @@
       ResumeError                       the directory does not fit the recipe
       ModelError                        what an endpoint answered, or why it did not
 
-Each takes facts and makes the sentence itself: what happened, where, and what to do next.
+Each takes facts and makes the sentence itself: what happened, where, and what to do next. An option that a sentence
+mentions is an `Option`, because the command line writes it in another way than Python.
 """
 
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from .events import Usage
 
 
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of a run in the text of an error, with the value that the text suggests, if any.
+
+    As a string it is what users write in Python: `min_completion`, `resume="always"`.
+    """
+
+    name: str
+    value: str | float | bool | None = None
+
+    def __str__(self) -> str:
+        """Write the option as a Python argument."""
+        if self.value is None:
+            return self.name
+        if isinstance(self.value, str):
+            return f'{self.name}="{self.value}"'
+        return f"{self.name}={self.value if isinstance(self.value, bool) else format(self.value, 'g')}"
+
+
 class RowloopError(Exception):
-    """The root of the tree."""
+    """The root of the tree. A message consists of text and options."""
+
+    def __init__(self, *message: str | Option) -> None:
+        """Join the message for users of Python."""
+        self._message = message
+        super().__init__("".join(map(str, message)))
+
+    def text(self, write: Callable[[Option], str]) -> str:
+        """Return the message for other users; `write` writes an option as they know it."""
+        return "".join(write(part) if isinstance(part, Option) else part for part in self._message)
 
 
 class RecipeError(RowloopError, ValueError):
@@ -34,11 +64,11 @@ class RecipeError(RowloopError, ValueError):
     what to do about it.
     """
 
-    def __init__(self, path: str, problem: str) -> None:
+    def __init__(self, path: str, *problem: str | Option) -> None:
         """Join the two into one line."""
         self.path = path
-        self.problem = problem
-        super().__init__(f"{path}: {problem}" if path else problem)
+        self.problem = "".join(map(str, problem))
+        super().__init__(*((Option(path), ": ") if path else ()), *problem)
 
 
 class DatasetGenerationError(RowloopError):
@@ -49,17 +79,17 @@ class DatasetGenerationError(RowloopError):
     """
 
     def __init__(
-        self, problem: str, *, stage: str = "run", column: str | None = None, row_group: int | None = None
+        self, *problem: str | Option, stage: str = "run", column: str | None = None, row_group: int | None = None
     ) -> None:
         """Join the facts into one line."""
-        self.problem = problem
+        self.problem = "".join(map(str, problem))
         self.stage = stage
         self.column = column
         self.row_group = row_group
         where = [stage if column is None else f"{stage} '{column}'"]
         if row_group is not None:
             where.append(f"row group {row_group}")
-        super().__init__(f"{', '.join(where)}: {problem}")
+        super().__init__(f"{', '.join(where)}: ", *problem)
 
 
 class DatasetProcessingError(DatasetGenerationError):
@@ -71,15 +101,15 @@ class EarlyShutdownError(DatasetGenerationError):
 
 
 class ResumeError(RowloopError):
-    """The output directory does not fit the recipe, or cannot be gone on with.
+    """The output directory does not fit the recipe, or cannot be resumed.
 
-    `other` says that all is well with it: what it holds is another dataset.
+    `other`: nothing is wrong with the directory, but it has another dataset.
     """
 
-    def __init__(self, problem: str, *, other: bool = False) -> None:
+    def __init__(self, *problem: str | Option, other: bool = False) -> None:
         """Take the sentence."""
         self.other = other
-        super().__init__(problem)
+        super().__init__(*problem)
 
 
 class ModelError(RowloopError):
@@ -109,7 +139,7 @@ class ModelError(RowloopError):
         self.retry_after = retry_after
         self.request_id = request_id
         self.usage: Usage | None = None
-        """What the answer cost that was no use, where there was one."""
+        """The tokens spent on the failed attempt, where the endpoint reports them."""
         suffix = f" (request {request_id})" if request_id else ""
         super().__init__(f"{problem}{suffix}")
 

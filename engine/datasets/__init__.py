@@ -1,1 +1,19 @@
-"""What is on the disk, and how it gets there whole."""
+"""Datasets: what is on the disk, how it gets there whole, and how it is read back.
+
+| file | what it contains |
+|---|---|
+| directory.py | the files of a dataset's directory, and how each is written whole |
+| claim.py | a directory locked for one run, and how a run gets one |
+| past.py | what earlier runs have left in a directory |
+| found_parts.py | the parts in a directory, checked to belong to its dataset |
+| parts.py | one part: the file of a row group |
+| tables.py | row groups as Arrow tables of one schema |
+| sinks.py | the protocol of a sink, and the sink of a preview |
+| parquet_sink.py | the sink of a build |
+| journal.py | the SQLite file with everything that is in no part yet |
+| journal_records.py | what the journal stores, and which values it can store |
+| journal_writer.py | sends what ends in a run to the journal, from a thread |
+| metadata.py | the contract of metadata.json, and its JSON Schema |
+| result.py | the result of a run, its report, and PartialDatasetError |
+| reading.py | reads a dataset back as a result |
+"""

@@ -1,4 +1,4 @@
-"""A dataset's directory: what may be in it, how files get there whole, and what a crash may have left half done."""
+"""A dataset's directory: the files in it, how they are written whole, and what a crash may leave half done."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import re
 import shutil
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from ..core.errors import RecipeError, ResumeError
+from ..core.errors import Option, RecipeError, ResumeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 Resume: TypeAlias = Literal["never", "always", "if_possible"]
-"""Whether a run goes on with the dataset that is in its directory."""
+"""Whether a run resumes the dataset in its directory."""
+
+RESUME: Final = Option("resume", "always")
+OVERWRITE: Final = Option("overwrite", value=True)
 
 METADATA: Final = "metadata.json"
 JOURNAL: Final = "journal.sqlite"
@@ -24,7 +27,7 @@ _LEFT_OVER = re.compile(r"\.part-\d{5,}\.parquet\.tmp")
 
 
 def make_directory(path: Path) -> None:
-    """See that a run can write to `path`, before anything is paid for; raises RecipeError."""
+    """Make the directory and check, before anything is paid for, that it is writable; raises RecipeError if not."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".rowloop-probe"
@@ -35,16 +38,16 @@ def make_directory(path: Path) -> None:
         raise RecipeError("path", problem) from error
 
 
-def holds_dataset(path: Path) -> bool:
-    """Tell whether a run has written here; raises RecipeError for a directory that holds something else."""
+def has_dataset(path: Path) -> bool:
+    """Return whether a run has written here; raises RecipeError for a directory with other files."""
     there = {entry.name for entry in path.iterdir()}
     if there and not there & {METADATA, JOURNAL}:
-        raise RecipeError("path", f"'{path}' holds something else ({min(there)}); choose an empty or new directory")
+        raise RecipeError("path", f"'{path}' has other files in it ({min(there)}); choose an empty or new directory")
     return bool(there)
 
 
 def remove_dataset(path: Path) -> None:
-    """Remove what a run writes, and nothing else; metadata.json goes last, as it marks the directory as ours."""
+    """Remove what a run writes and nothing else; metadata.json last, since it marks the directory as a dataset."""
     for name in ("data.new", "data.old"):
         shutil.rmtree(path / name, ignore_errors=True)
     for file in [*(path / "data").glob("part-*.parquet"), *(path / "data").glob(".part-*.parquet.tmp")]:
@@ -54,12 +57,12 @@ def remove_dataset(path: Path) -> None:
 
 
 def part_name(number: int) -> str:
-    """Name the file of a part."""
+    """Return the file name of a part."""
     return f"part-{number:05d}.parquet"
 
 
 def part_files(path: Path) -> dict[int, Path]:
-    """Find the parts by their number, and remove what is only half of one; raises ResumeError for a file of others."""
+    """Find the parts by number and remove half-written ones; raises ResumeError for a file of another program."""
     found: dict[int, Path] = {}
     data = path / "data"
     for file in sorted(data.iterdir()) if data.is_dir() else []:
@@ -68,13 +71,13 @@ def part_files(path: Path) -> dict[int, Path]:
             found[int(match[1])] = file
         elif _LEFT_OVER.fullmatch(file.name):
             file.unlink()
-        elif file.suffix == ".parquet":  # whoever reads data/*.parquet would take it for one
-            raise ResumeError(f"'{file}' is no part of the dataset; move it elsewhere to go on")
+        elif file.suffix == ".parquet":  # a reader of data/*.parquet would take it for a part
+            raise ResumeError(f"'{file}' is not a part of the dataset; move it elsewhere to resume")
     return found
 
 
 def swap_data(path: Path) -> None:
-    """Put data.new in the place of data, or finish it where a crash has cut that short.
+    """Replace data by data.new, or finish that where a crash interrupted it.
 
     At every moment one of the directories has all rows.
     """
@@ -88,12 +91,12 @@ def swap_data(path: Path) -> None:
 
 
 def remove_new_data(path: Path) -> None:
-    """Remove what was written of data.new before it was whole."""
+    """Remove a data.new that was not complete."""
     shutil.rmtree(path / "data.new", ignore_errors=True)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that it appears whole or not at all, and stays after a power cut."""
+    """Write a file so that it appears whole or not at all, and survives a power cut."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         write(temporary)
@@ -107,7 +110,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def flush(directory: Path) -> None:
-    """Have the names in a directory on the disk."""
+    """Write the names in a directory to the disk."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

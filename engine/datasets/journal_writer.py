@@ -1,15 +1,15 @@
-"""Journaling: the run's side of the journal. Nothing of it is done on the loop but noting what has ended."""
+"""The journal writer: sends what ends in a run to its journal. The loop only collects it; a thread writes."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..core.errors import ResumeError
 from ..core.events import WHOLE, Done, Restored
-from .journal import KeptFailure, Over
+from .journal_records import KeptFailure, Over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,27 +18,30 @@ if TYPE_CHECKING:
     from ..core.store import RowGroup, Store
     from ..telemetry.failures import FailedCell
     from ..telemetry.spending import Spending
-    from .claim import Claim
-    from .journal import Entry, Known
+    from .journal import Journal
+    from .journal_records import Entry, Known
 
 T = TypeVar("T")
 
-_DELAY = 0.03
-"""Seconds for which what has ended is gathered, so that one transaction serves all of it."""
+_DELAY: Final = 0.03
+"""Seconds for which ended tasks are collected, so that one transaction writes all of them."""
 
 
-class Journaling:
-    """Writes what ends in a run to its journal, in a thread, within a few hundredths of a second."""
+class JournalWriter:
+    """Writes what ends in a run to its journal, in a thread, within a few hundredths of a second; an observer."""
+
+    check_seconds: Final = 0.5
+    """How often `check` should be called."""
 
     def __init__(
-        self, place: Claim, kept: Collection[int] = (), rewriting: Mapping[int, Sequence[int]] | None = None
+        self, journal: Journal, kept: Collection[int] = (), rewriting: Mapping[int, Sequence[int]] | None = None
     ) -> None:
-        """Take the columns whose values are kept, and those that change values of others (the before_batch processors).
+        """Take the columns whose values are kept, and the columns that each before_batch node changes.
 
-        What comes of the latter is kept as well: another time they may make something else of the same values, and
-        answers would stand beside what they are no answers to.
+        The values that before_batch makes are kept as well: run again, it may make others from the same input, and the
+        kept answers would no longer belong to them.
         """
-        self._journal = place.journal
+        self.journal = journal
         self._kept = kept
         self._spending: Callable[[], Spending] | None = None
         self._rewriting = rewriting or {}
@@ -49,12 +52,12 @@ class Journaling:
         self._error: Exception | None = None
 
     def begin(self, store: Store, spending: Callable[[], Spending]) -> None:
-        """Take where the values are, and who knows what the runs have spent so far."""
+        """Take the store with the values, and a function that returns what the runs have spent so far."""
         self._store = store
         self._spending = spending
 
-    def saw(self, event: Event) -> None:
-        """Note a value; raises what went wrong with those before it."""
+    def on_event(self, event: Event) -> None:
+        """Collect a value; raises the error of an earlier write."""
         if type(event) is not Done:
             return
         if event.column in self._kept:
@@ -68,63 +71,59 @@ class Journaling:
         self._entries.append((event.group, event.column, event.row, value))
         self._schedule()
 
-    def look(self) -> None:
-        """Raise what went wrong with the journal, even if nothing more is to be noted for long."""
-        self._raise()
-
-    def recorded(self, record: Record, group: RowGroup) -> None:
-        """Learn nothing: `keep` is told of failures with what the table says of them."""
-
-    def keep(self, record: Record, lines: list[FailedCell], final: bool) -> None:  # noqa: FBT001 - nothing else is told
-        """Note a failure; no later run tries it again by itself if it is `final`."""
+    def keep(self, record: Record, lines: list[FailedCell], final: bool) -> None:  # noqa: FBT001 - see FailureTable.keep
+        """Collect a failure with its lines of the failures table."""
         rows = None if record.rows is None else list(record.rows)
         self._failures.append(KeptFailure(record.group, record.column, record.row, rows, final, lines))
         self._schedule()
 
+    def check(self) -> None:
+        """Raise the error of an earlier write, also where no event comes for a long time."""
+        self._raise()
+
     async def flush(self) -> None:
-        """Have everything noted so far written, and what was spent; raises DatasetGenerationError if that fails."""
+        """Write everything collected so far, and the spending; raises DatasetGenerationError if that fails."""
         self._write(always=True)
         await self._call(lambda: None)
 
     async def restore(self, group: RowGroup) -> Restored:
-        """Put what the journal has of a row group into it."""
-        known = await self._call(functools.partial(self._journal.recall, group.id))
+        """Put the journal's values of a row group into it."""
+        known = await self._call(functools.partial(self.journal.recall, group.id))
         try:
             return _restored(group, known)
         except (LookupError, TypeError, ValueError) as error:
-            problem = f"'{self._journal.file}' does not fit the recipe in row group {group.id}: {error!r}"
+            problem = f"'{self.journal.file}' does not fit the recipe in row group {group.id}: {error!r}"
             raise ResumeError(problem) from error
 
     async def mark_writing(self, group: int, tally: Tally, *, again: bool) -> None:
-        """Note what the part to be written will be: the row group's last, or one to be replaced by a later run.
+        """Note whether the part about to be written will finish its row group, or a later run must replace it.
 
-        `again`: there is one already, from which the new one could not be told if this process came to its end now.
+        `again`: the row group has a part already. After a crash at this moment, the old and the new part could not be
+        told apart, so the new one counts as cut until it is written.
         """
         if tally.cut or again:
-            await self._call(functools.partial(self._journal.mark_cut, group))
+            await self._call(functools.partial(self.journal.mark_cut, group))
         else:
-            await self._call(functools.partial(self._journal.mark_writing, group, tally))
+            await self._call(functools.partial(self.journal.mark_writing, group, tally))
 
     async def mark_over(self, group: int, tally: Tally, written: int) -> None:
-        """Note that nothing of a row group is left to be done."""
-        await self._call(functools.partial(self._journal.mark_over, group, Over(tally, written)))
+        """Note that nothing is left to do in a row group whose part has this many rows."""
+        await self._call(functools.partial(self.journal.mark_over, group, Over(tally, written)))
 
-    def over(self, group: int, tally: Tally) -> None:
-        """Note the same of one without a part, without waiting for it."""
+    def post_over(self, group: int, tally: Tally) -> None:
+        """Note that nothing is left to do in a row group without a part; does not wait."""
         self._write()
-        self._post(functools.partial(self._journal.mark_over, group, Over(tally, 0)))
+        self._post(functools.partial(self.journal.mark_over, group, Over(tally, 0)))
 
     async def mark_rewriting(self, parts: list[int]) -> None:
-        """Note that the parts are about to be replaced by others, of so many rows."""
-        await self._call(functools.partial(self._journal.mark_rewriting, parts))
+        """Note that other parts, with these numbers of rows, are about to replace the existing ones."""
+        await self._call(functools.partial(self.journal.mark_rewriting, parts))
 
     def close(self) -> None:
-        """Write what there is, and let go of the thread and the journal."""
+        """Write the rest, end the thread and close the journal."""
         self._write()
         self._thread.shutdown()
-        self._journal.close()
-
-    # How
+        self.journal.close()
 
     def _schedule(self) -> None:
         self._raise()
@@ -132,22 +131,22 @@ class Journaling:
             self._timer = asyncio.get_running_loop().call_later(_DELAY, self._write)
 
     def _write(self, *, always: bool = False) -> None:
-        """Hand what was noted to the thread."""
+        """Hand everything collected to the thread."""
         self._stop_timer()
         entries, failures = self._entries, self._failures
         if self._spending is not None and (entries or failures or always):
             self._entries, self._failures = [], []
-            self._post(functools.partial(self._journal.write, entries, failures, self._spending()))
+            self._post(functools.partial(self.journal.write, entries, failures, self._spending()))
 
     def _post(self, work: Callable[[], None]) -> None:
-        """Have the thread do something after all else; what goes wrong is raised at the next occasion."""
+        """Queue work for the thread; its error is raised on the next occasion."""
         self._thread.submit(self._guarded, work)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         if self._error is None:
             try:
                 work()
-            except Exception as error:  # noqa: BLE001 - `_raise` does
+            except Exception as error:  # noqa: BLE001 - `_raise` raises it
                 self._error = error
 
     async def _call(self, work: Callable[[], T]) -> T:
@@ -166,23 +165,23 @@ class Journaling:
 
 
 def _restored(group: RowGroup, known: Known) -> Restored:
-    """Put values into a row group; raises LookupError, TypeError or ValueError for what does not fit it."""
+    """Put values into a row group; raises LookupError, TypeError or ValueError for those that do not fit."""
     cells, wholes = [], {}
     for (column, row), value in known.values.items():
         if isinstance(value, dict) and row == WHOLE:
             wholes[column] = group.size
             for rewritten, values in value.items():
-                wholes[rewritten], group.values[rewritten] = _of_all(group, [group.size, values])
+                wholes[rewritten], group.values[rewritten] = _whole(group, [group.size, values])
         elif row == WHOLE:
-            wholes[column], group.values[column] = _of_all(group, value)
+            wholes[column], group.values[column] = _whole(group, value)
         else:
             group.values[column][row] = value
             cells.append((column, row))
     return Restored(group.id, cells, wholes, [(failed.column, failed.row, failed.rows) for failed in known.failures])
 
 
-def _of_all(group: RowGroup, value: Any) -> tuple[int, list[Any]]:
-    """Take a whole column's value apart: rows worked, and a value for each row."""
+def _whole(group: RowGroup, value: Any) -> tuple[int, list[Any]]:
+    """Split the record of a whole column: the rows worked, and a value for each row."""
     worked, values = value
     if len(values) != group.size:
         raise ValueError(f"{len(values)} values for {group.size} rows")

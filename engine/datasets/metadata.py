@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from ..telemetry.spending import StructuredCounts  # noqa: TC001 - msgspec reads metadata.json by it
+from ..telemetry.spending import Spent, StructuredCounts, added_up, by_model
 
 SCHEMA_VERSION: Final = 1
 
@@ -20,9 +20,9 @@ Dollars: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class ColumnMetadata(msgspec.Struct, frozen=True):
-    """What came of one column's cells, and what its model was asked for.
+    """The cells of one column, by how they ended, and the requests to its model.
 
-    A `cost` that is not known is None; so is `structured`, where the column is not.
+    `cost` is None if it is not known; `structured` is None for a column without a JSON Schema.
     """
 
     name: str
@@ -37,6 +37,11 @@ class ColumnMetadata(msgspec.Struct, frozen=True):
     cost: Dollars | None
     structured: StructuredCounts | None
 
+    @property
+    def spent(self) -> Spent:
+        """The requests, tokens and cost."""
+        return Spent(self.requests, self.prompt_tokens, self.completion_tokens, self.cost)
+
 
 class PartMetadata(msgspec.Struct, frozen=True):
     """One committed row group. `start` is the run's row number of its first row; a preview has no `file`."""
@@ -48,7 +53,7 @@ class PartMetadata(msgspec.Struct, frozen=True):
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """A run, told so that it can be understood and repeated. Times are ISO 8601 in UTC, durations in seconds."""
+    """A run in enough detail to understand and repeat it. Times are ISO 8601 in UTC, durations in seconds."""
 
     schema_version: int
     rowloop_version: str
@@ -67,28 +72,48 @@ class Metadata(msgspec.Struct, frozen=True):
     row_groups_cut_short: list[NonNegative]
     early_shutdown: bool
     budget_spent: bool
-    """Whether the run ended because it had cost what it was allowed to."""
+    """Whether the run ended because its budget was spent."""
     error: str | None
     retries: NonNegative
     failures: dict[str, NonNegative]
-    """How many cells failed, by error class."""
+    """The number of failed cells, by error class."""
     cost: Dollars | None
-    """None if some model's price is not known; what is known stands in the columns."""
+    """None if the price of a model is not known; the columns have the known costs."""
     started_at: Moment
     finished_at: Moment | None
     elapsed: Seconds
 
+    @property
+    def usage_by_column(self) -> dict[str, Spent]:
+        """What each column with a model has spent."""
+        return {column.name: column.spent for column in self.columns if column.model is not None}
+
+    @property
+    def usage_by_model(self) -> dict[str, Spent]:
+        """What the columns of each model have spent together."""
+        return by_model((column.model, column.spent) for column in self.columns if column.model is not None)
+
+    @property
+    def usage(self) -> Spent:
+        """What all columns have spent together."""
+        return added_up(self.usage_by_column.values())
+
+    @property
+    def structured_by_column(self) -> dict[str, StructuredCounts]:
+        """How the answers of each structured column came to obey its schema."""
+        return {column.name: column.structured for column in self.columns if column.structured is not None}
+
     def to_json(self) -> bytes:
-        """Give the file's text."""
+        """Return the text of the file."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain data."""
+        """Return plain data."""
         return dict(msgspec.to_builtins(self))
 
 
 def json_schema() -> dict[str, Any]:
-    """Give the JSON Schema of metadata.json: all of its fields are needed, and there are no others."""
+    """Return the JSON Schema of metadata.json: all fields are required, and no others are allowed."""
     schema = msgspec.json.schema(Metadata)
     for definition in schema["$defs"].values():
         definition["additionalProperties"] = False

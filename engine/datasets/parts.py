@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One committed row group: its number, the run's row number of its first row, and how many rows are left of it."""
+    """One committed row group: its number, the run's row number of its first row, and its number of rows."""
 
     row_group: int
     start: int
     rows: int
     file: str | None = None
-    """Its path from the dataset's directory; None in a preview."""
+    """The path relative to the dataset's directory; None in a preview."""
 
 
 OnPart: TypeAlias = Callable[[Part], object]
 
 
 def read_parts(path: Path, parts: Iterable[Part | PartMetadata], schema: pa.Schema) -> pa.Table:
-    """Read the parts of a dataset as one table, in the order given; `schema` is that of a dataset without any."""
+    """Read the parts of a dataset as one table, in this order; `schema` is for a dataset without parts."""
     tables = [pq.read_table(path / part.file, partitioning=None) for part in parts if part.file is not None]
     return pa.concat_tables(tables) if tables else schema.empty_table()

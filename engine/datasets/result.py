@@ -1,61 +1,124 @@
-"""Result: what a run gives back."""
+"""Result: the return value of a run. What metadata.json has as well is read from the metadata, here and only here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.errors import DatasetGenerationError, RecipeError
+from ..core.errors import DatasetGenerationError, Option, RecipeError
+from ..telemetry.report import Report
+from ..telemetry.spending import added_up, known_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     import pyarrow as pa
 
     from ..core.adaptive_limit import Change
-    from ..telemetry.report import Report
+    from ..telemetry.report import Details
     from ..telemetry.spending import Spent, StructuredCounts
     from ..telemetry.traces import TaskTrace, Traces
     from .metadata import Metadata, Status
 
 
-@dataclass(frozen=True)
-class Result:
-    """What came of a run.
+class Rows(Protocol):
+    """Where the rows of a result are: a sink, or the parts on the disk."""
 
-    `status` is "complete", "partial" (fewer rows than asked for) or "cancelled". `target`, `actual` and `dropped` count
-    rows: dropped ones had a cell that failed, and `failures` (a DataFrame) says for each cell which, why, after how
-    many attempts and on what inputs. `usage` adds up requests, tokens and their cost, also `usage_by_column` and
-    `usage_by_model`, for columns that ask a model; a cost that is not known is None. Where the run went on with a
-    dataset, all of that is of all its runs. `report` is of this run alone, as is `elapsed`, and tells more: latencies,
-    retries, the slowest requests and where the time went; `print(result.report)`. `limits` tells for each model how
-    the number of requests in flight has followed what its endpoint takes: when, in seconds, how many, and why.
-    `structured_by_column` counts how the answers of each structured column came to obey its schema.
+    @property
+    def path(self) -> Path | None:
+        """The directory; None for rows in memory."""
+        ...
+
+    def table(self) -> pa.Table:
+        """Return all rows in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a run recorded over time: changes of the limits, by lane, and the traces of its attempts."""
+
+    limits: Mapping[str, Sequence[Change]] = field(default_factory=dict)
+    traces: Traces | None = None
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Result:
+    """The result of a run: its rows, what failed, and what it cost.
+
+    `failures` is a DataFrame with a row for each cell that failed: which, why, after how many attempts, and on what
+    inputs. Counts, usage and failures are of all runs of the dataset. `report` and `elapsed` are of this run alone;
+    the report has more numbers: latencies, retries, the slowest requests and where the time went. Print it with
+    `print(result.report)`.
     """
 
-    status: Status
-    target: int
-    actual: int
-    dropped: int
-    usage: Spent
-    elapsed: float
-    path: Path | None
-    report: Report = field(repr=False)
-    usage_by_column: dict[str, Spent] = field(repr=False)
-    usage_by_model: dict[str, Spent] = field(repr=False)
-    structured_by_column: dict[str, StructuredCounts] = field(repr=False)
-    failures: pd.DataFrame = field(repr=False)
-    limits: dict[str, list[Change]] = field(repr=False)
-    _metadata: Metadata = field(repr=False)
-    _table: Callable[[], pa.Table] = field(repr=False)
-    _traces: Traces | None = field(repr=False, default=None)
+    report: Report
+    failures: pd.DataFrame
+    _metadata: Metadata
+    _rows: Rows
+    _history: History = field(default_factory=History)
+
+    @property
+    def status(self) -> Status:
+        """How the run ended: "complete", "partial" (fewer rows than requested) or "cancelled"."""
+        return self._metadata.status
+
+    @property
+    def target(self) -> int:
+        """The number of rows requested."""
+        return self._metadata.target_num_records
+
+    @property
+    def actual(self) -> int:
+        """The number of rows in the dataset."""
+        return self._metadata.actual_num_records
+
+    @property
+    def dropped(self) -> int:
+        """The number of rows dropped because one of their cells failed."""
+        return self._metadata.dropped_num_records
+
+    @property
+    def usage(self) -> Spent:
+        """Requests, tokens and cost of all models. A cost that is not known is None."""
+        return self._metadata.usage
+
+    @property
+    def usage_by_column(self) -> dict[str, Spent]:
+        """Requests, tokens and cost of each column that calls a model."""
+        return self._metadata.usage_by_column
+
+    @property
+    def usage_by_model(self) -> dict[str, Spent]:
+        """Requests, tokens and cost of each model."""
+        return self._metadata.usage_by_model
+
+    @property
+    def structured_by_column(self) -> dict[str, StructuredCounts]:
+        """How the answers of each structured column came to obey its schema."""
+        return self._metadata.structured_by_column
+
+    @property
+    def elapsed(self) -> float:
+        """The seconds that this run took."""
+        return self.report.elapsed
+
+    @property
+    def path(self) -> Path | None:
+        """The dataset's directory; None for a preview."""
+        return self._rows.path
+
+    @property
+    def limits(self) -> dict[str, list[Change]]:
+        """How the limit of requests in flight changed, for each lane that followed its endpoint: when and why."""
+        return {lane: list(changes) for lane, changes in self._history.limits.items()}
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What metadata.json says, as plain data."""
+        """The contents of metadata.json, as plain data."""
         return self._metadata.to_dict()
 
     @cached_property
@@ -64,39 +127,73 @@ class Result:
         return self.to_pandas()
 
     def to_arrow(self) -> pa.Table:
-        """Give the rows, in order, as an Arrow table."""
-        return self._table()
+        """Return the rows, in order, as an Arrow table."""
+        return self._rows.table()
 
     def to_pandas(self) -> pd.DataFrame:
-        """Give the rows, in order, as a DataFrame."""
-        frame: pd.DataFrame = self._table().to_pandas()
+        """Return the rows, in order, as a DataFrame."""
+        frame: pd.DataFrame = self._rows.table().to_pandas()
         return frame
 
     @cached_property
     def task_traces(self) -> list[TaskTrace]:
         """One TaskTrace per attempt, in the order in which they ended; empty unless the run had trace=True."""
-        return [] if self._traces is None else self._traces.tasks()
+        return [] if self._history.traces is None else self._history.traces.tasks()
 
     def export_trace(self, path: str | Path) -> None:
-        """Write the traces as trace event JSON, to be opened at ui.perfetto.dev: a track for each slot of a lane."""
+        """Write the traces in Chrome's format, for ui.perfetto.dev: a track for each slot of a lane."""
         from ..telemetry.chrome_trace import export  # noqa: PLC0415 - not at import time
 
-        if self._traces is None:
-            raise RecipeError("trace", "there are no traces; run it with trace=True, or with ROWLOOP_TRACE=1")
-        export(Path(path), self._traces.tasks(), self._traces.lanes())
+        traces = self._history.traces
+        if traces is None:
+            raise RecipeError("trace", "the run has no traces; run it with trace=True or with ROWLOOP_TRACE=1")
+        export(Path(path), traces.tasks(), traces.lanes())
 
     def summary(self) -> str:
-        """Tell it in one line."""
+        """Return the most important numbers in one line."""
         return self.report.headline + (f" -> {self.path}" if self.path else "")
+
+    def __repr__(self) -> str:
+        """Show the counts, the usage and the directory."""
+        names = ("status", "target", "actual", "dropped", "usage", "elapsed", "path")
+        return f"Result({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+
+def report_of(metadata: Metadata, details: Details) -> Report:
+    """Make the report of a run from its metadata, with what only the run itself knows."""
+    spent = added_up(details.spent)
+    return Report(
+        status=metadata.status,
+        target=metadata.target_num_records,
+        actual=metadata.actual_num_records,
+        dropped=metadata.dropped_num_records,
+        elapsed=details.elapsed,
+        requests=spent.requests,
+        prompt_tokens=spent.prompt_tokens,
+        completion_tokens=spent.completion_tokens,
+        retries=dict(details.retries),
+        failures=metadata.failures,
+        models=list(details.models),
+        slowest=list(details.slowest),
+        load=details.load,
+        error=metadata.error,
+        cost=spent.cost,
+        known_cost=known_cost(details.spent),
+        earlier=details.earlier,
+        budget_spent=metadata.budget_spent,
+        cached=details.cached,
+        structured=dict(details.structured),
+    )
 
 
 class PartialDatasetError(DatasetGenerationError):
-    """Fewer rows than `min_completion` asked for; `result` holds what there is."""
+    """Fewer rows than `min_completion` requires; `result` has the rows that were completed."""
 
     def __init__(self, result: Result, wanted: float) -> None:
-        """Take the result and the share of rows that was asked for."""
+        """Take the result and the required share of rows."""
         self.result = result
-        super().__init__(
-            f"{result.actual} of {result.target} rows were completed, fewer than min_completion={wanted:g} asks for;"
-            " the error's .result has the rows and .result.failures says why"
-        )
+        rows = f"{result.actual:,} of {result.target:,} rows were completed, fewer than "
+        where = "the error's .result has the rows, and .result.failures the reasons"
+        if result.path is not None:
+            where = f"the rows are in {result.path}, the reasons in its failures.parquet"
+        super().__init__(rows, Option("min_completion", wanted), f" requires; {where}")

@@ -1,23 +1,16 @@
-"""Row groups as Arrow tables, all of one schema.
+"""Tables: row groups as Arrow tables, all of one schema.
 
-The type of a column is what its spec says, else what its first values are. Values that do not fit widen a type that
-was only inferred (int64 to float64, null to anything, a struct by a field); `version` tells a sink that the tables it
-has already written are behind.
+The type of a column is the one in its spec, else the type of its first values. Values that do not fit widen a type that
+was only inferred (int64 to float64, null to anything, a struct by a field). `version` then shows a sink that the tables
+it has already written need to be widened.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import bisect
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import pyarrow as pa
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ..core.store import RowGroup
-
-import bisect
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ..core.errors import DatasetGenerationError, writable
 
@@ -39,11 +32,33 @@ _SIMPLE: dict[str, pa.DataType] = {
 }
 
 
+class Tables(Protocol):
+    """Makes a sink's tables from row groups, all of one schema."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema so far."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The number of changes of the schema; tables of an earlier version need to be widened."""
+        ...
+
+    def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:
+        """Make a table of the rows at these offsets."""
+        ...
+
+    def resume(self, schema: pa.Schema) -> None:
+        """Start from the schema of an earlier run."""
+        ...
+
+
 class Frames:
-    """The schema of one run's tables."""
+    """The tables of one run, and their schema."""
 
     def __init__(self, names: Sequence[str], types: Sequence[ArrowType]) -> None:
-        """Take the columns in the order of the table."""
+        """Take the columns and their types, in the order of the table."""
         self.names = list(names)
         self.version = 0
         self._declared = [_arrow_type(type_) for type_ in types]
@@ -51,11 +66,11 @@ class Frames:
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema as it stands; a column without a value so far is of type null."""
+        """The schema so far; a column without values is of type null."""
         return pa.schema([(name, type_ or pa.null()) for name, type_ in zip(self.names, self._types, strict=True)])
 
-    def go_on(self, schema: pa.Schema) -> None:
-        """Begin with the types that an earlier run has come to."""
+    def resume(self, schema: pa.Schema) -> None:
+        """Start from the types of an earlier run."""
         for i, name in enumerate(self.names):
             if self._types[i] is None and name in schema.names and not pa.types.is_null(schema.field(name).type):
                 self._types[i] = schema.field(name).type
@@ -92,7 +107,7 @@ class Frames:
 
 
 def _typed(values: Sequence[Any], known: pa.DataType | None) -> pa.Array[Any]:
-    """Make an array of the type that the column's spec says. Arrow would cut floats to integers, so it casts those."""
+    """Make an array of the type in the column's spec. Arrow truncates floats to integers, so those are cast instead."""
     if known is None or not pa.types.is_integer(known):
         return pa.array(values, type=known)
     found: pa.Array[Any] = pa.array(values)
@@ -100,14 +115,13 @@ def _typed(values: Sequence[Any], known: pa.DataType | None) -> pa.Array[Any]:
 
 
 def _inferred(values: Sequence[Any], known: pa.DataType | None) -> pa.Array[Any]:
-    """Make an array of the type that the values have, widened to hold what came before as well.
+    """Make an array of the type of the values, widened to hold earlier values as well.
 
-    The values are looked at even where a type is known: to a known struct, Arrow would fit a dict of other keys by
-    leaving them out.
+    The type is inferred even where one is known: Arrow fits a dict to a known struct by leaving out other keys.
     """
     found: pa.Array[Any] = pa.array(values)
     if found.type.equals(pa.struct([])):
-        found = pa.array([None] * len(values))  # a dict without keys: no file can hold it
+        found = pa.array([None] * len(values))  # dicts without keys: no file can hold them
     if known is None or found.type.equals(known):
         return found
     both = pa.unify_schemas([pa.schema([("x", known)]), pa.schema([("x", found.type)])], promote_options="permissive")
@@ -118,7 +132,7 @@ def _inferred(values: Sequence[Any], known: pa.DataType | None) -> pa.Array[Any]
 
 
 def _misfit(convert: Convert, values: Sequence[Any], known: pa.DataType | None) -> tuple[int, Any]:
-    """Find the first value that does not go with the type and those before it, by halving."""
+    """Find the first value that does not fit the type and the values before it, by bisection."""
 
     def fails(row: int) -> bool:
         try:
@@ -132,7 +146,7 @@ def _misfit(convert: Convert, values: Sequence[Any], known: pa.DataType | None) 
 
 
 def _shown(value: object) -> str:
-    """Show the beginning of a value, in characters that can be written everywhere."""
+    """Show the beginning of a value, in characters that every log can hold."""
     return writable(f"{value!r:.80}")
 
 
@@ -145,7 +159,7 @@ def _arrow_type(type_: ArrowType) -> pa.DataType | None:
 
 
 def arrow_type_of_schema(schema: dict[str, Any], root: dict[str, Any]) -> pa.DataType | None:
-    """Give the Arrow type of values that obey a JSON Schema; None where it leaves the type open."""
+    """Return the Arrow type of values that obey a JSON Schema; None if the schema leaves it open."""
     if "$ref" in schema:
         return _referenced(schema["$ref"], root)
     options = schema.get("anyOf") or schema.get("oneOf")
@@ -176,7 +190,7 @@ def _struct(schema: dict[str, Any], root: dict[str, Any]) -> pa.DataType | None:
 
 
 def _referenced(reference: str, root: dict[str, Any]) -> pa.DataType | None:
-    """Follow `#/$defs/Name`; a schema that leads back to itself has no Arrow type."""
+    """Follow `#/$defs/Name`; a schema that refers to itself has no Arrow type."""
     target: Any = root
     for part in reference.removeprefix("#/").split("/"):
         target = target.get(part, {}) if isinstance(target, dict) else {}
@@ -184,25 +198,3 @@ def _referenced(reference: str, root: dict[str, Any]) -> pa.DataType | None:
         return arrow_type_of_schema(target, root) if isinstance(target, dict) else None
     except RecursionError:
         return None
-
-
-class Tables(Protocol):
-    """What makes a sink's tables out of row groups, all of one schema."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The schema as it stands."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """How often the schema has changed: tables of an earlier one are behind."""
-        ...
-
-    def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:
-        """Make a table of the rows at these offsets."""
-        ...
-
-    def go_on(self, schema: pa.Schema) -> None:
-        """Begin with the schema that an earlier run has come to."""
-        ...

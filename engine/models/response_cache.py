@@ -1,8 +1,7 @@
-"""The response cache: answers of earlier runs by the whole of what was asked, in one SQLite file that runs may share.
+"""The response cache: stored answers by the hash of their whole request, in one SQLite file that runs may share.
 
-Requests that are the same within one run get answers of their own, or rows that only chance tells apart would all be
-one: the first of them gets the first answer that was kept, the second the second. What is kept is the reply, never a
-key; failures are not kept.
+Equal requests within one run get different answers, so that rows with the same prompt do not all get the same text: the
+first gets the first stored answer, the second the second. Replies are stored, keys and failures are not.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import msgspec
 
 from ..core.errors import DatasetGenerationError, RecipeError
 from .provider import Reply
+from .sqlite_file import FileFormat, open_file
 
 if TYPE_CHECKING:
     import os
@@ -31,31 +31,35 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_OURS: Final = 0x726F7763  # "rowc"
-_TABLE: Final = """
-CREATE TABLE IF NOT EXISTS replies (
+_FORMAT: Final = FileFormat(
+    application_id=0x726F7763,  # "rowc"
+    version=0,
+    tables="""
+CREATE TABLE replies (
     request BLOB NOT NULL, number INTEGER NOT NULL, reply BLOB NOT NULL, PRIMARY KEY (request, number)
 ) WITHOUT ROWID
-"""
+""",
+)
 
 
 class ResponseCache:
-    """The cache in one file. It is read and written in a thread of its own."""
+    """The cache in one file, read and written in a thread of its own."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open or make it; raises RecipeError for a file that is something else."""
+        """Open or make the file; raises RecipeError for a file of another format."""
         self.path = Path(path)
         self.hits = 0
-        """How many requests were answered from it."""
+        """How many requests were answered from the cache."""
         self._asked: Counter[bytes] = Counter()
         self._thread = ThreadPoolExecutor(1, "rowloop-cache")
         try:
-            self._db = _opened(self.path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = open_file(self.path, _FORMAT, exclusive=False)
         except (sqlite3.Error, OSError) as error:
             raise RecipeError("cache", f"'{self.path}' cannot be used as a response cache: {error}") from error
 
     def around(self, ask: Ask, model: str, parameters: ChatParameters) -> Ask:
-        """Give a way to ask that looks here first; `model` says which model it is, wherever it is."""
+        """Wrap a call to a model: look for a stored answer first. `model` identifies the model and its endpoint."""
         prefix = _encode([model, asdict(parameters)])
 
         async def cached(messages: list[Message]) -> Reply:
@@ -77,9 +81,9 @@ class ResponseCache:
         return cached
 
     def close(self) -> None:
-        """Let go of the file and the thread."""
+        """Close the file and end the thread."""
         self._thread.shutdown()
-        with contextlib.suppress(sqlite3.Error):  # all of it has been committed
+        with contextlib.suppress(sqlite3.Error):  # everything has been committed
             self._db.close()
 
     async def _call(self, work: Callable[[], T]) -> T:
@@ -102,29 +106,6 @@ class ResponseCache:
 
     def _broken(self, what: str, error: Exception) -> DatasetGenerationError:
         return DatasetGenerationError(f"'{self.path}' cannot be {what}: {error}", stage="cache")
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    try:
-        _set_up(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _set_up(db: sqlite3.Connection) -> None:
-    """Make the table in a new file; raises DatabaseError for one that holds something else."""
-    (ours,) = db.execute("PRAGMA application_id").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if ours != _OURS and tables:
-        raise sqlite3.DatabaseError("it is a database of something else")
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute(f"PRAGMA application_id = {_OURS}")
-    db.execute(_TABLE)
 
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode

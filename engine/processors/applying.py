@@ -38,8 +38,8 @@ class ProcessedTables:
         """The schema so far; before the first row group, that of the input."""
         return self._before.schema if self._schema is None else self._schema
 
-    def go_on(self, schema: pa.Schema) -> None:
-        """Start with the schema of an earlier run."""
+    def resume(self, schema: pa.Schema) -> None:
+        """Start from the schema of an earlier run."""
         self._schema = schema
 
     def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:

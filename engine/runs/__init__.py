@@ -1,1 +1,20 @@
-"""One run, from its settings to how it ended."""
+"""Runs: one run, from the options of the user to its end.
+
+| file | what it contains |
+|---|---|
+| settings.py | the options of a run, and their checks |
+| job.py | one run, checked before it starts; gives each part what it needs of the recipe |
+| resuming.py | whether the dataset in a directory fits, and what is left to do in it |
+| execution.py | one run from start to result: connect, bind, schedule, describe the end |
+| scheduler.py | carries out the tracker's commands in one TaskGroup |
+| executor.py | works one task and classifies its exceptions |
+| transfers.py | row groups between the store and the sink |
+| timers.py | retries, waking lanes, periodic checks |
+| slices.py | how long workers may occupy the loop |
+| bookkeeping.py | the counts of a run, as snapshot, metadata, report and result |
+| facts.py | what bookkeeping and budget need of the recipe |
+| budget.py | what a run may still spend |
+| diagnostics.py | warnings, traces and load |
+| ending.py | status, error and last log record of a run |
+| handle.py | the handle of a run in the background |
+"""

@@ -1,35 +1,28 @@
-"""Budget: what a run may still spend, from its settings, its models' prices and what earlier runs have spent."""
+"""Budget: what a run may still spend, from its settings, the prices of its models and what earlier runs have spent."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from ..core.errors import RecipeError
 from ..core.policy import CostBudget
-from ..models.prices import price_of
 
 if TYPE_CHECKING:
-    from ..compiler.compiling import Compiled
-    from ..models.model import Price
     from ..telemetry.spending import Spending
+    from .facts import RecipeFacts
     from .settings import Settings
 
 
-def prices_of(compiled: Compiled) -> dict[int, Price | None]:
-    """Give the price of each column that asks a model, None where it is not known."""
-    return {i: price_of(compiled.models[alias], os.environ) for i, alias in compiled.model_of.items()}
-
-
-def cost_budget(compiled: Compiled, settings: Settings, spent: Spending) -> CostBudget | None:
-    """Give the budget, None where there is none; raises RecipeError for a cost that cannot be told."""
+def cost_budget(recipe: RecipeFacts, settings: Settings, spent: Spending) -> CostBudget | None:
+    """Return the budget, None if the run has none; raises RecipeError if a model's cost cannot be computed."""
     if settings.max_cost is None and settings.max_tokens_total is None:
         return None
-    prices = prices_of(compiled)
+    prices = recipe.prices
     for i, price in prices.items():
         if price is None and settings.max_cost is not None:
-            alias = compiled.model_of[i]
-            problem = f"the price of model '{alias}' is not known; give it one, Model(..., price=Price(0.25, 2.0))"
+            problem = (
+                f"the price of model '{recipe.model_of[i]}' is not known; set it: Model(..., price=Price(0.25, 2.0))"
+            )
             raise RecipeError("max_cost", problem)
     per_token = {i: (price.prompt / 1e6, price.completion / 1e6) for i, price in prices.items() if price is not None}
     counts = spent.columns

@@ -1,6 +1,6 @@
-"""Diagnostics: what a run tells about itself while it lasts and when it is over: warnings, traces, a report.
+"""Diagnostics: the warnings, traces and load of one run.
 
-The parts are pure; here they are given the time, and the loop calls them.
+The parts in telemetry/ are pure or only observe; here they get the time, and the loop calls them at intervals.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Diagnostics:
     """The diagnostics of one run."""
 
     sample_seconds: ClassVar[float] = 0.1
-    """How far apart the moments are at which the load is looked at."""
+    """The seconds between samples of the load."""
 
     def __init__(self, tracker: Tracker, model_of: Mapping[int, str], working: int, *, trace: bool) -> None:
-        """Set up for a run whose first `working` columns do any work; traces are kept where `trace` says so."""
+        """Prepare for a run whose first `working` columns do any work; `trace` keeps a record of each attempt."""
         self._tracker = tracker
         self.requests = RequestObserver(tracker.graph, tracker.plan, model_of)
         self._traces = TraceObserver(tracker.graph, working) if trace else None
@@ -44,34 +44,34 @@ class Diagnostics:
 
     @property
     def traces(self) -> Traces | None:
-        """What has been traced so far; None where nothing is."""
+        """The traces so far; None for a run without them."""
         return None if self._traces is None else self._traces.traces()
 
     def begin(self, scheduler: Scheduler, stall_after: float | None, slow_request_after: float | None) -> None:
-        """Look at the run that is about to begin from time to time, in the loop's thread."""
+        """Start the periodic inspections and samples of a run that is about to begin, in the loop's thread."""
         watch = Watch(self._tracker.graph, self._tracker.plan, stall_after, slow_request_after)
         if watch.period is not None:
-            scheduler.every(watch.period, lambda: self._look(watch, scheduler))
-        scheduler.every(self.sample_seconds, self._load.sample)
+            scheduler.timers.every(watch.period, lambda: self._inspect(watch, scheduler))
+        scheduler.timers.every(self.sample_seconds, self._load.sample)
         self._thread_time = time.thread_time()
 
     def end(self) -> None:
-        """See how long the loop's thread has been computing."""
+        """Measure how long the loop's thread was busy; to be called in that thread."""
         self._busy = time.thread_time() - self._thread_time
 
     def load(self, elapsed: float) -> Load | None:
-        """Say where the time went."""
+        """Return where the time went; None for a run that was too short to be sampled."""
         return self._load.load(min(1.0, self._busy / elapsed) if elapsed else 0.0)
 
-    def _look(self, watch: Watch, scheduler: Scheduler) -> None:
+    def _inspect(self, watch: Watch, scheduler: Scheduler) -> None:
         totals = self._tracker.totals
         view = View(
             over=totals.committed + sum(count.completed + count.failed + count.skipped for count in totals.columns),
             lanes=self._tracker.lanes,
             in_flight=scheduler.in_flight,
             received=scheduler.received,
-            waiting=scheduler.waiting,
+            waiting=scheduler.timers.waiting,
             writing=self._tracker.committing,
         )
-        for warning in watch.look(scheduler.time, view):
+        for warning in watch.inspect(scheduler.time, view):
             logger.warning("%s", warning)

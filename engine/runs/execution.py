@@ -1,81 +1,98 @@
-"""One run, from a compiled recipe to a Result: connect, bind, schedule, and tell how it ended, on every way out."""
+"""Execution: one run from its workload to its result: connect, bind, schedule, and describe how it ended."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from ...runtime.threads import Threads
 from ..columns.column import Binding
 from ..columns.work import Nothing
 from ..core.errors import DatasetGenerationError, RowloopError
-from ..core.row_groups import Plan
 from ..core.store import Store
 from ..core.tracker import Tracker
 from ..datasets.reading import read_result
-from ..datasets.result import PartialDatasetError
 from ..models.provider import providers
 from ..models.response_cache import ResponseCache
-from ..processors.processor import overriding
+from ..telemetry.outside import OutsideObserver
 from .bookkeeping import Account
 from .budget import cost_budget
+from .ending import advice_of, check_completion, error_of, log_end, status_of
 from .executor import Executor
 from .scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
+    import pyarrow as pa
 
     from ...runtime import Runtime
-    from ..columns.work import Work
-    from ..compiler.compiling import Compiled
+    from ..columns.column import ColumnSpec
+    from ..columns.work import Rewrite, Work
     from ..core.events import Reason
-    from ..core.row_groups import Earlier
+    from ..core.graph import Graph
+    from ..core.row_groups import Plan
     from ..datasets.metadata import Metadata, Status
     from ..datasets.result import Result
-    from ..datasets.sinks import Sink
     from ..datasets.tables import Tables
+    from ..models.model import Model
     from ..models.provider import ChatModel
     from ..telemetry.progress import Display, ProgressSnapshot
     from ..telemetry.report import Report
+    from .bookkeeping import Output
+    from .facts import RecipeFacts
     from .settings import Settings
 
-_THREADS = 64
+_THREADS: Final = 64
 """The most threads of one run, however many synchronous functions it has."""
 
-logger = logging.getLogger("rowloop")
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The work of a run: the table's columns on a graph, the models they call, and the processors around them.
+
+    The graph may have more columns: one for `before_batch`, and the barriers of the sequential engine.
+    """
+
+    graph: Graph
+    columns: Sequence[ColumnSpec]
+    models: Mapping[str, Model]
+    before_batch: Callable[[Threads], Rewrite] | None = None
+    after_generation: Callable[[pa.Table], pa.Table] | None = None
 
 
 class Execution:
-    """One run. `run` does it, once; `snapshot` looks at it and `halt` ends it, from any thread."""
+    """One run. `run` works it, once; `snapshot` and `halt` may be called from any thread."""
 
-    def __init__(self, compiled: Compiled, settings: Settings, sink: Sink, earlier: Earlier) -> None:
-        """Set everything up; nothing starts."""
-        plan = Plan(settings.rows, settings.row_group_size, earlier=earlier)
-        self._compiled = compiled
+    def __init__(self, workload: Workload, recipe: RecipeFacts, settings: Settings, output: Output, plan: Plan) -> None:
+        """Prepare everything; nothing starts."""
+        self._workload = workload
         self._settings = settings
-        self._sink = sink
-        cost = cost_budget(compiled, settings, sink.spent)
-        self._tracker = Tracker(compiled.graph, plan, settings.retry, settings.error_budget, cost)
-        self._account = Account(compiled, settings, self._tracker, sink)
+        self._seed = recipe.seed
+        self._sink = output.sink
+        self._past = output.past
+        self._rewritten = output.past.rewritten
+        cost = cost_budget(recipe, settings, output.past.spent)
+        self._tracker = Tracker(workload.graph, plan, settings.retry, settings.error_budget, cost)
+        self._account = Account(recipe, self._tracker, output, settings)
         self._scheduler: Scheduler | None = None
         self._cache: ResponseCache | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._halt_asked = False
+        self._halt_requested = False
 
     async def run(self, runtime: Runtime, tables: Tables) -> Result:
-        """Work until the run has ended; raises what it failed of, a RowloopError or a cancellation.
+        """Work until the run has ended; raises its error, a RowloopError or a cancellation.
 
-        Before anything is raised, all in flight has been cancelled and awaited, the display is gone, and the metadata
-        says how it ended.
+        Before anything is raised, everything in flight has been cancelled and awaited, the display is closed, and the
+        metadata describes the end.
         """
         self._loop = asyncio.get_running_loop()
         try:
-            if self._sink.finished and self._sink.path is not None:
-                return self._conclude(read_result(self._sink.path))
+            if self._past.finished and self._sink.path is not None:
+                return self._checked(read_result(self._sink.path))
             connected = await self._connect(runtime)
             await self._sink.begin(tables)
             try:
@@ -83,133 +100,122 @@ class Execution:
                 if reason in {None, "early_shutdown"}:
                     await self._after_generation()
                 self._account.stop_clock()
-                failed = self._account.error(reason)
-                status = "failed" if failed else self._account.status(reason)
+                failed = error_of(self._tracker, reason, self._account.failures.first, rows=self._account.rows)
+                status: Status = "failed" if failed else status_of(self._tracker, reason)
                 metadata, failures = await self._describe(status, failed)
             except BaseException as error:
-                self._account.stop_clock()
-                status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-                try:
-                    await self._describe_failure(status, error)
-                finally:
-                    self._log(self._account.report(status, error, self._hits))
+                await self._end_with(error)
                 if isinstance(error, Exception) and not isinstance(error, RowloopError):
                     raise DatasetGenerationError(f"{type(error).__name__}: {error}", stage="engine") from error
                 raise
-            report = self._account.report(status, failed, self._hits)
-            self._log(report)
+            report = self._log(metadata)
             if failed is not None:
                 raise failed
-            return self._conclude(self._account.result(status, metadata, failures, report))
+            return self._checked(self._account.result(metadata, failures, report))
         finally:
             self._sink.close()
             if self._cache is not None:
                 self._cache.close()
 
     def halt(self) -> None:
-        """Ask for an end: what is in flight is cancelled, rows that are whole are committed."""
-        self._halt_asked = True
+        """End the run: what is in flight is cancelled, complete rows are committed."""
+        self._halt_requested = True
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._halt_scheduler)
 
     def close_unless_begun(self) -> None:
-        """Let go of what the run would have had to itself, if it was never begun."""
+        """Release the directory of a run that was never begun."""
         if self._loop is None:
             self._sink.close()
 
     def snapshot(self) -> ProgressSnapshot:
-        """Look at the run. Numbers are read while they change: each is right, their sum may be one off."""
+        """Take a snapshot. Counts are read while they change: each is right, but their sum may be one off."""
         return self._account.snapshot()
 
     async def _connect(self, runtime: Runtime) -> dict[str, ChatModel]:
-        """Connect the models that columns ask, if there is anything to ask.
-
-        Until that has worked, nothing is written or removed.
-        """
+        """Connect the models, if there is any work left. Until that has succeeded, nothing is written or removed."""
         connected: dict[str, ChatModel] = {}
         if not self._tracker.plan.left:
             return connected
         if self._settings.cache is not None:
             self._cache = ResponseCache(self._settings.cache)
-        for alias in dict.fromkeys(self._compiled.model_of.values()):
-            model = self._compiled.models[alias]
+        for alias, model in self._workload.models.items():
             connected[alias] = await providers.get(model.provider).connect(model, runtime)
         return connected
 
     async def _work(self, connected: Mapping[str, ChatModel]) -> Reason | None:
-        compiled, threads = self._compiled, Threads(_THREADS)
+        graph, threads = self._workload.graph, Threads(_THREADS)
         await self._describe("running", None)
-        binding = Binding(self._settings.seed, threads, compiled.models, connected, self._cache)
-        works: list[Work] = [column.bind(binding) for column in compiled.columns] if self._tracker.plan.left else []
-        if compiled.before_batch is not None:
-            from ..processors.applying import rewriting  # noqa: PLC0415 - it loads pandas
-
-            works.append(rewriting(compiled.before_batch, threads, resize=compiled.engine == "sequential"))
-        works += [Nothing()] * (len(compiled.graph.columns) - len(works))
-        store = Store(compiled.graph)
-        executor = Executor(compiled.graph, works, store, threads)
-        scheduler = Scheduler(self._tracker, executor, store, self._sink, self._account.observers)
-        self._scheduler = scheduler
-        if self._halt_asked:
+        outside = [OutsideObserver(observer) for observer in self._settings.observers]
+        store = Store(graph)
+        executor = Executor(graph, self._bind(connected, threads), store, threads)
+        # Outside observers come last: what they raise must not keep a value from the journal.
+        observers = [*self._account.observers, *outside]
+        scheduler = self._scheduler = Scheduler(self._tracker, executor, store, self._sink, observers)
+        if self._halt_requested:
             asyncio.get_running_loop().call_soon(scheduler.halt)
         display: Display | None = self._settings.progress
         self._account.begin(scheduler, store)
         try:
+            for observer in outside:
+                observer.begin(graph, self._tracker.plan)
+                scheduler.timers.every(observer.check_seconds, observer.check)
             with contextlib.nullcontext() if display is None else display(self.snapshot):
                 return await scheduler.run()
         finally:
+            for observer in outside:
+                observer.check()
             self._account.end()
             threads.close()
 
-    async def _after_generation(self) -> None:
-        processors = overriding(self._compiled.processors, "after_generation")
-        if processors and self._tracker.totals.committed and not self._sink.rewritten:
-            from ..processors.applying import changing  # noqa: PLC0415 - it loads pandas
+    def _bind(self, connected: Mapping[str, ChatModel], threads: Threads) -> list[Work]:
+        """Make the work of every column of the graph."""
+        workload = self._workload
+        works: list[Work] = []
+        if self._tracker.plan.left:
+            binding = Binding(self._seed, threads, workload.models, connected, self._cache)
+            works += [column.bind(binding) for column in workload.columns]
+        if workload.before_batch is not None:
+            works.append(workload.before_batch(threads))
+        return works + [Nothing()] * (len(workload.graph.columns) - len(works))
 
-            await self._sink.rewrite(changing(processors), self._settings.row_group_size)
+    async def _after_generation(self) -> None:
+        change = self._workload.after_generation
+        if change is not None and self._tracker.totals.committed and not self._rewritten:
+            await self._sink.rewrite(change, self._tracker.plan.row_group_size)
+            self._rewritten = True
 
     def _halt_scheduler(self) -> None:
         if self._scheduler is not None:
             self._scheduler.halt()
 
-    # How it ended
+    # The end
 
-    @property
-    def _hits(self) -> int:
-        return 0 if self._cache is None else self._cache.hits
+    def _checked(self, result: Result) -> Result:
+        return check_completion(result, self._tracker, self._settings.min_completion)
 
-    def _conclude(self, result: Result) -> Result:
-        """Give the result, or raise that too little came of the run."""
-        wanted = self._settings.min_completion
-        if wanted is not None and self._tracker.totals.committed < wanted * self._settings.rows:
-            raise PartialDatasetError(result, wanted)
-        return result
-
-    def _log(self, report: Report) -> None:
-        """Tell how the run ended: the last thing it logs, whichever way out it takes."""
-        where = "" if self._sink.path is None else f"\n  written to {self._sink.path}{self._how_to_go_on()}"
-        logger.log(logging.INFO if report.status == "complete" else logging.WARNING, "%s%s", report, where)
-
-    def _how_to_go_on(self) -> str:
-        """Say what to call for the rows that are missing."""
-        totals, plan = self._tracker.totals, self._tracker.plan
-        call = f'build("{self._sink.path}", {plan.rows}, resume="always"'
-        if self._sink.rewritten:  # after_generation has changed the rows, so there is no way back
-            return ""
-        if totals.cut_short or totals.groups_over < plan.row_groups:
-            return f"\n  go on with it: {call})"
-        return f"\n  work again what failed: {call}, retry_failed=True)" if totals.dropped else ""
-
-    async def _describe_failure(self, status: Status, error: BaseException) -> None:
-        """Keep how things stand; where that fails as well, it is a note on the error that came first."""
+    async def _end_with(self, error: BaseException) -> None:
+        """Describe and log the end of a run that raises an error."""
+        self._account.stop_clock()
+        status: Status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
         try:
             await self._describe(status, error)
         except DatasetGenerationError as second:
-            if second is not error:
+            if second is not error:  # the first error is raised, with a note on the second
                 error.add_note(str(second))
+        finally:
+            self._log(self._account.metadata(status, error))
 
     async def _describe(self, status: Status, error: BaseException | None) -> tuple[Metadata, pd.DataFrame]:
-        """Have the sink keep how things stand."""
-        metadata, failures = self._account.metadata(status, error), self._account.failures()
+        """Write the state of the run into the sink's directory."""
+        metadata, failures = self._account.metadata(status, error), self._account.failures.frame()
         await self._sink.describe(metadata, failures, None if status == "running" else self._account.traces)
         return metadata, failures
+
+    def _log(self, metadata: Metadata) -> Report:
+        """Log the report of the run and return it."""
+        report = self._account.report(metadata, 0 if self._cache is None else self._cache.hits)
+        # After after_generation, no row can be added or retried.
+        advice = "" if self._rewritten else advice_of(self._tracker, self._sink.path)
+        log_end(report, self._sink.path, advice)
+        return report

@@ -1,4 +1,4 @@
-"""Run: the handle of a run under way."""
+"""Run: the handle of a run that was started in the background."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A run under way. `result()` waits for it in a thread, `await run` in any event loop."""
+    """A run in the background. `result()` waits for it in a thread, `await run` in any event loop."""
 
     def __init__(self, call: Call[Result], snapshot: Callable[[], ProgressSnapshot], halt: Callable[[], None]) -> None:
-        """Take the call that the runtime works on."""
+        """Take the runtime's call, and functions that take a snapshot of the run and end it."""
         self._call = call
         self._snapshot = snapshot
         self._halt = halt
 
     @property
     def progress(self) -> ProgressSnapshot:
-        """The run at this moment; may be asked for from any thread."""
+        """A snapshot of the run; may be read from any thread."""
         return self._snapshot()
 
     def cancel(self) -> None:
-        """Cancel what is in flight and keep what is whole; the result's status is then "cancelled"."""
+        """Cancel what is in flight and keep complete rows; the result's status is then "cancelled"."""
         self._halt()
 
     def done(self) -> bool:
-        """Tell whether the run is over."""
+        """Return whether the run has ended."""
         return self._call.done()
 
     def result(self, timeout: float | None = None) -> Result:

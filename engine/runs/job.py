@@ -1,8 +1,9 @@
-"""A job: a compiled recipe, a place to write to and the settings of one run, all of it checked before it starts."""
+"""Job: one run, checked before it starts. Gives each part of the run what it needs of the compiled recipe."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import warnings
@@ -12,19 +13,25 @@ from typing import TYPE_CHECKING, Any
 from ...runtime import default
 from ...runtime.guards import call_site
 from ..core.errors import RecipeError
-from ..core.row_groups import Earlier
+from ..core.row_groups import Plan
+from ..datasets.past import Past
+from ..models.prices import price_of
 from ..models.provider import providers
 from ..processors.processor import overriding
-from .execution import Execution
-from .settings import Settings
+from .bookkeeping import Output
+from .execution import Execution, Workload
+from .facts import ColumnFacts, RecipeFacts
+from .settings import ROW_GROUP_SIZE, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
     from ...runtime import Call
     from ..compiler.compiling import Compiled
+    from ..datasets.claim import Claim
     from ..datasets.result import Result
     from ..datasets.tables import Tables
+    from ..models.model import Model
     from .settings import RunOptions
 
 
@@ -34,57 +41,37 @@ class Job:
     def __init__(self, compiled: Compiled, seed: int | None, path: Path | None, rows: int, options: RunOptions) -> None:
         """Check options, models and directory; `path=None` keeps the rows in memory.
 
-        Raises RecipeError for what is wrong, ResumeError for a directory that does not fit; nothing has been paid for
-        then. Models are looked at once it is known that there is something to ask them.
+        Raises RecipeError for a mistake and ResumeError for a directory that does not fit, before anything is paid for.
+        A run that resumes checks its models only if there is work left.
         """
         if "seed" in options:
             raise RecipeError("seed", "belongs to the recipe: Recipe(..., seed=7)")
-        settings = Settings(rows=rows, seed=secrets.randbits(32) if seed is None else seed, **options)
+        settings = Settings(rows=rows, **options)
         if settings.resume == "never":
-            _check_models(compiled)
+            _check_models(_models_called(compiled))
         if compiled.resizing:
             _deprecate_resizing(compiled.resizing)
-        from ..datasets import sinks, tables  # noqa: PLC0415 - they load pyarrow and sqlite3
-        from ..datasets.journal_writer import Journaling  # noqa: PLC0415 - the same
-        from ..processors import applying  # noqa: PLC0415 - the same
-        from . import resuming  # noqa: PLC0415 - the same
-
-        names = [column.name for column in compiled.columns]
-        self._tables: Tables = tables.Frames(names, [column.arrow_type() for column in compiled.columns])
-        if overriding(compiled.processors, "after_batch"):
-            self._tables = applying.ProcessedTables(self._tables, compiled.processors)
         self._runtime = settings.runtime or default()
+        self._tables = _tables_of(compiled)
+        seed = secrets.randbits(32) if seed is None else seed
         if path is None:
-            if settings.resume != "never":
-                raise RecipeError("resume", "a preview keeps nothing that another could go on with; use build")
-            self.execution = Execution(compiled, settings, sinks.MemorySink(settings.on_part), Earlier())
-            return
-        place = resuming.claim(path, compiled, settings, row_group_size=options.get("row_group_size"))
-        try:
-            if settings.resume != "never" and place.left:
-                _check_models(compiled)
-            there: RunOptions = {**options, "row_group_size": place.facts.row_group_size}
-            settings = Settings(rows=rows, seed=place.facts.seed, **there)
-            kept = (compiled.kept, compiled.rewriting) if settings.journal else ()
-            sink = sinks.ParquetSink(place, settings.on_part, Journaling(place, *kept))
-            self.execution = Execution(compiled, settings, sink, place.earlier)
-        except BaseException:
-            place.journal.close()
-            raise
+            self.execution = _preview(compiled, settings, seed)
+        else:
+            self.execution = _build(compiled, settings, seed, path)
 
     def run(self) -> Result:
         """Work and block."""
-        with self._claimed():
+        with self._closed_on_error():
             return self._runtime.run(self._coroutine())
 
     def submit(self) -> Call[Result]:
         """Work in the background."""
-        with self._claimed():
+        with self._closed_on_error():
             return self._runtime.submit(self._coroutine())
 
     @contextlib.contextmanager
-    def _claimed(self) -> Iterator[None]:
-        """Let go of the directory when there is no run after all."""
+    def _closed_on_error(self) -> Iterator[None]:
+        """Release the directory if the run does not begin."""
         try:
             yield
         except BaseException:
@@ -96,21 +83,109 @@ class Job:
 
 
 def directory_of(path: object) -> Path:
-    """Take what names a directory; raises RecipeError for what cannot."""
+    """Return the path of a directory; raises RecipeError for a value that cannot be one."""
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise RecipeError("path", f"takes the path of a directory, not {path!r:.80}")
     try:
         if b"\0" in os.fsencode(path):
-            raise RecipeError("path", f"{path!r:.80} is no path: it holds the character 0")
+            raise RecipeError("path", f"{path!r:.80} is not a path: it contains a null character")
     except UnicodeEncodeError:
-        raise RecipeError("path", f"{path!r:.80} is no path: it holds half of a character (a lone surrogate)") from None
+        problem = f"{path!r:.80} is not a path: it contains half of a character (a lone surrogate)"
+        raise RecipeError("path", problem) from None
     return Path(path)
 
 
-def _check_models(compiled: Compiled) -> None:
-    """Have each model's provider look for what is missing."""
-    for alias in dict.fromkeys(compiled.model_of.values()):
-        model = compiled.models[alias]
+def _preview(compiled: Compiled, settings: Settings, seed: int) -> Execution:
+    from ..datasets.sinks import MemorySink  # noqa: PLC0415 - it loads pyarrow
+
+    if settings.resume != "never":
+        raise RecipeError("resume", "a preview writes nothing that could be resumed; use build")
+    plan = Plan(settings.rows, settings.row_group_size or ROW_GROUP_SIZE)
+    return _execution(compiled, settings, seed, plan, Output(MemorySink(settings.on_part), Past()))
+
+
+def _build(compiled: Compiled, settings: Settings, seed: int, path: Path) -> Execution:
+    from ..datasets.journal_records import Facts  # noqa: PLC0415 - not for a preview
+    from .resuming import Wanted, claim_directory  # noqa: PLC0415 - it loads pyarrow and sqlite3
+
+    size = settings.row_group_size or ROW_GROUP_SIZE
+    facts = Facts(compiled.identity, seed, size, compiled.engine, [settings.rows])
+    wanted = Wanted(facts, compiled.written, compiled.graph, compiled.kept, compiled.restorable)
+    claim = claim_directory(path, wanted, settings)
+    try:
+        plan = Plan(settings.rows, claim.facts.row_group_size, earlier=claim.past.earlier)
+        if settings.resume != "never" and plan.left:
+            _check_models(_models_called(compiled))
+        return _execution(compiled, settings, claim.facts.seed, plan, _output(compiled, settings, claim))
+    except BaseException:
+        claim.journal.close()
+        raise
+
+
+def _output(compiled: Compiled, settings: Settings, claim: Claim) -> Output:
+    from ..datasets.journal_writer import JournalWriter  # noqa: PLC0415 - it loads sqlite3
+    from ..datasets.parquet_sink import ParquetSink  # noqa: PLC0415 - it loads pyarrow
+
+    kept = (compiled.kept, compiled.rewriting) if settings.journal else ()
+    journal = JournalWriter(claim.journal, *kept)
+    return Output(ParquetSink(claim, journal, settings.on_part), claim.past, journal)
+
+
+def _execution(compiled: Compiled, settings: Settings, seed: int, plan: Plan, output: Output) -> Execution:
+    return Execution(_workload_of(compiled), _facts_of(compiled, seed), settings, output, plan)
+
+
+# What each part of a run needs of the compiled recipe
+
+
+def _tables_of(compiled: Compiled) -> Tables:
+    from ..datasets.tables import Frames  # noqa: PLC0415 - it loads pyarrow
+    from ..processors.applying import ProcessedTables  # noqa: PLC0415 - it loads pandas
+
+    names = [column.name for column in compiled.columns]
+    tables = Frames(names, [column.arrow_type() for column in compiled.columns])
+    if overriding(compiled.processors, "after_batch"):
+        return ProcessedTables(tables, compiled.processors)
+    return tables
+
+
+def _workload_of(compiled: Compiled) -> Workload:
+    from ..processors import applying  # noqa: PLC0415 - it loads pandas
+
+    before = after = None
+    if compiled.before_batch is not None:
+        resize = compiled.engine == "sequential"
+        before = functools.partial(applying.rewriting, compiled.before_batch, resize=resize)
+    processors = overriding(compiled.processors, "after_generation")
+    if processors:
+        after = applying.changing(processors)
+    return Workload(compiled.graph, compiled.columns, _models_called(compiled), before, after)
+
+
+def _facts_of(compiled: Compiled, seed: int) -> RecipeFacts:
+    aliases = [compiled.model_of.get(i) for i in range(len(compiled.columns))]
+    prices = {alias: price_of(model, os.environ) for alias, model in _models_called(compiled).items()}
+    columns = [
+        ColumnFacts(
+            name=column.name,
+            type=column.type,
+            model=alias,
+            price=None if alias is None else prices[alias],
+            structured=column.obeys_schema,
+        )
+        for column, alias in zip(compiled.columns, aliases, strict=True)
+    ]
+    return RecipeFacts(compiled.engine, seed, compiled.fingerprint, compiled.description, columns, compiled.working)
+
+
+def _models_called(compiled: Compiled) -> dict[str, Model]:
+    """Return the models that columns call, by alias."""
+    return {alias: compiled.models[alias] for alias in compiled.model_of.values()}
+
+
+def _check_models(models: Mapping[str, Model]) -> None:
+    """Let each model's provider check that nothing is missing."""
+    for alias, model in models.items():
         try:
             providers.get(model.provider).check(model)
         except RecipeError as error:
@@ -118,10 +193,10 @@ def _check_models(compiled: Compiled) -> None:
 
 
 def _deprecate_resizing(columns: Sequence[str]) -> None:
-    """Warn once a run, at the line of the user's that asked for it."""
+    """Warn once per run, at the user's line."""
     _, _, depth = call_site()
     message = (
-        f"allow_resize ({', '.join(columns)}) has the whole recipe worked column by column;"
-        " chain recipes with Workflow, whose stages may filter, explode and sample"
+        f"allow_resize ({', '.join(columns)}) makes the whole recipe run column by column; chain recipes with Workflow"
+        " instead, whose stages can filter, explode and sample"
     )
     warnings.warn(message, DeprecationWarning, stacklevel=depth)

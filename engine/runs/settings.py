@@ -1,10 +1,11 @@
-"""Settings: what a run has and a recipe has not, and how users write it."""
+"""Settings: the options of a run, as users write them and as the engine reads them."""
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -12,35 +13,47 @@ from ...runtime import Runtime
 from ..core.policy import ErrorBudget, RetryPolicy
 from ..core.spec import spec
 from ..datasets.directory import Resume
+from ..telemetry.observer import METHODS
 from ..telemetry.progress import displays
 
 if TYPE_CHECKING:
     from ..datasets.parts import Part
+    from ..telemetry.observer import Observer
     from ..telemetry.progress import Display
+
+ROW_GROUP_SIZE: Final = 1000
 
 
 class RunOptions(TypedDict, total=False):
-    """What a run can be told.
+    """The options of a run.
 
-    `row_group_size`: rows worked, written and kept in memory as one (1000). `resume`: "always" goes on with the
-    dataset that is in the directory, or raises ResumeError where it is another one; "if_possible" takes the next
-    directory then (path-2, path-3, ...). `retry_failed`: when it goes on, work the cells again that failed.
-    `journal`: False keeps no finished cells, only finished row groups. `min_completion`: the share of the rows, in
-    (0, 1], below which PartialDatasetError is raised. `max_cost`, `max_tokens_total`: US dollars and tokens after
-    which nothing more is asked for, counting all runs of the dataset; what is in flight is awaited. `cache`: the
-    path of a file that keeps answers; what is asked for in the same words, of the same model, is taken from there.
-    `retry`: a RetryPolicy, for which failures are tried again and when. `error_budget`: an ErrorBudget, for when so
-    much has failed that the run is ended early. `progress`: False for no display, or one of your own. `overwrite`:
-    replace the dataset that is in the directory. `trace`: keep a TaskTrace of every attempt; by default where the
-    environment has ROWLOOP_TRACE=1. `stall_after`, `slow_request_after`: seconds without progress, or without an
-    answer to a request, after which there is a warning (30; None for none). `on_part`: a function that is called
-    with each Part once it is committed, in the writer's thread; what it raises ends the run. `engine`: "sequential"
-    works column by column. `runtime`: another loop than the shared one.
+    - `row_group_size`: rows worked, written and kept in memory together (1000).
+    - `resume`: "always" resumes the dataset in the directory, or raises ResumeError if it does not fit; "if_possible"
+      takes the next directory then (path-2, path-3, ...); "never" (the default) refuses a directory with a dataset.
+    - `retry_failed`: when it resumes, retry the cells that failed.
+    - `overwrite`: replace the dataset in the directory.
+    - `journal`: False keeps finished row groups only, and no finished cells of unfinished ones.
+    - `min_completion`: the share of rows, in (0, 1], below which PartialDatasetError is raised.
+    - `max_cost`, `max_tokens_total`: US dollars and tokens after which no more requests are sent, counted over all runs
+      of the dataset; requests in flight are awaited.
+    - `cache`: the path of a file that stores answers; an equal request to the same model is answered from it.
+    - `retry`: a RetryPolicy: which failures are retried, and when.
+    - `error_budget`: an ErrorBudget: how many failures end the run early.
+    - `progress`: False for no display, or a display of your own.
+    - `observers`: objects whose `on_event` is called with every event of the run; see docs/diagnostics.md.
+    - `on_part`: a function that is called with each Part once it is committed, in the writer's thread; what it raises
+      ends the run.
+    - `trace`: keep a TaskTrace of every attempt; by default if the environment has ROWLOOP_TRACE=1.
+    - `stall_after`, `slow_request_after`: seconds without progress, or without an answer to a request, after which a
+      warning is logged (30; None for none).
+    - `engine`: "sequential" works column by column.
+    - `runtime`: another event loop than the shared one.
     """
 
     row_group_size: int
     resume: Resume
     retry_failed: bool
+    overwrite: bool
     journal: bool
     min_completion: float | None
     max_cost: float | None
@@ -49,25 +62,26 @@ class RunOptions(TypedDict, total=False):
     retry: RetryPolicy
     error_budget: ErrorBudget
     progress: bool | Display | None
-    overwrite: bool
+    observers: Sequence[Observer]
+    on_part: Callable[[Part], object] | None
     trace: bool | None
     stall_after: float | None
     slow_request_after: float | None
-    on_part: Callable[[Part], object] | None
     engine: Literal["async", "sequential"]
     runtime: Runtime | None
 
 
 @spec
 class Settings:
-    """What a run has and a recipe has not: RunOptions, checked, and with what they stand for where they are None."""
+    """RunOptions, checked, with every default filled in; and the number of rows."""
 
     root: ClassVar[str] = ""
-    seed: int
     rows: int = Field(ge=1, strict=True)
-    row_group_size: int = Field(default=1000, ge=1, strict=True)
+    row_group_size: int | None = Field(default=None, ge=1, strict=True)
+    """None: as in the dataset that is resumed, else ROW_GROUP_SIZE."""
     resume: Resume = "never"
     retry_failed: bool = False
+    overwrite: bool = False
     journal: bool = True
     min_completion: float | None = Field(default=None, gt=0, le=1)
     max_cost: float | None = Field(default=None, gt=0)
@@ -77,24 +91,32 @@ class Settings:
     error_budget: ErrorBudget = Field(default_factory=ErrorBudget)
     progress: Any = Field(default=None, validate_default=True)
     """A Display, or None for none."""
-    overwrite: bool = False
+    observers: Any = ()
+    """A sequence of Observer."""
+    on_part: Callable[[Any], object] | None = None
     trace: bool | None = Field(default=None, validate_default=True)
     stall_after: float | None = Field(default=30.0, gt=0)
     slow_request_after: float | None = Field(default=30.0, gt=0)
-    on_part: Callable[[Any], object] | None = None
     engine: Literal["async", "sequential"] = "async"
     runtime: Runtime | None = None
 
+    @field_validator("row_group_size", mode="before")
+    @classmethod
+    def _check_size(cls, size: object) -> object:
+        if size is None:
+            raise ValueError("takes a whole number, not None")
+        return size
+
     @field_validator("retry_failed")
     @classmethod
-    def _goes_on_with_something(cls, retry_failed: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic calls it
+    def _check_resume(cls, retry_failed: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic calls it
         if retry_failed and info.data.get("resume") == "never":
-            raise ValueError('takes a dataset that is there already; say resume="always" as well')
+            raise ValueError('needs a dataset to resume; add resume="always"')
         return retry_failed
 
     @field_validator("progress")
     @classmethod
-    def _displayed(cls, progress: object) -> Display | None:
+    def _choose_display(cls, progress: object) -> Display | None:
         if progress is None or progress is True:
             return displays.get("auto")
         if progress is False:
@@ -103,9 +125,23 @@ class Settings:
             raise ValueError(f"takes True, False or a display, not {progress!r:.80}")  # noqa: TRY004 - what pydantic expects
         return progress
 
+    @field_validator("observers")
+    @classmethod
+    def _check_observers(cls, observers: object) -> tuple[Observer, ...]:
+        if isinstance(observers, str) or not isinstance(observers, Sequence):
+            raise ValueError(f"takes a list of observers, not {observers!r:.80}")  # noqa: TRY004 - what pydantic expects
+        for observer in observers:
+            if not callable(getattr(observer, "on_event", None)):
+                raise ValueError(f"takes objects with a method on_event, not {observer!r:.80}")  # noqa: TRY004 - the same
+            for method in METHODS:
+                if inspect.iscoroutinefunction(getattr(observer, method, None)):
+                    name = f"{type(observer).__name__}.{method}"
+                    raise ValueError(f"{name} is async; the methods of an observer are called and not awaited")
+        return tuple(observers)
+
     @field_validator("trace")
     @classmethod
-    def _traced(cls, trace: bool | None) -> bool:  # noqa: FBT001 - pydantic calls it
+    def _choose_trace(cls, trace: bool | None) -> bool:  # noqa: FBT001 - pydantic calls it
         if trace is None:
             return os.environ.get("ROWLOOP_TRACE", "").lower() not in {"", "0", "false", "no", "off"}
         return trace

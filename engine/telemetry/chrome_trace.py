@@ -1,6 +1,6 @@
 """Traces as Chrome's trace event JSON, which ui.perfetto.dev and chrome://tracing open.
 
-A lane is shown as a process and each of its slots as a thread, in which attempts follow one another. The form is
+A lane is shown as a process and each of its slots as a thread, in which attempts follow one another. The format is
 Google's "Trace Event Format": M events name processes and threads, X events are complete slices, in microseconds.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def export(path: Path, tasks: Iterable[TaskTrace], lanes: Mapping[str, str]) -> None:
-    """Write a file; `lanes` has the lane of each column."""
+    """Write a file; `lanes` maps each column to its lane."""
     with path.open("wb") as file:
         file.write(b'{"displayTimeUnit":"ms","traceEvents":[')
         for i, event in enumerate(_events(tasks, lanes)):
@@ -62,19 +62,19 @@ def _events(tasks: Iterable[TaskTrace], lane_of: Mapping[str, str]) -> Iterator[
 
 
 def _nanoseconds(seconds: float) -> int:
-    """Round a time once, so that an attempt that ends when the next one starts does so in the file as well."""
+    """Round a time once, so that an attempt that ends when the next one starts also does so in the file."""
     return round(seconds * 1e9)
 
 
 class _Slots:
-    """The permits of a lane, numbered from 1: a task takes the lowest that is free."""
+    """The permits of a lane, numbered from 1; a task takes the lowest free one."""
 
     def __init__(self) -> None:
         self._free: list[int] = []
         self._taken: list[tuple[float, int]] = []
 
     def take(self, started: float, finished: float) -> tuple[bool, int]:
-        """Give a slot, and whether it is a new one; calls come in the order of `started`."""
+        """Return whether the slot is new, and the slot; must be called in the order of `started`."""
         while self._taken and self._taken[0][0] <= started:
             heappush(self._free, heappop(self._taken)[1])
         new = not self._free

@@ -1,10 +1,8 @@
-"""Observers: what is known of a run beside its state, each a fold over its events."""
+"""The failures table: every cell that failed for good, with its error, its attempts and its inputs."""
 
 from __future__ import annotations
 
 import json
-import logging
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
     from ..core.store import RowGroup
 
 
-logger = logging.getLogger("rowloop")
-
-
 @dataclass(frozen=True, slots=True)
 class FailedCell:
     """One line of the failures table. Times are UTC; `inputs` is JSON."""
@@ -44,11 +39,11 @@ class FailedCell:
 
 
 @dataclass(slots=True)
-class FailureObserver:
-    """Keeps every cell that failed for good, with the values it was given.
+class FailureTable:
+    """Collects the lines of the failures table; an observer.
 
-    `cells` are those of earlier runs at first. `keep` is told of each failure and its lines, and whether it is final:
-    one for which a run was ended is not, as another run will try it again.
+    `cells` begins with the failures of earlier runs. `keep` is called with each failure, its lines, and whether it is
+    final: a failure that ends the run is not final, because the next run retries it.
     """
 
     graph: Graph
@@ -56,25 +51,25 @@ class FailureObserver:
     keep: Callable[[Record, list[FailedCell], bool], None] | None = None
     by_error: Counter[str] = field(default_factory=Counter)
     first: Record | None = None
-    """The first failure for good: the root cause, where nothing came of a run."""
-    _first: dict[tuple[int, int, int], datetime] = field(default_factory=dict)
+    """The first failure of this run: the root cause of a run in which no row was completed."""
+    _first_failed: dict[tuple[int, int, int], datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Count what there is."""
+        """Count the failures of earlier runs."""
         self.by_error.update(cell.error for cell in self.cells)
 
-    def saw(self, event: Event) -> None:
-        """Remember when a task first failed, until it has succeeded."""
+    def on_event(self, event: Event) -> None:
+        """Remember when a task first failed, until it succeeds."""
         if type(event) is Failed:
-            self._first.setdefault((event.group, event.column, event.row), datetime.now(UTC))
-        elif self._first and type(event) is Done:
-            self._first.pop((event.group, event.column, event.row), None)
+            self._first_failed.setdefault((event.group, event.column, event.row), datetime.now(UTC))
+        elif self._first_failed and type(event) is Done:
+            self._first_failed.pop((event.group, event.column, event.row), None)
 
-    def recorded(self, record: Record, group: RowGroup) -> None:
-        """Write a line for the cell, or for each row of a whole column."""
+    def on_failure(self, record: Record, group: RowGroup) -> None:
+        """Add a line for the cell, or one for each row of a whole column."""
         self.first = self.first or record
         now = datetime.now(UTC)
-        first = self._first.pop((record.group, record.column, record.row), now)
+        first = self._first_failed.pop((record.group, record.column, record.row), now)
         column = self.graph.columns[record.column]
         lines = [
             FailedCell(
@@ -96,7 +91,7 @@ class FailureObserver:
             self.keep(record, lines, not (record.failure.fatal or column.on_error == "raise"))
 
     def frame(self) -> pd.DataFrame:
-        """Give the table, in the order of the rows."""
+        """Return the table, in the order of the rows."""
         import pandas as pd  # noqa: PLC0415 - not at import time
 
         names = list(FailedCell.__dataclass_fields__)
@@ -109,31 +104,12 @@ class FailureObserver:
             inputs[self.graph.columns[need].name] = _without_bytes(group.value(need, row))
         try:
             return msgspec.json.encode(inputs, enc_hook=str).decode()
-        except (TypeError, ValueError, OverflowError):  # surrogates, numbers beyond 64 bits, keys that are no text
+        except (TypeError, ValueError, OverflowError):  # surrogates, integers beyond 64 bits, keys that are not text
             return writable(json.dumps({name: repr(value) for name, value in inputs.items()}))
 
 
 def _without_bytes(value: Any) -> Any:
-    """Say how many bytes there are in place of them: a photo in each line helps nobody."""
+    """Replace bytes by their number: nobody can read a photo in a table."""
     if isinstance(value, bytes | bytearray | memoryview):
         return f"{len(value):,} bytes"
     return [_without_bytes(part) for part in value] if isinstance(value, list) else value
-
-
-class Clock:
-    """When a run began and how long it has taken."""
-
-    def __init__(self) -> None:
-        """Start now."""
-        self.started_at = datetime.now(UTC)
-        self._start = time.monotonic()
-        self._elapsed: float | None = None
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds so far, or in all once it is stopped."""
-        return time.monotonic() - self._start if self._elapsed is None else self._elapsed
-
-    def stop(self) -> None:
-        """Stop counting."""
-        self._elapsed = self.elapsed

@@ -1,6 +1,6 @@
-"""Measures: what the final report is made from.
+"""Metrics: latencies, retries and the load of a run, for its report.
 
-Answers and retries are folded from events. What is in flight is sampled at moments instead, which costs a cell nothing.
+Answers and retries are folded from events. The load is sampled at intervals instead, which costs a cell nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SLOWEST: Final = 5
 
 
 class RequestObserver:
-    """Folds how models answered, which requests took longest, and what was tried again and why."""
+    """Folds the latencies of models, the slowest requests, and the reasons of retries."""
 
     def __init__(self, graph: Graph, plan: Plan, model_of: Mapping[int, str]) -> None:
         """Take the model of each column that has one."""
@@ -39,8 +39,8 @@ class RequestObserver:
         self._failed: dict[tuple[int, int, int], str] = {}
         self.retries: Counter[str] = Counter()
 
-    def saw(self, event: Event) -> None:
-        """Take notice of an answer, of a failure, and of its being tried again."""
+    def on_event(self, event: Event) -> None:
+        """Count an answer, a failed attempt or a retry."""
         if isinstance(event, Done):
             if event.usage is not None:
                 self._answered(event, event.usage.seconds)
@@ -51,16 +51,16 @@ class RequestObserver:
         elif isinstance(event, Due):
             self.retries[self._failed.pop((event.group, event.column, event.row))] += 1
 
-    def recorded(self, record: Record, group: RowGroup) -> None:  # noqa: ARG002 - an observer's signature
-        """Forget the failure: the task is not tried again."""
+    def on_failure(self, record: Record, group: RowGroup) -> None:  # noqa: ARG002 - an observer's signature
+        """Forget the failure, because the task is not retried."""
         self._failed.pop((record.group, record.column, record.row), None)
 
     def models(self, spent: Mapping[str, Spent]) -> list[ModelReport]:
-        """Report on each model; `spent` is what was spent on it."""
+        """Return a report on each model; `spent` is what each has spent."""
         return [_report(model, latency, spent[model]) for model, latency in self._latency.items()]
 
     def slowest(self) -> list[SlowCell]:
-        """Give the requests that took longest, the worst first."""
+        """Return the slowest requests, the slowest first."""
         return [
             SlowCell(self._graph.columns[column].name, self._plan.row(group, row), seconds)
             for seconds, group, column, row in sorted(self._slowest, reverse=True)
@@ -94,10 +94,10 @@ def _report(model: str, latency: Latency, spent: Spent) -> ModelReport:
 
 
 class LoadSamples:
-    """Adds up what a run looked like at moments that lie equally far apart."""
+    """Samples the load of a run at equal intervals and returns the means."""
 
     def __init__(self, tracker: Tracker, columns: int) -> None:
-        """Take the run to look at, and how many of its columns do any work (the first ones)."""
+        """Take the run to sample, and how many of its columns do any work (the first ones)."""
         self._tracker = tracker
         self._samples = 0
         self._running = [0] * columns
@@ -106,7 +106,7 @@ class LoadSamples:
         self._writing = 0
 
     def sample(self) -> None:
-        """Look once."""
+        """Take one sample."""
         tracker = self._tracker
         self._samples += 1
         for i in range(len(self._running)):
@@ -119,7 +119,7 @@ class LoadSamples:
         self._writing += bool(tracker.committing)
 
     def load(self, loop: float) -> Load | None:
-        """Give the means; `loop` is the share of time in which the loop's thread was computing."""
+        """Return the means; `loop` is the share of time in which the loop's thread was busy."""
         if not self._samples:
             return None
         graph, count = self._tracker.graph, self._samples

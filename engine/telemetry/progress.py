@@ -1,4 +1,4 @@
-"""ProgressSnapshot: what a run looks like at one moment, and what a display of it must be."""
+"""Progress: the snapshot of a run at one moment, and the type of the displays that show it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class ColumnProgress:
-    """The cells of one column: how many there are to be, and how many are over, by how they ended."""
+    """The cells of one column: their number, and how many have ended, by how they ended."""
 
     name: str
     total: int
@@ -40,22 +40,23 @@ class ProgressSnapshot:
     completion_tokens: int
     elapsed: float
     cost: float | None = None
-    """None if the price of some model that was asked is not known."""
+    """None if the price of a model that was called is not known."""
     rate_limited: Mapping[str, float] = field(default_factory=dict)
-    """The lanes of which every request is refused for a rate limit, and for how many seconds."""
+    """For each lane whose requests are all refused by a rate limit: for how many seconds."""
 
     @property
     def cells(self) -> int:
-        """How many cells there are to be."""
+        """The number of all cells."""
         return sum(column.total for column in self.columns)
 
     @property
     def cells_over(self) -> int:
-        """How many cells are over, however they ended."""
+        """The number of cells that have ended: completed, failed or skipped."""
         return sum(column.completed + column.failed + column.skipped for column in self.columns)
 
 
 Display: TypeAlias = Callable[[Callable[[], ProgressSnapshot]], AbstractContextManager[object]]
-"""A display is made with a function that takes a snapshot (from any thread) and shows until its block is left."""
+"""A function that gets a function which takes a snapshot (from any thread) and returns a context manager; the display
+shows the run while the block is open."""
 
 displays: Registry[Display] = Registry("progress display", entry_points="rowloop.displays")

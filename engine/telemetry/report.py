@@ -1,7 +1,8 @@
-"""The final report: what a run came to, how its models answered and where the time went."""
+"""The report at the end of a run: rows, requests, cost, latencies, and where the time went; and its text."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,13 +10,13 @@ import msgspec
 from ..models.prices import dollars
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from .spending import StructuredCounts
+    from .spending import Spent, StructuredCounts
 
 
 class ModelReport(msgspec.Struct, frozen=True):
-    """How one model answered. Latencies are in seconds, over the answers; failed requests have none.
+    """The requests to one model. Latencies are in seconds and of answers only, not of failed requests.
 
     `cost` is in US dollars, None if it is not known.
     """
@@ -32,7 +33,7 @@ class ModelReport(msgspec.Struct, frozen=True):
 
 
 class SlowCell(msgspec.Struct, frozen=True):
-    """A request that was among those that took longest."""
+    """One of the slowest requests."""
 
     column: str
     row: int
@@ -40,9 +41,9 @@ class SlowCell(msgspec.Struct, frozen=True):
 
 
 class LaneReport(msgspec.Struct, frozen=True):
-    """How a lane was used: the mean of what was in flight and of what was ready, and the share of time it was full.
+    """The use of one lane: mean tasks in flight, mean tasks ready, and the share of time in which it was full.
 
-    `limit` is how many there could be in flight in the end, `cuts` how often rate limits have lowered that.
+    `limit` is the most tasks in flight at the end of the run, `cuts` how often rate limits have lowered it.
     """
 
     lane: str
@@ -54,7 +55,7 @@ class LaneReport(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """Where the time went. Means are of numbers of tasks over the run, shares are between 0 and 1.
+    """Where the time went. Means are numbers of tasks over the run, shares are between 0 and 1.
 
     The mean of a column's running tasks, times the seconds of the run, is the time spent in it (Little's law).
     """
@@ -63,17 +64,35 @@ class Load(msgspec.Struct, frozen=True):
     lanes: list[LaneReport]
     waiting_to_retry: float
     writing: float
-    """The share of time in which row groups were being written."""
+    """The share of time in which a row group was being written."""
     loop: float
-    """The share of time in which the event loop's thread was computing: the rest it waited."""
+    """The share of time in which the event loop's thread was busy; the rest of the time it waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """The numbers of a report that metadata.json does not have, because they are of one run and not of the dataset.
+
+    `earlier` is the number of rows of earlier runs, `cached` the number of requests that the response cache answered.
+    """
+
+    elapsed: float
+    spent: Collection[Spent]
+    earlier: int = 0
+    cached: int = 0
+    retries: Mapping[str, int] = field(default_factory=dict)
+    models: Sequence[ModelReport] = ()
+    slowest: Sequence[SlowCell] = ()
+    load: Load | None = None
+    structured: Mapping[str, StructuredCounts] = field(default_factory=dict)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run came to. `retries` counts by error what was tried again, `failures` what failed for good.
+    """The numbers of a run. `retries` counts retried attempts by error, `failures` failed cells by error.
 
-    `actual`, `dropped` and `failures` are the dataset's, of which earlier runs had made `earlier` rows; what was asked
-    for, what it cost and how long it took are this run's own. `cost` is in US dollars, and None where some model has no
-    price; `known_cost` is that of the others.
+    `actual`, `dropped` and `failures` are the dataset's; earlier runs completed `earlier` of its rows. Requests, cost
+    and time are this run's own. `cost` is in US dollars, None if a model has no price; `known_cost` is the cost of the
+    models that have one.
     """
 
     status: str
@@ -96,7 +115,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     earlier: int = 0
     budget_spent: bool = False
     cached: int = 0
-    """Requests that were answered by the response cache, which are not among the others."""
+    """Requests that the response cache answered; they are not among the other requests."""
     structured: dict[str, StructuredCounts] = {}
 
     @property
@@ -106,14 +125,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cost_text(self) -> str:
-        """Tell the cost as far as it is known: "$0.0123", "$0.0123 + unpriced", or nothing."""
+        """The cost as far as it is known: "$0.0123", "$0.0123 + unpriced", or nothing."""
         if self.known_cost is None:
             return ""
         return dollars(self.known_cost) + (" + unpriced" if self.cost is None else "")
 
     @property
     def headline(self) -> str:
-        """Tell it in one line."""
+        """The most important numbers in one line."""
         parts = [f"{self.status}: {self.actual:,} of {self.target:,} rows"]
         if self.earlier:
             parts.append(f"{self.earlier:,} of them from earlier runs")
@@ -127,24 +146,24 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(parts)
 
     def __str__(self) -> str:
-        """Tell it in a few lines, leaving out what there is none of."""
+        """Return the headline and all lines that apply."""
         return "\n".join([self.headline, *(f"  {label:<9} {text}" for label, text in self.lines())])
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """Give what there is to tell beside the headline: labels and texts."""
+        """Return the lines after the headline, as labels and texts."""
         if self.error:
             yield "error", self.error
         if self.budget_spent:
-            yield "budget", "max_cost or max_tokens_total is spent; with more, the run can be gone on with"
+            yield "budget", "max_cost or max_tokens_total is spent; raise the budget to resume"
         if self.failures:
             yield "failures", _counted(self.failures)
         if self.retries:
             yield "retries", _counted(self.retries)
-        yield from _told_of_answers(self.structured)
+        yield from _structured_lines(self.structured)
         if self.cached:
-            yield "cache", f"{self.cached:,} answers were there already"
+            yield "cache", f"{self.cached:,} requests were answered from the cache"
         for model in self.models:
-            yield "model", _told_of_model(model)
+            yield "model", _model_text(model)
         if self.slowest:
             yield (
                 "slowest",
@@ -153,27 +172,27 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         if self.load is not None:
             yield "in flight", ", ".join(_means(self.load)) or "nothing"
             for lane in self.load.lanes:
-                yield "lane", _told_of_lane(lane)
+                yield "lane", _lane_text(lane)
             yield "time", f"event loop busy {self.load.loop:.0%}, writing {self.load.writing:.0%}"
 
 
-def _told_of_model(model: ModelReport) -> str:
-    told = f"{model.model}: {model.answers:,} answers to {model.requests:,} requests"
+def _model_text(model: ModelReport) -> str:
+    text = f"{model.model}: {model.answers:,} answers to {model.requests:,} requests"
     if model.answers:
-        told += f", p50 {_seconds(model.latency_p50)}, p95 {_seconds(model.latency_p95)}"
+        text += f", p50 {_seconds(model.latency_p50)}, p95 {_seconds(model.latency_p95)}"
     if model.requests and model.cost is not None:
-        told += f", {dollars(model.cost)}"
-    return told
+        text += f", {dollars(model.cost)}"
+    return text
 
 
-def _told_of_answers(structured: Mapping[str, StructuredCounts]) -> Iterator[tuple[str, str]]:
+def _structured_lines(structured: Mapping[str, StructuredCounts]) -> Iterator[tuple[str, str]]:
     for column, counts in structured.items():
-        told = {"repaired": counts.repaired, "asked again": counts.reasked, "failed": counts.failed}
-        if any(told.values()):
-            yield "json", f"{column}: " + ", ".join(f"{count:,} {what}" for what, count in told.items() if count)
+        kinds = {"repaired": counts.repaired, "asked again": counts.reasked, "failed": counts.failed}
+        if any(kinds.values()):
+            yield "json", f"{column}: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
 
 
-def _told_of_lane(lane: LaneReport) -> str:
+def _lane_text(lane: LaneReport) -> str:
     used = f"{lane.lane}: full {lane.full:.0%} of the time, {lane.ready:,.1f} ready on average"
     cuts = f", cut {lane.cuts} times by rate limits" if lane.cuts else ""
     return f"{used}, {lane.limit} at once{cuts}"

@@ -1,34 +1,29 @@
-"""The watch: notices that a run stands still, and tasks that take long. Pure: the time is passed in.
+"""Stalls: warnings about slow requests, a run without progress, and an endpoint that asks for a long wait.
 
-It looks at the run now and then and not at every event, so it costs a cell nothing. What was in flight at one look and
-still is at a later one has been so at least from the one to the other.
+The watch is pure: the time is passed in. It inspects the run at intervals and not at every event, so it costs a cell
+nothing. A task that is in flight at two successive inspections was in flight for at least the time between them.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..core.events import WHOLE, Failed
-from .failures import logger
-
-if TYPE_CHECKING:
-    from ..core.events import Event, Record
-    from ..core.graph import Graph
-    from ..core.store import RowGroup
-
-from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ..core.events import Due, Execute
+    from ..core.events import Due, Event, Execute
     from ..core.graph import Graph
     from ..core.lanes import LaneState
     from ..core.row_groups import Plan
 
-_LOOKS: Final = 8
-"""Looks in the shortest of the times to warn after: warnings come at most an eighth of it late."""
+logger = logging.getLogger("rowloop")
+
+_INSPECTIONS: Final = 8
+"""Inspections in the shortest of the times to warn after: a warning comes at most an eighth of it late."""
 _NAMED: Final = 5
 _WHOLE_SECONDS: Final = 10
 
@@ -37,8 +32,8 @@ _WHOLE_SECONDS: Final = 10
 class View:
     """A run at one moment.
 
-    `over` counts all that has come to an end; `waiting` are the tasks to be tried again; `received` are the bytes that
-    have come of answers in flight, by the id of their Execute command.
+    `over` counts everything that has ended. `waiting` are the tasks that wait for a retry. `received` has the bytes
+    received of answers in flight, by the id of their Execute command.
     """
 
     over: int
@@ -50,7 +45,7 @@ class View:
 
 
 class Watch:
-    """What was seen at the looks so far. None for a time switches its warning off."""
+    """Compares a run with itself at earlier inspections. None for a time switches its warning off."""
 
     def __init__(self, graph: Graph, plan: Plan, stall_after: float | None, slow_request_after: float | None) -> None:
         """Take the times to warn after, in seconds."""
@@ -61,17 +56,17 @@ class Watch:
         self._over = -1
         self._progress_at = 0.0
         self._stalls = 0
-        self._slow_told_at: float | None = None
+        self._slow_warned_at: float | None = None
         self._since: dict[int, tuple[Execute | Due, float]] = {}
 
     @property
     def period(self) -> float | None:
-        """How many seconds apart the looks should be; None where there is nothing to look for."""
+        """The seconds between inspections; None if both warnings are off."""
         times = [after for after in (self._stall_after, self._slow_after) if after is not None]
-        return min(times) / _LOOKS if times else None
+        return min(times) / _INSPECTIONS if times else None
 
-    def look(self, now: float, view: View) -> list[str]:
-        """Look at the run and give the warnings that are due."""
+    def inspect(self, now: float, view: View) -> list[str]:
+        """Inspect the run and return the warnings that are due."""
         tasks: list[Execute | Due] = [*view.in_flight, *view.waiting]
         self._since = {id(task): self._since.get(id(task), (task, now)) for task in tasks}
         return [*self._stalled(now, view), *self._slow(now, view)]
@@ -79,10 +74,10 @@ class Watch:
     def _stalled(self, now: float, view: View) -> Iterable[str]:
         if view.over != self._over:
             self._over, self._progress_at, self._stalls = view.over, now, 0
-        stood = now - self._progress_at
-        if self._stall_after is not None and stood >= self._stall_after * (self._stalls + 1):
-            self._stalls = int(stood / self._stall_after)
-            yield "; ".join([f"no progress for {_seconds(stood)}", *self._waited_for(now, view)])
+        stalled = now - self._progress_at
+        if self._stall_after is not None and stalled >= self._stall_after * (self._stalls + 1):
+            self._stalls = int(stalled / self._stall_after)
+            yield "; ".join([f"no progress for {_seconds(stalled)}", *self._waited_for(now, view)])
 
     def _waited_for(self, now: float, view: View) -> Iterable[str]:
         waiting = [self._graph.columns[due.column].lane for due in view.waiting]
@@ -94,30 +89,30 @@ class Watch:
                     f" {retries} waiting to retry"
                 )
         if view.writing:
-            yield f"row groups that are being written: {', '.join(map(str, view.writing))}"
+            yield f"row groups being written: {', '.join(map(str, view.writing))}"
         if self._since:
             task, since = min(self._since.values(), key=_age)
-            state = "in flight" if any(task is run for run in view.in_flight) else "waiting to be tried again"
-            yield f"the oldest is {self._place(task)}, {state} for {_seconds(now - since)}"
+            state = "in flight" if any(task is run for run in view.in_flight) else "waiting to retry"
+            yield f"the oldest is {self._location(task)}, {state} for {_seconds(now - since)}"
 
     def _slow(self, now: float, view: View) -> Iterable[str]:
-        """Name the cells that are in flight for long, at most once in the time to warn after."""
+        """Name the slow cells, at most once per time to warn after."""
         if self._slow_after is None:
             return
         seen = [(run, self._since[id(run)][1]) for run in view.in_flight if run.row != WHOLE]
         slow = sorted(((run, since) for run, since in seen if now - since >= self._slow_after), key=_age)
         if not slow:
-            self._slow_told_at = None
-        elif self._slow_told_at is None or now - self._slow_told_at >= self._slow_after:
-            self._slow_told_at = now
+            self._slow_warned_at = None
+        elif self._slow_warned_at is None or now - self._slow_warned_at >= self._slow_after:
+            self._slow_warned_at = now
             named = [
-                f"{self._lane(run)}, {self._place(run)}, for {_seconds(now - since)}" + _so_far(view.received, run)
+                f"{self._lane(run)}, {self._location(run)}, for {_seconds(now - since)}" + _so_far(view.received, run)
                 for run, since in slow[:_NAMED]
             ]
             more = [f"and {len(slow) - _NAMED} more"] if len(slow) > _NAMED else []
             yield f"no answer for more than {self._slow_after:g} s: {'; '.join([*named, *more])}"
 
-    def _place(self, task: Execute | Due) -> str:
+    def _location(self, task: Execute | Due) -> str:
         column = self._graph.columns[task.column].name
         if task.row == WHOLE:
             return f"column '{column}', row group {task.group}"
@@ -129,7 +124,7 @@ class Watch:
 
 
 def _age(seen: tuple[Execute | Due, float]) -> tuple[float, int, int]:
-    """Order by when a task was first seen; of those that were seen together, the first row was taken up first."""
+    """Order by the time of the first inspection that saw a task, then by row: earlier rows started earlier."""
     task, since = seen
     return since, task.group, task.row
 
@@ -147,24 +142,19 @@ def _seconds(seconds: float) -> str:
 
 @dataclass(slots=True)
 class LongWaits:
-    """Warns, once for each lane, of an endpoint that asks to wait for longer than the policy does."""
+    """Warns, once per lane, of an endpoint that asks for a longer wait than the retry policy allows; an observer."""
 
     graph: Graph
     longest: float
-    _told: set[int | None] = field(default_factory=set)
+    _warned: set[int | None] = field(default_factory=set)
 
-    def saw(self, event: Event) -> None:
-        """Look at what a failed attempt was told."""
+    def on_event(self, event: Event) -> None:
+        """Check the wait that a failed attempt was asked for."""
         if type(event) is not Failed or (event.failure.retry_after or 0.0) <= self.longest:
             return
         lane = self.graph.columns[event.column].lane
-        if lane is not None and lane not in self._told:
-            self._told.add(lane)
+        if lane is not None and lane not in self._warned:
+            self._warned.add(lane)
             asked, name = event.failure.retry_after, self.graph.lanes[lane].name
-            problem = (
-                "%s asks to wait for %s s before another attempt; it is made after %g s (RetryPolicy.longest_wait)"
-            )
+            problem = "%s asks to wait %s s before the next attempt; rowloop waits %g s (RetryPolicy.longest_wait)"
             logger.warning(problem, name, f"{asked:,.0f}", self.longest)
-
-    def recorded(self, record: Record, group: RowGroup) -> None:
-        """Learn nothing: failed attempts were seen."""

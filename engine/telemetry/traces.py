@@ -1,8 +1,8 @@
-"""Traces: when each attempt was queued, started and finished, and what came of it.
+"""Traces: when each attempt was queued, started and finished, and how it ended.
 
-A trace is folded from what happens and from what is told to be done; nothing else keeps times. When a task was queued
-need not be kept at all: it is when the last of its needs was over, or when the wait before a retry was. An attempt
-takes 45 bytes, in the layout of `_RECORD`, and becomes a TaskTrace when someone looks.
+A trace is folded from events and commands. The time at which a task was queued is not stored: it is the time at which
+the last of its needs ended, or the wait before a retry. An attempt takes 45 bytes, in the layout of `_RECORD`, and
+becomes a TaskTrace when someone reads it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from ..core.events import Command, Event, Record, Usage
+    from ..core.events import Command, Event, Usage
     from ..core.graph import Graph
-    from ..core.store import RowGroup
 
 Kind: TypeAlias = Literal["cell", "batch"]
 Outcome: TypeAlias = Literal["done", "failed", "cancelled"]
@@ -50,8 +49,8 @@ ON_THE_SPOT: Final = "on the spot"
 class TaskTrace:
     """One attempt at one task. Times are in seconds since the run began.
 
-    `row` is the run's row number, None for a column that is worked whole ("batch"). `queued` is when all it needs was
-    there, `started` when its lane had room for it. A task that was retried has a trace for each attempt.
+    `row` is the run's row number, None for a column that is worked whole ("batch"). `queued` is when all its inputs
+    were ready, `started` when its lane had a free permit. A task that was retried has a trace for each attempt.
     """
 
     column: str
@@ -70,8 +69,8 @@ class TaskTrace:
 class _Times:
     """When the tasks of one open row group started and ended.
 
-    `ended` has a list per column, of an element per row and one more, which WHOLE points to: when a whole column was
-    over, or the last cell so far. While a task runs, its element says when it started.
+    `ended` has a list per column, with an element per row and one more, at the index WHOLE: when a whole column ended,
+    or the last cell so far. While a task runs, its element holds the time at which it started.
     """
 
     __slots__ = ("admitted", "due", "ended", "start")
@@ -83,7 +82,7 @@ class _Times:
         self.due: dict[tuple[int, int], float] = {}
 
     def resize(self, rows: int) -> None:
-        """Take another number of rows: what is over was over when the last row of it was."""
+        """Change the number of rows: a column that has ended did so when its last row did."""
         self.ended = [array("d", [ended[WHOLE]]) * (rows + 1) for ended in self.ended]
 
 
@@ -91,7 +90,7 @@ class TraceObserver:
     """Folds a run into traces."""
 
     def __init__(self, graph: Graph, traced: int, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Take how many of the columns do any work (the barriers come last), and a clock in seconds."""
+        """Take the number of columns that do any work (the barriers come last), and a clock in seconds."""
         self._graph = graph
         self._traced = traced
         self._clock = clock
@@ -102,8 +101,8 @@ class TraceObserver:
         self._count = 0
         self._errors: dict[int, str] = {}
 
-    def told(self, command: Command) -> None:
-        """Take notice of what is about to be done."""
+    def on_command(self, command: Command) -> None:
+        """Note when a task starts, and when its row group is opened."""
         if type(command) is Execute:
             self._groups[command.group].ended[command.column][command.row] = self._clock()
         elif isinstance(command, Admit):
@@ -111,8 +110,8 @@ class TraceObserver:
         elif isinstance(command, Discard):
             del self._groups[command.group]
 
-    def saw(self, event: Event) -> None:
-        """Take notice of what happened."""
+    def on_event(self, event: Event) -> None:
+        """Add a record for an attempt that has ended."""
         if type(event) is Done:
             self._ended(event, _DONE, event.usage)
         elif isinstance(event, Resized):
@@ -124,17 +123,14 @@ class TraceObserver:
         elif isinstance(event, Cancelled):
             self._ended(event, _CANCELLED, None)
         elif isinstance(event, Due):
-            times = self._groups.get(event.group)  # None: it waited for nothing, as its row was dropped
+            times = self._groups.get(event.group)  # None: its row was dropped while it waited
             if times is not None:
                 times.due[event.column, event.row] = self._clock()
         elif isinstance(event, Committed | CommitFailed):
             del self._groups[event.group]
 
-    def recorded(self, record: Record, group: RowGroup) -> None:
-        """Learn nothing: the attempts were seen."""
-
     def traces(self) -> Traces:
-        """Give what has been seen so far."""
+        """Return the traces so far."""
         return Traces(self._graph, bytes(self._records), dict(self._errors))
 
     def _ended(self, event: Done | Resized | Failed | Cancelled, outcome: int, usage: Usage | None) -> None:
@@ -168,7 +164,7 @@ class TraceObserver:
 
 
 def _awaited(graph: Graph, child: int) -> list[tuple[int, bool]]:
-    """Give the columns that a column waits for, each with whether it waits for all their rows."""
+    """Return the columns that a column waits for, each with whether it waits for all of its rows."""
     column = graph.columns[child]
     return [
         (need.id, column.whole or need.whole)
@@ -187,7 +183,7 @@ class Traces:
         self._errors = errors
 
     def tasks(self) -> list[TaskTrace]:
-        """Give a TaskTrace for each attempt."""
+        """Return a TaskTrace for each attempt."""
         names = [column.name for column in self._graph.columns]
         return [
             TaskTrace(
@@ -209,7 +205,7 @@ class Traces:
         ]  # fmt: skip
 
     def table(self) -> pa.Table:
-        """Give a table with the fields of TaskTrace as columns: what traces.parquet holds."""
+        """Return a table with the fields of TaskTrace as columns, as in traces.parquet."""
         import numpy as np  # noqa: PLC0415 - not at import time
         import pyarrow as pa  # noqa: PLC0415 - the same
 
@@ -231,7 +227,7 @@ class Traces:
         )
 
     def lanes(self) -> dict[str, str]:
-        """Give each column's lane; columns without one share "on the spot"."""
+        """Return the lane of each column; columns without one share "on the spot"."""
         lanes = self._graph.lanes
         return {
             column.name: ON_THE_SPOT if column.lane is None else lanes[column.lane].name

@@ -98,11 +98,11 @@ def test_a_directory_that_cannot_be_written_to_is_refused(recipe: rl.Recipe, ask
     file.write_text("mine")
     assert "File exists" in refusal(lambda: recipe.build(file, 2, progress=False))
     assert "Not a directory" in refusal(lambda: recipe.build(file / "out", 2, progress=False))
-    assert "holds something else (file)" in refusal(lambda: recipe.build(tmp_path, 2, progress=False, overwrite=True))
+    assert "has other files in it (file)" in refusal(lambda: recipe.build(tmp_path, 2, progress=False, overwrite=True))
     assert asked == []
     recipe.build(tmp_path / "out", 2, progress=False)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert "holds a dataset already" in refusal(lambda: recipe.build(tmp_path / "out", 2, progress=False))
+    assert "has a dataset already" in refusal(lambda: recipe.build(tmp_path / "out", 2, progress=False))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert len(asked) == 2
 

@@ -10,7 +10,7 @@ import pytest
 
 import rowloop as rl
 from rowloop.engine.compiler.identity import differences, fingerprint
-from rowloop.engine.datasets.journal import _encode
+from rowloop.engine.datasets.journal_records import encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ def identity(of: rl.Recipe) -> Mapping[str, Any]:
 
 def stored(of: rl.Recipe) -> Any:
     """Return it as a journal restores it."""
-    return msgspec.msgpack.decode(_encode(identity(of)))
+    return msgspec.msgpack.decode(encode(identity(of)))
 
 
 @pytest.mark.parametrize(

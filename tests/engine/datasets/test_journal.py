@@ -17,7 +17,8 @@ from hypothesis import given, settings
 
 import rowloop as rl
 from rowloop.engine.core.events import WHOLE, Tally
-from rowloop.engine.datasets.journal import Facts, Journal, KeptFailure, Known, Over
+from rowloop.engine.datasets.journal import Journal
+from rowloop.engine.datasets.journal_records import Facts, KeptFailure, Known, Over
 from rowloop.engine.telemetry.failures import FailedCell
 from rowloop.engine.telemetry.spending import Spending
 
@@ -134,7 +135,7 @@ def test_of_several_values_the_last_counts_and_a_void_ends_those_before_it(journ
     journal.write([(0, 0, 0, 1), (0, 0, 1, 1), (0, 1, WHOLE, [2, [5, 6]])], [], Spending())
     journal.write([(0, 0, 0, 2), (1, 0, 0, 9)], [], Spending())
     assert journal.recall(0).values == {(0, 0): 2, (0, 1): 1, (1, WHOLE): [2, [5, 6]]}
-    journal.go_on(FACTS, {0: [(0, 0), (1, WHOLE)]}, [])
+    journal.resume(FACTS, {0: [(0, 0), (1, WHOLE)]}, [])
     assert journal.recall(0).values == {(0, 1): 1}
     journal.write([(0, 0, 0, 3)], [], Spending())
     assert journal.recall(0).values == {(0, 0): 3, (0, 1): 1}
@@ -177,7 +178,7 @@ def test_failures_that_are_tried_again_are_none_any_more_and_others_stay_in_thei
     """Of the same row group, too; it is open again."""
     journal.write([], [failure(0, 2), failure(0, 1), failure(1, 5), failure(0, 1, column=1)], Spending())
     journal.mark_over(0, Over(TALLY, 9))
-    journal.go_on(FACTS, {0: []}, [failure(0, 1)])
+    journal.resume(FACTS, {0: []}, [failure(0, 1)])
     assert journal.failures() == [failure(1, 5), failure(0, 2), failure(0, 1, column=1)]
     assert (journal.over(), journal.cut()) == ({}, {0})
 
@@ -201,13 +202,13 @@ def test_a_transaction_that_breaks_off_leaves_nothing_of_itself(journal: Journal
 
 def test_a_journal_in_use_is_refused_to_everyone_else_at_once(journal: Journal):
     """To this process, and to another; when it is let go of, it may be had."""
-    with pytest.raises(rl.ResumeError, match="is in use: another run is at work in it") as caught:
+    with pytest.raises(rl.ResumeError, match="is in use by another run") as caught:
         Journal(journal.file.parent)
     assert not caught.value.other
     path = str(journal.file.parent)
     code = f"import pathlib; from rowloop.engine.datasets.journal import Journal; Journal(pathlib.Path({path!r}))"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "is in use" in child.stderr
+    assert "is in use by another run" in child.stderr
     journal.write([(0, 0, 0, 1)], [], Spending())  # undisturbed
     reopened(journal).close()
 
@@ -247,7 +248,7 @@ def test_a_file_that_is_no_journal_of_ours_is_named_and_left_alone(tmp_path: Pat
     file = tmp_path / "journal.sqlite"
     make(file)
     before = file.read_bytes()
-    with pytest.raises(rl.ResumeError, match=r"journal\.sqlite' is broken, or no journal: "):
+    with pytest.raises(rl.ResumeError, match=r"journal\.sqlite' is broken or not a journal: "):
         Journal(tmp_path)
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["journal.sqlite"]
@@ -256,7 +257,7 @@ def test_a_file_that_is_no_journal_of_ours_is_named_and_left_alone(tmp_path: Pat
 def test_a_journal_that_cannot_be_opened_is_named(tmp_path: Path):
     """A directory is in its way, for example."""
     (tmp_path / "journal.sqlite").mkdir()
-    with pytest.raises(rl.ResumeError, match=r"journal\.sqlite' cannot be opened: unable to open database file"):
+    with pytest.raises(rl.ResumeError, match=r"cannot open '.*journal\.sqlite': unable to open database file"):
         Journal(tmp_path)
 
 
@@ -264,14 +265,14 @@ def test_a_journal_whose_pages_or_entries_are_broken_is_named(journal: Journal):
     """Whatever is read first of what is broken."""
     journal.write([(0, 0, 0, "x" * 100_000)], [], Spending())
     journal._db.execute("INSERT INTO entries VALUES (NULL, 1, 0, ?)", (b"\xc1 nothing of ours",))
-    with pytest.raises(rl.ResumeError, match="holds something that rowloop did not write"):
+    with pytest.raises(rl.ResumeError, match="has a record that rowloop did not write"):
         journal.recall(1)
     journal.close()
     data = bytearray(journal.file.read_bytes())
     data[4096:] = b"\xff" * len(data[4096:])
     journal.file.write_bytes(data)
     again = Journal(journal.file.parent)
-    with pytest.raises(rl.ResumeError, match=r"journal\.sqlite' cannot be read: .*malformed"):
+    with pytest.raises(rl.ResumeError, match=r"cannot read '.*journal\.sqlite': .*malformed"):
         _ = again.facts
     again.close()
     assert journal.file.exists()
@@ -280,9 +281,7 @@ def test_a_journal_whose_pages_or_entries_are_broken_is_named(journal: Journal):
 def test_a_journal_that_cannot_be_written_says_so_and_why(journal: Journal):
     """With the stage and the cause."""
     journal._db.execute("PRAGMA query_only = ON")
-    with pytest.raises(
-        rl.DatasetGenerationError, match=r"journal\.sqlite cannot be written: attempt to write"
-    ) as caught:
+    with pytest.raises(rl.DatasetGenerationError, match=r"cannot write journal\.sqlite: attempt to write") as caught:
         journal.write([(0, 0, 0, 1)], [], Spending())
     assert caught.value.stage == "journal"
     assert isinstance(caught.value.__cause__, sqlite3.OperationalError)

@@ -16,9 +16,12 @@ from rowloop.engine.core.graph import Node, compile_graph
 from rowloop.engine.core.store import RowGroup, Store
 from rowloop.engine.datasets.claim import Claim
 from rowloop.engine.datasets.directory import make_directory, remove_dataset, write_atomically
-from rowloop.engine.datasets.journal import Facts, Journal
+from rowloop.engine.datasets.journal import Journal
+from rowloop.engine.datasets.journal_records import Facts
+from rowloop.engine.datasets.journal_writer import JournalWriter
+from rowloop.engine.datasets.parquet_sink import ParquetSink
 from rowloop.engine.datasets.parts import Part
-from rowloop.engine.datasets.sinks import MemorySink, ParquetSink, Sink
+from rowloop.engine.datasets.sinks import MemorySink, Sink
 from rowloop.engine.datasets.tables import Frames
 
 if TYPE_CHECKING:
@@ -40,7 +43,8 @@ def group_of(id_: int, values: list[Any], start: int = 0) -> RowGroup:
 
 def parquet_sink(path: Path, on_part: Callable[[Part], object] | None = None) -> ParquetSink:
     """Make the sink of a new dataset."""
-    return ParquetSink(Claim(path, Journal(path), Facts({}, 0, 1000, "async", [1])), on_part)
+    claim = Claim(path, Journal(path), Facts({}, 0, 1000, "async", [1]))
+    return ParquetSink(claim, JournalWriter(claim.journal), on_part)
 
 
 async def filled(

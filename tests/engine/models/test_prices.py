@@ -143,7 +143,7 @@ def test_costs_add_up_over_columns(prices: tuple[rl.Price | None, rl.Price | Non
     """Four columns of two models: the sum is that of all attempts, and None where one that asked has no price."""
     observer = UsageObserver({column: prices[column % 2] for column in range(4)})
     for drawn in attempts:
-        observer.saw(attempt(*drawn))
+        observer.on_event(attempt(*drawn))
     columns = observer.columns()
     models = by_model((str(column % 2), spent) for column, spent in columns.items())
     total = added_up(columns.values())
@@ -176,10 +176,10 @@ def test_a_model_that_was_not_asked_takes_nothing_from_the_sum():
 def test_answers_that_do_not_tell_their_tokens_have_no_known_cost():
     """An endpoint may leave usage out; failures without tokens cost nothing."""
     observer = UsageObserver({0: OWN, 1: OWN})
-    observer.saw(Done(0, 0, 0, Usage(10, 10)))
-    observer.saw(Done(0, 0, 1, Usage()))
-    observer.saw(Done(0, 1, 0, Usage(10, 10)))
-    observer.saw(Failed(0, 1, 1, Failure("Timeout", ""), Usage(seconds=600.0)))
+    observer.on_event(Done(0, 0, 0, Usage(10, 10)))
+    observer.on_event(Done(0, 0, 1, Usage()))
+    observer.on_event(Done(0, 1, 0, Usage(10, 10)))
+    observer.on_event(Failed(0, 1, 1, Failure("Timeout", ""), Usage(seconds=600.0)))
     columns = observer.columns()
     assert columns[0] == Spent(2, 10, 10)
     assert columns[1] == Spent(2, 10, 10, OWN.of(10, 10))

@@ -18,7 +18,7 @@ from rowloop.engine.columns.work import CellError, Fill
 from rowloop.engine.core.policy import ErrorBudget
 from rowloop.engine.core.tracker import DONE, FAILED, SKIPPED, Tracker
 from rowloop.engine.datasets import metadata as contract
-from rowloop.engine.datasets.sinks import ParquetSink
+from rowloop.engine.datasets.parquet_sink import ParquetSink
 from rowloop.engine.telemetry.report import Report
 
 if TYPE_CHECKING:
@@ -352,7 +352,7 @@ def test_c23_a_run_whose_end_cannot_be_written_has_its_report_all_the_same(
 
     async def full(sink: ParquetSink, metadata: contract.Metadata, *rest: Any) -> None:
         if metadata.status != "running":
-            raise rl.DatasetGenerationError("metadata.json cannot be written: the disk is full", stage="write")
+            raise rl.DatasetGenerationError("cannot write metadata.json: the disk is full", stage="write")
         await describe(sink, metadata, *rest)
 
     monkeypatch.setattr(ParquetSink, "describe", full)

@@ -18,6 +18,7 @@ import pytest
 
 import rowloop as rl
 from rowloop import runtime as rt
+from rowloop.engine.core.events import Done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -276,7 +277,7 @@ def test_a3_what_is_written_beside_the_parts_fails_the_run_too_where_it_cannot_b
             raise ValueError("a line for the failures table")
         return row
 
-    with pytest.raises(rl.DatasetGenerationError, match=rf"write.*: {file} cannot be written: .*space") as caught:
+    with pytest.raises(rl.DatasetGenerationError, match=rf"write.*: cannot write {file}: .*space") as caught:
         rl.Recipe(columns=[numbered(4), obstruct]).build(tmp_path, 4, progress=False, trace=True)
     assert isinstance(caught.value.__cause__, OSError)
 
@@ -291,12 +292,12 @@ def test_a3_metadata_that_cannot_be_written_at_the_start_ends_the_run_before_any
         models={"m": rl.Model("openai:m", base_url=server.url)},
         columns=[rl.Text("text", model="m", prompt="hello")],
     )
-    with pytest.raises(rl.DatasetGenerationError, match=r"metadata\.json cannot be written"):
+    with pytest.raises(rl.DatasetGenerationError, match=r"cannot write metadata\.json"):
         recipe.build(tmp_path, 3, progress=False, overwrite=True)
     assert server.counters().requests == 0
 
 
-@pytest.mark.parametrize("method", ["saw", "recorded"])
+@pytest.mark.parametrize("method", ["on_event", "on_failure"])
 def test_a3_an_observer_that_raises_fails_the_run_with_that_cause(
     place: Path | None, method: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -309,13 +310,68 @@ def test_a3_an_observer_that_raises_fails_the_run_with_that_cause(
     async def fails(row: int) -> int:
         raise ValueError(row)
 
-    monkeypatch.setattr(f"rowloop.engine.telemetry.failures.FailureObserver.{method}", broken)
+    monkeypatch.setattr(f"rowloop.engine.telemetry.failures.FailureTable.{method}", broken)
     with pytest.raises(rl.DatasetGenerationError, match="ZeroDivisionError: in the observer") as caught:
         run(rl.Recipe(columns=[numbered(4), fails]), place, 4)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert tasks_on_the_loop() == []
     if place is not None:
         assert metadata(place)["status"] == "failed"
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError, rl.RecipeError])
+@pytest.mark.parametrize("method", ["on_start", "on_event", "on_failure", "on_command"])
+@pytest.mark.parametrize("engine", ["async", "sequential"])
+def test_a3_an_observer_given_as_an_option_that_raises_fails_the_run_by_its_name(
+    place: Path | None, method: str, error: type[BaseException], engine: str
+):
+    """Whatever it raises and wherever: the error names the observer and has the cause, and nothing is left running."""
+
+    class Broken:
+        def on_event(self, event: object) -> None: ...
+
+    def broken(*_: object) -> None:
+        raise error("in the", "observer")
+
+    setattr(Broken, method, broken)
+
+    @rl.cell
+    async def fails(row: int) -> int:
+        raise ValueError(row)
+
+    with pytest.raises(rl.DatasetGenerationError) as caught:
+        run(rl.Recipe(columns=[numbered(4), fails]), place, 4, observers=[Broken()], engine=engine)
+    assert str(caught.value).startswith(f"observer Broken: {error.__name__}: ")
+    assert caught.value.stage == "observer Broken"
+    assert isinstance(caught.value.__cause__, error)
+    assert tasks_on_the_loop() == []
+    if place is not None:
+        written = metadata(place)
+        assert (written["status"], written["error"]) == ("failed", f"DatasetGenerationError: {caught.value}")
+
+
+def test_an_observer_that_raises_costs_no_answer(tmp_path: Path):
+    """An answer is in the journal before the observer sees it, so that a later run does not ask again."""
+    asked: list[str] = []
+
+    def model(prompt: str) -> str:
+        asked.append(prompt)
+        return prompt
+
+    class Broken:
+        def on_event(self, event: object) -> None:
+            if isinstance(event, Done) and event.column == 1:
+                raise ZeroDivisionError
+
+    recipe = rl.Recipe(
+        models={"m": rl.Model(model, max_parallel=1)},
+        columns=[numbered(3), rl.Text("text", model="m", prompt="{{ row }}")],
+    )
+    with pytest.raises(rl.DatasetGenerationError, match="observer Broken: ZeroDivisionError"):
+        recipe.build(tmp_path, 3, progress=False, observers=[Broken()])
+    assert asked == ["0"]
+    assert recipe.build(tmp_path, 3, progress=False, resume="always").status == "complete"
+    assert asked == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("when", ["enter", "exit"])

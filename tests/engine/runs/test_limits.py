@@ -48,7 +48,7 @@ def test_b13_an_absurd_retry_after_is_capped_and_named(caplog: pytest.LogCapture
         result = recipe(server.url).preview(5, retry=rl.RetryPolicy(longest_wait=0.05), **QUIET)
     assert result.status == "complete"
     (warning,) = [record.getMessage() for record in caplog.records if "asks to wait" in record.getMessage()]
-    assert "asks to wait for 86,400 s before another attempt; it is made after 0.05 s" in warning
+    assert "asks to wait 86,400 s before the next attempt; rowloop waits 0.05 s" in warning
 
 
 def test_b13_a_request_larger_than_the_budget_of_a_minute_fails_clearly():

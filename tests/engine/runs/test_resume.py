@@ -28,7 +28,7 @@ from pydantic import SecretStr
 import rowloop as rl
 import victims
 from rowloop.engine.datasets.journal import Journal
-from rowloop.engine.datasets.sinks import ParquetSink
+from rowloop.engine.datasets.parquet_sink import ParquetSink
 from victims import CRASHED, Victims, at, chain, echo, outcome
 
 if TYPE_CHECKING:
@@ -677,7 +677,7 @@ def test_e26_a_part_that_is_gone_is_made_anew(tmp_path: Path, asked: Asked, capl
     asked.new()
     result = recipe.build(tmp_path, 16, **GO_ON)
     assert asked.new() == prompts(*range(6, 12))
-    assert "the part of row group 1 is gone" in caplog.text
+    assert "the part of row group 1 is missing" in caplog.text
     assert result.to_arrow().equals(first)
     assert result.failures["row"].tolist() == [8]
 
@@ -688,38 +688,38 @@ def test_e26_a_part_that_is_gone_is_made_anew(tmp_path: Path, asked: Asked, capl
 def garbled(path: Path) -> str:
     """Break a part."""
     (path / "data" / "part-00001.parquet").write_bytes(b"PAR1 but no more")
-    return "part-00001.parquet' cannot be read"
+    return f"cannot read '{path}/data/part-00001.parquet'"
 
 
 def of_other_columns(path: Path) -> str:
     """Put a part of another table in."""
     pq.write_table(pa.table({"other": [1]}), path / "data" / "part-00001.parquet")
-    return "part-00001.parquet' is of another dataset: its columns are other"
+    return "part-00001.parquet' belongs to another dataset: its columns are other"
 
 
 def of_other_rows(path: Path) -> str:
     """Put a part in the place of another."""
     table = pq.read_table(path / "data" / "part-00000.parquet")
     pq.write_table(table.slice(0, 2), path / "data" / "part-00001.parquet")
-    return "part-00001.parquet' is of another dataset: it has 2 rows, and 6 were written"
+    return "part-00001.parquet' belongs to another dataset: it has 2 rows, but 6 were written"
 
 
 def unknown(path: Path) -> str:
     """Put a part in that no run has written."""
     shutil.copy(path / "data" / "part-00000.parquet", path / "data" / "part-00007.parquet")
-    return "part-00007.parquet' is of another dataset"
+    return "part-00007.parquet' belongs to another dataset"
 
 
 def mine(path: Path) -> str:
     """Put a table of the user's among the parts."""
     pq.write_table(pa.table({"other": [1]}), path / "data" / "mine.parquet")
-    return "mine.parquet' is no part of the dataset"
+    return "mine.parquet' is not a part of the dataset"
 
 
 def garbled_journal(path: Path) -> str:
     """Break the journal."""
     (path / "journal.sqlite").write_bytes(b"SQLite format 3\0" + b"nothing" * 2000)
-    return "journal.sqlite' is broken, or no journal"
+    return "journal.sqlite' is broken or not a journal"
 
 
 def no_journal(path: Path) -> str:
@@ -732,7 +732,7 @@ def foreign_metadata(path: Path) -> str:
     """Have another program's metadata there, and no journal."""
     (path / "journal.sqlite").unlink()
     (path / "metadata.json").write_text('{"title": "mine"}')
-    return "metadata.json' cannot be read as a dataset's metadata"
+    return f"cannot read '{path}/metadata.json' as the metadata of a dataset"
 
 
 @pytest.mark.parametrize(
@@ -760,13 +760,13 @@ def test_e27_what_after_generation_has_made_cannot_be_made_anew_or_grow(tmp_path
     path = tmp_path / "out"
     recipe = chain(rl.Model(echo), rewritten=True)
     recipe.build(path, 12, **GROUPS)
-    with pytest.raises(rl.ResumeError, match="what after_generation has made of them"):
+    with pytest.raises(rl.ResumeError, match="are those that after_generation made: rows cannot be added or retried"):
         recipe.build(path, 13, **GO_ON)
     other = recipe.build(path, 13, resume=IF_POSSIBLE, progress=False)
     assert other.path == tmp_path / "out-2"
     part = path / "data" / "part-00000.parquet"
     part.unlink()
-    with pytest.raises(rl.ResumeError, match=r"part-00000\.parquet' is gone, and cannot be made anew"):
+    with pytest.raises(rl.ResumeError, match=r"part-00000\.parquet' is missing and cannot be made again"):
         recipe.build(path, 12, **GO_ON)
 
 
@@ -797,7 +797,7 @@ def test_e27_another_dataset_is_refused_with_the_difference_or_begun_in_the_next
     with pytest.raises(rl.ResumeError, match=re.escape(message)) as caught:
         build(resume=ALWAYS)
     assert "overwrite=True" in str(caught.value)
-    with pytest.raises(rl.RecipeError, match="holds a dataset already"):
+    with pytest.raises(rl.RecipeError, match="has a dataset already"):
         build()
     assert asked.new() == []
     second = build(resume=IF_POSSIBLE)
@@ -830,7 +830,7 @@ def test_e27_a_dataset_whose_replacement_was_cut_off_is_whole_or_said_not_to_be(
             try:
                 result = recipe.build(directory, ROWS, **GO_ON)
             except rl.ResumeError as error:
-                assert "is gone, and cannot be made anew" in str(error)  # noqa: PT017 - both ends are right
+                assert "is missing and cannot be made again" in str(error)  # noqa: PT017 - both ends are right
                 assert rewritten
                 result = recipe.build(directory, ROWS, overwrite=True, **GROUPS)
             assert outcome(result) == undisturbed(rewritten), change
@@ -860,14 +860,14 @@ def test_e27_the_second_of_two_runs_in_one_directory_is_refused_at_once(
         {"resume": ALWAYS}, {"resume": IF_POSSIBLE}, {"overwrite": True}, {"resume": ALWAYS, "overwrite": True},
     ]  # fmt: skip
     for options in refused:
-        with pytest.raises(rl.ResumeError, match="is in use: another run is at work in it"):
+        with pytest.raises(rl.ResumeError, match="is in use by another run"):
             chain(at(server.url)).build(path, 12, row_group_size=6, progress=False, **options)
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
     assert victim.ended() == 0
     server.configure(fault_hang=1.0, latency=0.0)
     run = chain(at(server.url)).start(path, 18, **GO_ON)
     server.wait_for(in_flight=6, timeout=20)
-    with pytest.raises(rl.ResumeError, match="is in use"):
+    with pytest.raises(rl.ResumeError, match="is in use by another run"):
         chain(at(server.url)).build(path, 18, **GO_ON)
     run.cancel()
     assert run.result(20).status == "cancelled"
@@ -973,7 +973,7 @@ def test_a3_a_journal_that_cannot_be_written_ends_the_run(
     with monkeypatch.context() as patch:
         patch.setattr(Journal, method, broken)
         begun = time.monotonic()
-        with pytest.raises(rl.DatasetGenerationError, match="cannot be written: disk I/O error") as caught:
+        with pytest.raises(rl.DatasetGenerationError, match=r"cannot write journal\.sqlite: disk I/O error") as caught:
             recipe.build(tmp_path, 12, **GROUPS)
         assert time.monotonic() - begun < 5
     assert caught.value.stage == "journal"

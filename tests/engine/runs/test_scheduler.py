@@ -69,14 +69,14 @@ class Witness:
     records: list[Record] = field(default_factory=list)
     raises_at: type | None = None
 
-    def saw(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Write it down."""
         self.events.append(event)
         if self.raises_at is type(event):
             self.raises_at = None
             raise RuntimeError("the observer is broken")
 
-    def recorded(self, record: Record, group: RowGroup) -> None:  # noqa: ARG002 - an observer's signature
+    def on_failure(self, record: Record, group: RowGroup) -> None:  # noqa: ARG002 - an observer's signature
         """Write it down."""
         self.records.append(record)
 

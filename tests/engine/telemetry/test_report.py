@@ -42,20 +42,20 @@ def test_c23_retries_are_counted_by_what_made_them_necessary(requests: RequestOb
     """A failure counts when it is tried again, not when it is for good."""
     busy, broken = Failure("Busy", "later", retryable=True), Failure("Broken", "never")
     for row, failure in ((1, busy), (2, busy), (2, broken), (3, broken)):
-        requests.saw(Failed(0, 0, row, failure))
+        requests.on_event(Failed(0, 0, row, failure))
         if failure is busy:
-            requests.saw(Due(0, 0, row))
+            requests.on_event(Due(0, 0, row))
     graph = compile_graph([Node("a")])
     store = Store(graph)
-    requests.recorded(Record(0, 0, 3, broken, 1), store)  # type: ignore[arg-type]
+    requests.on_failure(Record(0, 0, 3, broken, 1), store)  # type: ignore[arg-type]
     assert requests.retries == {"Busy": 2}
 
 
 def test_c23_the_slowest_requests_are_named_the_worst_first(requests: RequestObserver):
     """Five of them, failed ones among them, by the run's row numbers."""
     for row in range(10):
-        requests.saw(Done(1, 0, row, Usage(seconds=float(row))))
-    requests.saw(Failed(2, 0, 3, Failure("Timeout", ""), Usage(seconds=100.0)))
+        requests.on_event(Done(1, 0, row, Usage(seconds=float(row))))
+    requests.on_event(Failed(2, 0, 3, Failure("Timeout", ""), Usage(seconds=100.0)))
     assert requests.slowest() == [
         SlowCell("a", 23, 100.0), SlowCell("a", 19, 9.0), SlowCell("a", 18, 8.0), SlowCell("a", 17, 7.0),
         SlowCell("a", 16, 6.0),
@@ -65,8 +65,8 @@ def test_c23_the_slowest_requests_are_named_the_worst_first(requests: RequestObs
 def test_c23_latencies_are_of_answers_and_by_model(requests: RequestObserver):
     """p50 and p95 of a hundred answers of 1 to 100 s; a time-out of 600 s is no answer."""
     for second in range(1, 101):
-        requests.saw(Done(0, 0, second % 10, Usage(seconds=float(second))))
-    requests.saw(Failed(0, 0, 1, Failure("Timeout", ""), Usage(seconds=600.0)))
+        requests.on_event(Done(0, 0, second % 10, Usage(seconds=float(second))))
+    requests.on_event(Failed(0, 0, 1, Failure("Timeout", ""), Usage(seconds=600.0)))
     (model,) = requests.models({"m": Spent(101, 10, 20, 0.5)})
     assert (model.model, model.requests, model.answers) == ("m", 101, 100)
     assert (model.prompt_tokens, model.completion_tokens, model.cost) == (10, 20, 0.5)
@@ -265,7 +265,7 @@ def test_c23_after_ctrl_c_the_report_is_the_last_line_and_the_display_is_gone(tm
     assert lines[0].startswith("cancelled: ")
     assert lines[-1] == "was interrupted"
     told = "".join(lines)  # the terminal breaks a line that holds a path wherever it ends
-    assert told.count("  written to") == told.count("  go on with it: build(") == 1
+    assert told.count("  written to") == told.count("  to resume: build(") == 1
     assert not any(line.startswith(("cancelled", "Traceback")) for line in lines[1:])
     assert sum("written to" in line for line in lines) == 1
 

@@ -1,0 +1,178 @@
+"""ParquetSink: the sink of a build, a Parquet file per row group.
+
+A part appears under its name whole or not at all: it is written beside, flushed to the disk and renamed. When a type
+has to be widened, earlier parts are rewritten one at a time, each in the same way.
+"""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..core.errors import DatasetGenerationError
+from .directory import METADATA, flush, part_name, remove_dataset, swap_data, write_atomically
+from .parts import Part, read_parts
+from .sinks import announce, cut, run_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+    from ..core.events import Restored, Tally
+    from ..core.store import RowGroup
+    from ..telemetry.traces import Traces
+    from .claim import Claim
+    from .journal_writer import JournalWriter
+    from .metadata import Metadata
+    from .parts import OnPart
+    from .tables import Tables
+
+
+class ParquetSink:
+    """Writes the row groups of one run into a claimed directory."""
+
+    kind: Literal["build", "preview"] = "build"
+
+    def __init__(self, claim: Claim, journal: JournalWriter, on_part: OnPart | None = None) -> None:
+        """Take the directory and its journal; `on_part` is called with each part."""
+        self.path = claim.path
+        self.parts = list(claim.past.found.parts)
+        self._claim = claim
+        self._journal = journal
+        self._on_part = on_part
+        self._version = 0
+        self._writer = ThreadPoolExecutor(1, "rowloop-writer")
+
+    async def begin(self, tables: Tables) -> None:
+        """Take the tables' maker and prepare the directory: a dataset that is not resumed is removed here."""
+        self._tables = tables
+        await run_in(self._writer, self._prepare)
+
+    async def restore(self, group: RowGroup) -> Restored:
+        """Put the values of an earlier run into a row group."""
+        return await self._journal.restore(group)
+
+    async def commit(self, group: RowGroup, rows: Sequence[int], tally: Tally) -> None:
+        """Write a part. The journal notes it before, and keeps the row group's entries until it is written.
+
+        A part that lacks rows replaces no part that has as many or more.
+        """
+        await self._journal.flush()
+        there = [part.rows for part in self.parts if part.row_group == group.id]
+        if tally.cut and there and there[0] >= len(rows):
+            return
+        await self._journal.mark_writing(group.id, tally, again=bool(there))
+        part = await run_in(self._writer, lambda: self._write_part(group, rows))
+        if not tally.cut:
+            await self._journal.mark_over(group.id, tally, part.rows)
+        await announce(self._writer, self._on_part, part)
+
+    def discard(self, group: int, tally: Tally | None) -> None:
+        """Note that nothing is left to do in a row group. A part of an earlier run stays."""
+        if tally is not None and all(part.row_group != group for part in self.parts):
+            self._journal.post_over(group, tally)
+
+    async def rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> None:
+        """Write the changed table beside the parts, then replace them by it.
+
+        The new parts are complete and on the disk in data.new before anything is touched. Then data is renamed to
+        data.old, data.new to data, and data.old is removed: at every moment one of the directories has all rows.
+        """
+        parts = await run_in(self._writer, lambda: self._write_beside(change, row_group_size))
+        await self._journal.mark_rewriting([part.rows for part in parts])
+        await run_in(self._writer, lambda: swap_data(self.path))
+        self.parts = parts
+
+    async def describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None = None) -> None:
+        """Write metadata.json, failures.parquet and traces.parquet where there are any, and flush the journal."""
+        await run_in(self._writer, lambda: self._describe(metadata, failures, traces))
+        await self._journal.flush()
+
+    def close(self) -> None:
+        """End the threads and release the directory."""
+        self._writer.shutdown()
+        self._journal.close()
+
+    def table(self) -> pa.Table:
+        """Read all rows in order."""
+        parts = sorted(self.parts, key=lambda part: part.row_group)
+        return read_parts(self.path, parts, self._tables.schema)
+
+    def _prepare(self) -> None:
+        claim, found = self._claim, self._claim.past.found
+        try:
+            if claim.is_new:
+                remove_dataset(self.path)
+            (self.path / "data").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatasetGenerationError(f"cannot clear '{self.path}': {error}", stage="write") from error
+        claim.begin()  # after the removal: a crash must not leave old parts in a new dataset
+        if found.schema is not None:
+            self._tables.resume(found.schema)
+            self._version = self._tables.version
+            if found.uneven:
+                self._widen_parts()
+
+    def _describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None) -> None:
+        if len(failures):
+            self._write(pa.Table.from_pandas(failures, preserve_index=False), "failures.parquet", None)
+        else:
+            (self.path / "failures.parquet").unlink(missing_ok=True)
+        if traces is not None:
+            self._write(traces.table(), "traces.parquet", None)
+        text = metadata.to_json()
+        self._write_file(METADATA, None, lambda path: path.write_bytes(text))
+
+    def _write_beside(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> list[Part]:
+        new = self.path / "data.new"
+        table = change(self.table())
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        parts = []
+        for i, (start, piece) in enumerate(cut(table, row_group_size)):
+            self._write(piece, f"data.new/{part_name(i)}", i)
+            parts.append(Part(i, start, piece.num_rows, f"data/{part_name(i)}"))
+        flush(self.path)
+        return parts
+
+    def _write_part(self, group: RowGroup, rows: Sequence[int]) -> Part:
+        table = self._tables.table(group, rows)
+        if self._version != self._tables.version:
+            self._widen_parts()
+        file = f"data/{part_name(group.id)}"
+        part = Part(group.id, group.start, table.num_rows, file if table.num_rows else None)
+        if part.file is None:  # processors removed all rows
+            (self.path / file).unlink(missing_ok=True)
+        else:
+            self._write(table, file, group.id)
+        # Here and not on the loop: the next part to be written may have to widen this one.
+        self.parts = [*(there for there in self.parts if there.row_group != group.id), part]
+        return part
+
+    def _widen_parts(self) -> None:
+        for part in self.parts:
+            if part.file is not None:
+                self._write(self._read(part.file).cast(self._tables.schema), part.file, part.row_group)
+        self._version = self._tables.version
+
+    def _read(self, file: str) -> pa.Table:
+        try:
+            return pq.read_table(self.path / file, partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetGenerationError(f"cannot read {file}: {error}", stage="write") from error
+
+    def _write(self, table: pa.Table, file: str, row_group: int | None) -> None:
+        self._write_file(file, row_group, lambda path: pq.write_table(table, path))
+
+    def _write_file(self, file: str, row_group: int | None, write: Callable[[Path], object]) -> None:
+        try:
+            write_atomically(self.path / file, write)
+        except (OSError, pa.ArrowException) as error:
+            problem = f"cannot write {file}: {error}"
+            raise DatasetGenerationError(problem, stage="write", row_group=row_group) from error
