@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,15 @@ def test_resuming_in_the_documents_runs(endpoint):
     exec(compile(source, "resuming.md", "exec"), names)  # noqa: S102 - it is our own
     assert isinstance(names["result"], Result)
     assert names["result"].actual == endpoint.counters().requests == 50
+
+
+def test_observer_in_the_documents_runs():
+    """It counts the one whole column and the five cells of the other."""
+    (source,) = [block for block in blocks("docs/diagnostics.md", "python") if "observers=" in block]
+    names: dict[str, object] = {}
+    exec(compile(source, "diagnostics.md", "exec"), names)  # noqa: S102 - it is our own
+    counter: Any = names["counter"]
+    assert counter.done == {"x": 1, "text": 5}
 
 
 def test_recipes_in_the_documents_are_recipes():

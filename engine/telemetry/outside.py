@@ -1,8 +1,8 @@
 """Outside observers: the observers that users pass to a run, timed so that a slow one does not go unnoticed.
 
 They run on the event loop, so their time is taken from every cell. Each call is timed with two readings of a clock,
-which costs a tenth of a microsecond; a run without observers of this kind pays nothing. What an observer raises ends
-the run with an error that names it.
+which costs less than a microsecond; a run without such observers pays nothing. What an observer raises ends the run
+with an error that names it.
 """
 
 from __future__ import annotations
