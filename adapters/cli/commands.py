@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from ...engine.core.errors import RecipeError, ResumeError, RowloopError
+from ...engine.core.errors import Option, RecipeError, ResumeError, RowloopError
 from ...engine.datasets.result import PartialDatasetError
 from .recipe_options import BaseUrl, Models, RecipeFile, Seed, read_recipe
 
@@ -183,34 +183,30 @@ def _report_error(error: Exception, *, quiet: bool) -> int:
     """Print an error in one line and return the exit status."""
     if isinstance(error, CycloptsError):
         return _print_error(f"{error} See rowloop --help.", _WRONG)
-    if isinstance(error, RecipeError):
-        return _print_error(str(RecipeError(_option(error.path), error.problem)), _WRONG)
-    if isinstance(error, ResumeError):
-        return _print_error(str(error), _WRONG)
-    if isinstance(error, PartialDatasetError):
-        result = error.result
-        if not quiet:
-            _print_result(result, _SAMPLE)
-        rows = f"{result.actual:,} of {result.target:,} rows were completed"
-        where = f"the rows are in {result.path}, the reasons in its failures.parquet"
-        return _print_error(f"{rows}, fewer than --min-completion requires; {where}", _FAILED)
+    if isinstance(error, PartialDatasetError) and not quiet:
+        _print_result(error.result, _SAMPLE)
     if isinstance(error, RowloopError):
-        return _print_error(str(error), _FAILED)
+        status = _WRONG if isinstance(error, RecipeError | ResumeError) else _FAILED
+        return _print_error(error.text(_write_option), status)
     problem = f"{type(error).__name__}: {error}"
     return _print_error(f"internal error: {problem} (run with --debug to see the traceback)", _FAILED)
 
 
-def _option(path: str) -> str:
-    """Return the option that sets an argument of the engine, or `path` itself where it points into the recipe."""
+def _write_option(option: Option) -> str:
+    """Write an option of the engine as on the command line; one that the command does not have as in Python."""
     from ...engine.runs.settings import RunOptions  # noqa: PLC0415 - not for --help
 
-    if path in RunOptions.__annotations__ and path in inspect.signature(run).parameters:
-        return f"--{path.replace('_', '-')}"
-    return {"rows": "--rows", "path": "--output"}.get(path, path)
+    if option.name in {"rows", "path"}:
+        name = {"rows": "--rows", "path": "--output"}[option.name]
+    elif option.name in RunOptions.__annotations__ and option.name in inspect.signature(run).parameters:
+        name = f"--{option.name.replace('_', '-')}"
+    else:
+        return str(option)
+    is_flag = option.value is None or option.value is True or isinstance(option.value, str)
+    return name if is_flag else f"{name} {option.value:g}"
 
 
 def _print_error(message: str, status: int) -> int:
-    message = message.replace("overwrite=True", "--overwrite").replace('resume="always"', "--resume")
     print("rowloop:", " ".join(message.split()), file=sys.stderr)  # noqa: T201 - one line, also for a longer message
     return status
 

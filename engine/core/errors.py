@@ -74,7 +74,8 @@ class RecipeError(RowloopError, ValueError):
 class DatasetGenerationError(RowloopError):
     """A run failed; parts that were committed before stay on disk.
 
-    `stage` is the thing that failed ("column", "write", "processor ..."), `column` and `row_group` where it did.
+    `stage` is the thing that failed ("column", "write", "processor ..."; "run" for the run as a whole), `column` and
+    `row_group` where it did.
     The cause is in `__cause__`.
     """
 
@@ -86,10 +87,10 @@ class DatasetGenerationError(RowloopError):
         self.stage = stage
         self.column = column
         self.row_group = row_group
-        where = [stage if column is None else f"{stage} '{column}'"]
+        where = [] if stage == "run" else [stage if column is None else f"{stage} '{column}'"]
         if row_group is not None:
             where.append(f"row group {row_group}")
-        super().__init__(f"{', '.join(where)}: ", *problem)
+        super().__init__(*((", ".join(where), ": ") if where else ()), *problem)
 
 
 class DatasetProcessingError(DatasetGenerationError):

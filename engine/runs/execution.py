@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ...runtime import Runtime
-    from ..columns.column import ColumnSpec
+    from ..columns.column import Column
     from ..columns.work import Rewrite, Work
     from ..core.events import Reason
     from ..core.graph import Graph
@@ -58,7 +58,7 @@ class Workload:
     """
 
     graph: Graph
-    columns: Sequence[ColumnSpec]
+    columns: Sequence[Column]
     models: Mapping[str, Model]
     before_batch: Callable[[Threads], Rewrite] | None = None
     after_generation: Callable[[pa.Table], pa.Table] | None = None

@@ -273,8 +273,24 @@ def test_an_existing_dataset_is_replaced_only_with_overwrite(here, endpoint):
     assert here(*run) == (0, "", "")
     status, _, err = here(*run)
     assert status == 2
-    assert "--overwrite" in err
+    assert (
+        err
+        == "rowloop: --output: 'out' has a dataset already; use --resume to resume it, or --overwrite to replace it\n"
+    )
     assert here(*run, "--overwrite") == (0, "", "")
+
+
+def test_another_dataset_is_refused_in_the_words_of_the_command_line(here, endpoint):
+    """The differences name the options of the command; a directory whose name looks like an option stays as it is."""
+    run = ["run", "recipe.yaml", "-o", "overwrite=True", "--base-url", endpoint.url, "--quiet"]
+    assert here(*run, "-n", 3) == (0, "", "")
+    status, _, err = here(*run, "-n", 2, "--row-group-size", 5, "--seed", 4, "--resume")
+    assert status == 2
+    assert err == (
+        "rowloop: 'overwrite=True' has another dataset: seed is 4, and was 3; --row-group-size is 5, and was 1000;"
+        " --rows is 2, and was 3: a dataset can grow, but not shrink; choose another directory, or use --overwrite to"
+        " replace it\n"
+    )
 
 
 def test_dropped_rows_are_in_the_report(folder, here):
@@ -287,7 +303,8 @@ def test_dropped_rows_are_in_the_report(folder, here):
         assert re.search(r"^failures  \d+ rows dropped, .* see out/failures.parquet$", done.stdout, re.MULTILINE)
         status, out, err = here(*run, "-o", "strict", "--min-completion", 1)
         assert (status, out.count("partial"), err.count("\n")) == (1, 1, 1)
-        assert "fewer than --min-completion requires; the rows are in strict," in err
+        assert "fewer than --min-completion 1 requires; " in err
+        assert err.endswith("; the rows are in strict, the reasons in its failures.parquet\n")
         quiet = rowloop(folder, *run, "-o", "quiet", "--quiet")
         assert (quiet.returncode, quiet.stdout) == (0, "")
         assert quiet.stderr.startswith("rowloop: WARNING: partial: ")
