@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 Outcome: TypeAlias = Literal["ok", "429", "500", "cut"]
 
 
+def room(limit: LimitState, now: float) -> int:
+    """Return how many requests a limit allows to be sent now."""
+    return 0 if now < limit.opens_at else max(0, limit.limit - limit.in_flight)
+
+
 @dataclass
 class Server:
     """Takes `limit(now)` requests at once and `per_minute` in each minute; some fail whatever the load.
@@ -69,9 +74,9 @@ class Fixed(LimitState):
     def __init__(self, limit: int) -> None:
         super().__init__(AdaptiveLimit(most=limit, start=limit), 0.0)
 
-    def refused(self, ticket: Ticket, now: float, retry_after: float | None = None) -> None:  # noqa: ARG002 - see above
+    def rate_limited(self, ticket: Ticket, now: float, retry_after: float | None = None) -> None:  # noqa: ARG002 - see above
         """Make nothing of it."""
-        self.withdrawn(ticket)
+        self.cancelled(ticket)
 
 
 @dataclass
@@ -124,7 +129,7 @@ class Client:
 
     def send(self, now: float) -> None:
         """Send as much as may be sent, or look again when the lane opens."""
-        while self.ready and self.limit.room(now):
+        while self.ready and room(self.limit, now):
             outcome, seconds = self.server.take(now)
             self.later(now + seconds, self.ready.popleft(), outcome, self.limit.sent())
         if self.limit.opens_at > max(now, self.opening):
@@ -140,9 +145,9 @@ class Client:
             return
         failure = self.server.failure(outcome, now)
         if failure.rate_limited:
-            self.limit.refused(ticket, now, self.retry.asked(failure))
+            self.limit.rate_limited(ticket, now, self.retry.asked(failure))
         else:
-            self.limit.troubled(ticket)
+            self.limit.failed(ticket)
         tried, counted = self.attempts[row]
         self.attempts[row] = tried, counted = tried + 1, counted + (not failure.rate_limited)
         delay = self.retry.delay(failure, tried, counted)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rowloop.engine.columns.work import Await, Fill
 from rowloop.engine.core.events import Restored
 from rowloop.engine.core.graph import Lane, Node, compile_graph
-from rowloop.engine.core.policy import ErrorBudget, RetryPolicy
+from rowloop.engine.core.policy import ErrorBudget, Policies, RetryPolicy
 from rowloop.engine.core.row_groups import Plan
 from rowloop.engine.core.store import Store
 from rowloop.engine.core.tracker import Tracker
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from rowloop.engine.core.events import Tally
+    from rowloop.engine.core.permits import PermitsOf
     from rowloop.engine.core.store import RowGroup
 
 
@@ -62,12 +63,14 @@ class VirtualRun:
         budget: ErrorBudget | None = None,
         writing: float = 0.0,
         trace: bool = False,
+        permits: PermitsOf | None = None,
     ) -> None:
         """Put the parts together."""
         nodes = [Node("n", strategy="whole")]
         nodes += [Node(f"c{i}", ("n",), lane=Lane(f"openai:m{i}", parallel)) for i in range(len(calls))]
         self.graph = compile_graph(nodes)
-        self.tracker = Tracker(self.graph, Plan(rows, row_group_size), retry, budget or ErrorBudget(rate=None))
+        policies = Policies(retry or RetryPolicy(), budget or ErrorBudget(rate=None), permits=permits)
+        self.tracker = Tracker(self.graph, Plan(rows, row_group_size), policies)
         self.diagnostics = WatchedSeldom(
             self.tracker, {i + 1: f"m{i}" for i in range(len(calls))}, len(nodes), trace=trace
         )

@@ -173,10 +173,6 @@ class LimitState:
         self._older = 0  # so many of them are in flight
         self._holds = 0
 
-    def room(self, now: float) -> int:
-        """Say how many requests may be sent at this moment."""
-        return 0 if now < self.opens_at else max(0, self.limit - self.in_flight)
-
     def sent(self) -> Ticket:
         """Take notice of a request that is sent."""
         self.in_flight += 1
@@ -200,7 +196,7 @@ class LimitState:
         elif used and self.limit < self._policy.most:
             self._grow(ticket, now)
 
-    def refused(self, ticket: Ticket, now: float, retry_after: float | None = None) -> None:
+    def rate_limited(self, ticket: Ticket, now: float, retry_after: float | None = None) -> None:
         """Take notice of a 429. `retry_after`: the seconds that the server asked for, capped by the caller."""
         self.in_flight -= 1
         self._older -= ticket.serial <= self._older_than
@@ -221,13 +217,13 @@ class LimitState:
         else:
             self._deepen(trial, ticket.level, now)
 
-    def troubled(self, ticket: Ticket) -> None:
+    def failed(self, ticket: Ticket) -> None:
         """Take notice of a 5xx, a time-out or a broken connection: growth pauses, for up to a round trip."""
         self.in_flight -= 1
         self._older -= ticket.serial <= self._older_than
         self._paused = max(self._paused, min(self._paused + _PAUSE, self.limit))
 
-    def withdrawn(self, ticket: Ticket) -> None:
+    def cancelled(self, ticket: Ticket) -> None:
         """Take notice that a request was cancelled."""
         self.in_flight -= 1
         self._older -= ticket.serial <= self._older_than

@@ -14,6 +14,10 @@ WHOLE: Final = -1
 """Stands in for the row where a column is worked whole."""
 
 
+class IllegalEventError(Exception):
+    """An event that does not fit the state of the run: a fault of the shell, not of a row. Nothing has changed."""
+
+
 class Failure(msgspec.Struct, frozen=True):
     """Why an attempt failed, as far as deciding goes. Times are in seconds."""
 

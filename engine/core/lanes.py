@@ -1,31 +1,36 @@
-"""Lanes: the ready tasks of the columns that share a limit, taken from each column in turn.
+"""Lanes: the ready tasks of the columns that share a limit, and which of them may start now.
 
 Plain data; only the tracker changes it.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .events import Cancelled, Wake
+from .permits import FixedLimit
 from .row_groups import READY
-from .throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from .graph import Column, Lane
-    from .policy import RetryPolicy
+    from .adaptive_limit import Change
+    from .events import Command, Done, Failed, Resized
+    from .graph import Graph, Lane
+    from .permits import Permits, PermitsOf
     from .row_groups import GroupState
 
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """A lane at one moment: how many tasks are in flight, of how many at most, and how many are ready to be.
+    """A lane at one moment: how many tasks are in flight, the most there may be, and how many are ready to start.
 
-    `shut`: seconds until the next may be sent, where there is room. `refused_since`: the second of the run since which
-    all have been refused for a rate limit.
+    `shut`: seconds until the next may be sent, where there is room. `rate_limited_since`: the second of the run since
+    which every request has been rate limited.
     """
 
     name: str
@@ -33,53 +38,178 @@ class LaneState:
     in_flight: int
     ready: int
     shut: float = 0.0
-    refused_since: float | None = None
+    rate_limited_since: float | None = None
 
 
 class LaneQueue:
-    """The ready tasks of one lane."""
+    """One lane: the ready tasks of its columns, and the permits of those in flight."""
 
-    __slots__ = ("enough", "id", "in_flight", "limit", "queues", "throttle", "touched", "turn", "waiting")
+    __slots__ = (
+        "enough", "held", "id", "in_flight", "limit", "name", "permits", "queues", "touched", "turn", "waiting",
+        "wakes_at",
+    )  # fmt: skip
 
-    def __init__(self, id_: int, lane: Lane, columns: Iterable[Column], retry: RetryPolicy) -> None:
+    def __init__(self, id_: int, lane: Lane, columns: Iterable[int], permits: Permits[Any] | FixedLimit) -> None:
         """Take the columns that share the lane."""
         self.id = id_
-        self.throttle = None if lane.start is None and lane.pace is None else Throttle(lane, retry)
-        self.limit = lane.limit if self.throttle is None else self.throttle.limit
+        self.name = lane.name
+        self.permits: Permits[Any] | None = None if isinstance(permits, FixedLimit) else permits
+        """None where the limit is fixed: the lane then counts by itself."""
+        self.limit = permits.limit
         self.enough = lane.limit
-        """So many waiting tasks are enough, however many it can take at this moment."""
+        """So many waiting tasks are enough, however few may be in flight at this moment."""
         self.in_flight = 0
         self.waiting = 0
         self.touched = False
-        self.queues: dict[int, deque[tuple[GroupState, int, int]]] = {column.id: deque() for column in columns}
+        self.wakes_at = -math.inf
+        """The time for which the shell has a timer to look at the lane again."""
+        self.queues: dict[int, deque[tuple[GroupState, int, int]]] = {column: deque() for column in columns}
         self.turn: deque[int] = deque()
+        self.held: dict[tuple[int, int, int], object] = {}
+        """The permits of the tasks in flight, by row group, column and row."""
 
-    def put(self, group: GroupState, column: int, row: int) -> None:
-        """Add a task behind its column's others."""
-        queue = self.queues[column]
+    def state(self, now: float, began: float) -> LaneState:
+        """Describe the lane at this moment of a run that began at `began`."""
+        if self.permits is None:
+            return LaneState(self.name, self.limit, self.in_flight, self.waiting)
+        shut, since = max(0.0, self.wakes_at - now), self.permits.rate_limited_since
+        since = None if since is None else max(0.0, since - began)
+        return LaneState(self.name, self.permits.limit, self.in_flight, self.waiting, shut, since)
+
+
+class Lanes:
+    """All lanes of a run, and those among them that have something to start."""
+
+    __slots__ = ("_touched", "congested", "metered", "on_permits", "queues")
+
+    def __init__(self, graph: Graph, permits_of: PermitsOf) -> None:
+        """Ask for the permits of each lane."""
+        self.queues = [
+            LaneQueue(
+                i,
+                lane,
+                (column.id for column in graph.columns if column.lane == i),
+                permits_of(lane, functools.partial(self._wake, i)),
+            )
+            for i, lane in enumerate(graph.lanes)
+        ]
+        self.metered = [(lane, lane.permits) for lane in self.queues if lane.permits is not None]
+        """The lanes whose permits are not a fixed limit, with these."""
+        self.congested = 0
+        """How many lanes have as many tasks waiting as they can take at once, or more."""
+        self._touched: list[LaneQueue] = []
+        self.on_permits: Callable[[int], None] = _ignore
+
+    def put(self, lane: LaneQueue, group: GroupState, column: int, row: int) -> None:
+        """Add a ready task to a lane, behind the others of its column."""
+        queue = lane.queues[column]
         if not queue:
-            self.turn.append(column)
+            lane.turn.append(column)
         queue.append((group, column, row))
-        self.waiting += 1
+        lane.waiting += 1
+        if lane.waiting == lane.enough:
+            self.congested += 1
+        if not lane.touched:
+            self.touch(lane)
 
-    def put_first(self, group: GroupState, column: int, row: int) -> None:
-        """Add a task before its column's others."""
-        self.put(group, column, row)
-        self.queues[column].rotate(1)
+    def put_first(self, lane: LaneQueue, group: GroupState, column: int, row: int) -> None:
+        """Add a ready task to a lane, before the others of its column."""
+        self.put(lane, group, column, row)
+        lane.queues[column].rotate(1)
 
-    def take(self) -> tuple[GroupState, int, int] | None:
-        """Give the next task, or None: its row was dropped while it waited, which does not cost its column the turn."""
-        queue = self.queues[self.turn[0]]
+    def release(self, lane: LaneQueue, event: Done | Resized | Failed | Cancelled, now: float) -> None:
+        """Give back the permit of a task that has ended."""
+        lane.in_flight -= 1
+        if lane.permits is not None:
+            lane.permits.ended(lane.held.pop((event.group, event.column, event.row)), event, now)
+        if not lane.touched:
+            self.touch(lane)
+
+    def touch(self, lane: LaneQueue) -> None:
+        """Have a lane looked at when lanes are filled next."""
+        lane.touched = True
+        self._touched.append(lane)
+
+    def fill(self, now: float, run: Callable[[GroupState, int, int], None], out: list[Command]) -> None:
+        """Run what the lanes in which something has changed have permits for, and ask for the timers they need."""
+        for lane in self._touched:
+            lane.touched = False
+            if lane.permits is not None:
+                self._fill_metered(lane, lane.permits, now, run, out)
+                continue
+            while lane.waiting and lane.in_flight < lane.limit:
+                task = self._take(lane)
+                if task is not None:
+                    lane.in_flight += 1
+                    run(*task)
+        self._touched.clear()
+
+    def _fill_metered(
+        self,
+        lane: LaneQueue,
+        permits: Permits[Any],
+        now: float,
+        run: Callable[[GroupState, int, int], None],
+        out: list[Command],
+    ) -> None:
+        while (at := permits.earliest(lane.waiting, now)) <= now and lane.waiting:
+            task = self._take(lane)
+            if task is not None:
+                group, column, row = task
+                lane.in_flight += 1
+                lane.held[group.id, column, row] = permits.sent(now)
+                run(group, column, row)
+        if lane.waiting and at < math.inf and at != lane.wakes_at:
+            lane.wakes_at = at
+            out.append(Wake(at - now, lane.id))
+
+    def _take(self, lane: LaneQueue) -> tuple[GroupState, int, int] | None:
+        """Take the next task of the column whose turn it is; None if its row is gone, and the column keeps the turn."""
+        if lane.waiting == lane.enough:
+            self.congested -= 1
+        queue = lane.queues[lane.turn[0]]
         task = group, column, row = queue.popleft()
-        self.waiting -= 1
+        lane.waiting -= 1
         ready = group.state[column][row] == READY
         if not queue:
-            self.turn.popleft()
+            lane.turn.popleft()
         elif ready:
-            self.turn.rotate(-1)
+            lane.turn.rotate(-1)
         return task if ready else None
 
-    @property
-    def refused_since(self) -> float | None:
-        """Give the second of the run since which all tasks have been refused for a rate limit."""
-        return None if self.throttle is None else self.throttle.refused_since
+    def states(self, now: float, began: float) -> list[LaneState]:
+        """Describe the lanes at this moment of a run that began at `began`."""
+        return [lane.state(now, began) for lane in self.queues]
+
+    def limits(self, began: float) -> dict[str, Sequence[Change]]:
+        """Return how the limits that follow an endpoint have changed since `began`, by the lane's name."""
+        histories = {lane.name: permits.history for lane, permits in self.metered}
+        return {name: _changes_since(history, began) for name, history in histories.items() if history}
+
+    def stop(self, now: float) -> None:
+        """Report to the permits that nothing more will be sent."""
+        for _, permits in self.metered:
+            permits.earliest(0, now)
+
+    def close(self, now: float) -> None:
+        """Give back all permits that are still held: the run is over, however it ended."""
+        for lane, permits in self.metered:
+            for group, column, row in list(lane.held):
+                permits.ended(lane.held.pop((group, column, row)), Cancelled(group, column, row), now)
+        self.stop(now)
+
+    def _wake(self, lane: int) -> None:
+        self.on_permits(lane)
+
+
+def _changes_since(history: Sequence[Change], began: float) -> list[Change]:
+    """Return how a limit has changed since a run began, in seconds of that run; it started with what the limit was."""
+    first = max((i for i, change in enumerate(history) if change.time < began), default=0)
+    changes = [change._replace(time=max(0.0, change.time - began)) for change in history[first:]]
+    if history and history[first].time < began:
+        changes[0] = changes[0]._replace(why="started")
+    return changes
+
+
+def _ignore(_: int) -> None:
+    """Do nothing: no shell listens yet."""

@@ -48,25 +48,17 @@ class PaceState:
         self._per_request = _MINUTE / requests if requests else 0.0
         self._per_token = _MINUTE / tokens if tokens else 0.0
         self._ahead = _MINUTE / 100 if requests and requests > 100 else 0.0  # noqa: PLR2004 - a hundredth is one then
-        self._requests_from = self._tokens_from = self._told_from = now
+        self._requests_from = self._tokens_from = now
 
     def earliest(self, now: float) -> float:
         """Give the time at which the next request may be sent: `now`, or later."""
-        return max(now, self._requests_from - self._ahead, self._tokens_from, self._told_from)
+        return max(now, self._requests_from - self._ahead, self._tokens_from)
 
     def sent(self, now: float, tokens: float = 0) -> None:
         """Take notice of a request that is sent, of about so many tokens."""
         self._requests_from = max(self._requests_from, now) + self._per_request
         self._tokens_from = max(self._tokens_from, now) + tokens * self._per_token
 
-    def corrected(self, estimated: float, tokens: float) -> None:
+    def correct(self, estimated: float, tokens: float) -> None:
         """Take notice of how many tokens a request took that was estimated at so many."""
         self._tokens_from += (tokens - estimated) * self._per_token
-
-    def told(self, now: float, limit: float, remaining: float, resets_in: float) -> None:
-        """Take notice of a budget that the server tells: what remains of `limit`, and in how many seconds it is whole.
-
-        Buckets fill all the time: where nothing remains, there is one more after that time's share.
-        """
-        if remaining < 1 <= limit:
-            self._told_from = max(self._told_from, now + min(resets_in, _MINUTE) / limit)

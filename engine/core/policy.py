@@ -1,11 +1,15 @@
-"""Policies: frozen values with pure functions. What to do about failures, decided from facts alone."""
+"""Policies: what to do about failures and costs, decided from facts alone.
+
+All are frozen values with pure functions, but for `Outcomes`: what an error budget remembers of one column.
+"""
 
 from __future__ import annotations
 
 import math
 import random
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import tenacity
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .events import Failure, Usage
+    from .permits import PermitsOf
 
 Wait: TypeAlias = Callable[[int], float]
 """From the number of the attempt that failed (1, 2, ...) to seconds until the next."""
@@ -39,13 +44,14 @@ def tenacity_wait(strategy: tenacity.wait.wait_base) -> Wait:
 
 @spec
 class RetryPolicy:
-    """Which attempts are followed by another, and when.
+    """Which failed attempts are followed by another, and when.
 
     A retryable failure gets up to `attempts` attempts in all, `wait` apart; full jitter by default, as in "Exponential
-    Backoff And Jitter" (AWS architecture blog). What an endpoint asks for with Retry-After is kept to, up to
-    `longest_wait` seconds, plus up to a tenth so that the waiting do not all come at once; one that asks for no wait
-    gets the ordinary one. A rate limit delays and does not drop: its attempts are not counted, but once a task has
-    waited `give_up_after` seconds since it was first refused, it fails after one last attempt (None: it waits on).
+    Backoff And Jitter" (AWS architecture blog). A wait that an endpoint asks for with Retry-After is observed, up to
+    `longest_wait` seconds, plus up to a tenth so that waiting cells do not all return at once; an endpoint that asks
+    for no wait gets the ordinary one. A rate limit delays a task and does not drop it: rate-limited attempts are not
+    counted. Once a task has waited `give_up_after` seconds since it was first rate limited, it fails after one last
+    attempt (None: it never gives up).
 
     `wait` is one of tenacity's wait strategies, or a function from the number of the attempt that failed (1, 2, ...) to
     seconds.
@@ -62,10 +68,10 @@ class RetryPolicy:
         return tenacity_wait(wait) if isinstance(wait, tenacity.wait.wait_base) else wait
 
     def delay(self, failure: Failure, attempts: int, counted: int, waited: float = 0.0) -> float | None:
-        """Give the seconds until the next attempt, None for no further one.
+        """Return the seconds until the next attempt, None for no further one.
 
-        `attempts` have failed so far, `counted` of them for other reasons than a rate limit, `waited` seconds ago the
-        first of those that were for one.
+        `attempts` have failed so far, `counted` of them for other reasons than a rate limit. The first that was rate
+        limited was `waited` seconds ago.
         """
         if not failure.retryable:
             return None
@@ -75,7 +81,7 @@ class RetryPolicy:
         return min(self._next(failure, attempts), left) if left > 0 else None
 
     def asked(self, failure: Failure) -> float | None:
-        """Give the seconds that the endpoint asks to wait, at most `longest_wait`; None where it asks for no wait."""
+        """Return the seconds that the endpoint asks to wait, at most `longest_wait`; None where it asks for no wait."""
         if failure.retry_after is None or not failure.retry_after > 0:
             return None
         return min(failure.retry_after, self.longest_wait)
@@ -89,25 +95,52 @@ class RetryPolicy:
 
 @spec
 class ErrorBudget:
-    """When so many of a column's latest outcomes are failures that going on is pointless.
+    """The share of failures among a column's latest outcomes at which the run is ended early.
 
-    Judged over the last `window` outcomes of one column, so that the successes of others hide nothing, and never before
-    there are so many; only failures that no retry can mend count. `rate=None` switches it off.
+    It looks at the last `window` outcomes of one column, so that the successes of others hide nothing, and never before
+    there are that many. Only failures that no retry can mend count. `rate=None` switches it off.
     """
 
     window: int = Field(default=10, ge=1, strict=True)
     rate: float | None = Field(default=0.5, ge=0, le=1)
 
     def spent(self, outcomes: int, failures: int) -> bool:
-        """Tell whether `failures` among the last `outcomes` (at most `window`) are too many."""
+        """Return whether `failures` among the last `outcomes` (at most `window`) are too many."""
         return self.rate is not None and outcomes >= self.window and failures > 0 and failures / outcomes >= self.rate
+
+
+class Outcomes:
+    """The latest outcomes of one column's tasks, as far as an error budget needs them."""
+
+    __slots__ = ("_budget", "ended", "failed_at")
+
+    def __init__(self, budget: ErrorBudget) -> None:
+        """Start with none."""
+        self._budget = budget
+        self.ended = 0
+        """How many tasks have ended, well or not."""
+        self.failed_at: deque[int] = deque()
+        """Which of the latest were failures that count, by their number."""
+
+    def add_failure(self, *, counts: bool) -> None:
+        """Add the outcome of a task that failed for good."""
+        self.ended += 1
+        if counts:
+            self.failed_at.append(self.ended)
+
+    def exhausted(self) -> bool:
+        """Return whether too many of the latest outcomes are failures; forget those that are not among the latest."""
+        failed_at, window = self.failed_at, self._budget.window
+        while failed_at and failed_at[0] <= self.ended - window:
+            failed_at.popleft()
+        return self._budget.spent(min(self.ended, window), len(failed_at))
 
 
 @dataclass(frozen=True, slots=True)
 class CostBudget:
-    """What all the attempts of a dataset may come to: US dollars and tokens, None for any amount.
+    """What all attempts of a dataset together may cost, in US dollars and in tokens; None for any amount.
 
-    `prices` are those of a prompt's and an answer's token, by column. `dollars` and `tokens` are what it has come to.
+    `prices` are those of a prompt's and an answer's token, by column. `dollars` and `tokens` are spent already.
     """
 
     max_cost: float | None
@@ -118,12 +151,12 @@ class CostBudget:
 
     @property
     def spent(self) -> bool:
-        """Tell whether nothing more may be asked for."""
+        """Whether no further request may be sent."""
         too_dear = self.max_cost is not None and self.dollars >= self.max_cost
         return too_dear or (self.max_tokens is not None and self.tokens >= self.max_tokens)
 
     def paid(self, column: int, usage: Usage) -> CostBudget:
-        """Give what it is after an attempt."""
+        """Return the budget after an attempt."""
         prompt, completion = self.prices.get(column, (0.0, 0.0))
         dollars = usage.prompt_tokens * prompt + usage.completion_tokens * completion
         tokens = usage.prompt_tokens + usage.completion_tokens
@@ -131,11 +164,21 @@ class CostBudget:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeLimit:
-    """How long one attempt may take in all, in seconds, where the user has not said.
+class Policies:
+    """The policies of one run. `permits`: the source of each lane's permits; by default each lane has its own."""
 
-    `first` until so many `answers` are in, then `factor` times their 99th percentile, but not under `least`: what
-    hangs is given up soon where answers are short, and slow models are left in peace.
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    errors: ErrorBudget = field(default_factory=ErrorBudget)
+    cost: CostBudget | None = None
+    permits: PermitsOf | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """How long one attempt may take in all, in seconds, where the user has not set a timeout.
+
+    It is `first` until `answers` answers have arrived, then `factor` times their 99th percentile, but not under
+    `least`: a request that hangs is ended soon where answers are fast, and slow models have the time they need.
     """
 
     first: float = 600.0
@@ -144,13 +187,13 @@ class TimeLimit:
     least: float = 30.0
 
     def seconds(self, answers: int, p99: float) -> float:
-        """Give the limit after so many answers."""
+        """Return the limit after so many answers."""
         return self.first if answers < self.answers else max(self.least, self.factor * p99)
 
     def counts_as(self, limit: float) -> float:
-        """Give the time that an attempt which ran into `limit` counts for among the answers.
+        """Return the time that an attempt which ran into `limit` counts for among the answers.
 
-        Where more than one in a hundred does, answers may be slower than those we have seen: the limit then doubles,
+        Where more than one in a hundred does, answers may be slower than those seen so far: the limit then doubles,
         until it is at `first` again.
         """
         return min(2 * limit, max(limit, self.first)) / self.factor

@@ -1,19 +1,20 @@
-"""Row groups: how the rows of a run are cut, and the task states of one group.
+"""Row groups: how the rows of a run are divided, and the task states of one group.
 
 Plain data; only the tracker changes it.
 """
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .events import WHOLE, Tally
+from .events import WHOLE, IllegalEventError, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from .events import Restored
     from .graph import Column, Graph
@@ -32,8 +33,8 @@ NOT_STARTED = frozenset({WAITING, READY, DUE})
 class Earlier:
     """What earlier runs of the same dataset have left.
 
-    `targets`: how many rows they were to make; a row group ends there, full or not. `over`: what came of the row groups
-    in which nothing is left to be done. `begun`: row groups of which something is known.
+    `targets`: how many rows they were to make; a row group ends there, full or not. `over`: the tallies of the row
+    groups in which nothing is left to do. `begun`: the row groups of which the journal has something.
     """
 
     targets: tuple[int, ...] = ()
@@ -43,14 +44,14 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many rows there are to be, in groups of how many, how many rows may be open at once, and what is there."""
+    """How many rows to make, in row groups of which size, how many rows may be open at once, and what is there."""
 
     rows: int
     row_group_size: int = 1000
     open_rows: int = 65_536
     earlier: Earlier = field(default_factory=Earlier)
     _firsts: list[tuple[int, int]] = field(init=False, repr=False, compare=False)
-    """Where groups are counted from anew, after one that may be smaller: (group, row)."""
+    """Where row groups of full size begin again, after one that may be smaller: (group, row)."""
 
     def __post_init__(self) -> None:
         """Find the groups at which the targets of earlier runs make the next one begin."""
@@ -68,7 +69,7 @@ class Plan:
 
     @property
     def left(self) -> int:
-        """How many row groups there is something to be done in."""
+        """How many row groups have something left to do."""
         return self.row_groups - len(self.earlier.over)
 
     @property
@@ -77,12 +78,12 @@ class Plan:
         return max(4, self.open_rows // self.row_group_size)
 
     def row(self, group: int, row: int) -> int:
-        """Give the run's number of a row of a row group."""
+        """Return the run's number of a row of a row group."""
         first_group, first_row = self._firsts[bisect(self._firsts, group, key=_group) - 1]
         return first_row + (group - first_group) * self.row_group_size + row
 
     def size(self, group: int) -> int:
-        """Give the number of rows of a row group."""
+        """Return the number of rows of a row group."""
         return min(self.rows, self.row(group + 1, 0)) - self.row(group, 0)
 
 
@@ -90,37 +91,26 @@ def _group(first: tuple[int, int]) -> int:
     return first[0]
 
 
-class Turn:
-    """Whose turn it is at a column that takes row groups one at a time, in their order."""
+class Attempts(NamedTuple):
+    """The attempts at one task that have failed: all, those that count, and when the first was rate limited."""
 
-    __slots__ = ("_over", "group")
-
-    def __init__(self) -> None:
-        """Begin with the first."""
-        self.group = 0
-        self._over: set[int] = set()
-
-    def end(self, group: int) -> bool:
-        """Take note that a row group is through with the column; tell whether it is another one's turn now."""
-        self._over.add(group)
-        before = self.group
-        while self.group in self._over:
-            self._over.remove(self.group)
-            self.group += 1
-        return self.group != before
+    failed: int = 0
+    counted: int = 0
+    rate_limited_at: float = math.inf
 
 
 class GroupState:
     """The task states of one row group."""
 
     __slots__ = (
-        "alive", "attempts", "committing", "cut", "dropped", "id", "left", "live", "missing", "missing_whole", "open",
-        "restoring", "size", "sizes", "state", "worked",
+        "alive", "attempts", "columns", "committing", "cut", "dropped", "id", "left", "live", "missing",
+        "missing_whole", "open", "restoring", "size", "sizes", "state", "worked",
     )  # fmt: skip
 
     def __init__(self, id_: int, size: int, graph: Graph) -> None:
         """Start with every task waiting."""
         self.id = id_
+        self.columns = graph.columns
         self.size = size
         self.live = size
         self.alive = bytearray(b"\1") * size
@@ -128,7 +118,7 @@ class GroupState:
         self.restoring = False
         self.committing = False
         self.cut: set[int] = set()
-        """Rows lost because the run was halted: a later one can still work them."""
+        """Rows lost because the run was halted: a later run can still work them."""
         self.open = len(graph.columns)
         self.left = [size] * self.open
         self.missing_whole = [column.whole_needs for column in graph.columns]
@@ -137,11 +127,60 @@ class GroupState:
         self.worked = [0] * self.open
         self.sizes = [size] * self.open
         """How many rows there were when a whole column ended: later ones may have changed it (sequential engine)."""
-        self.attempts: dict[tuple[int, int], tuple[int, int, float]] = {}
-        """By task: how many have failed, how many of them counted, and when a rate limit first refused one."""
+        self.attempts: dict[tuple[int, int], Attempts] = {}
+        """By column and row, for tasks of which an attempt has failed."""
 
-    def resize(self, rows: int, columns: Sequence[Column]) -> None:
-        """Take another number of rows, all of them live. What is over stays so, the rest has not begun."""
+    def is_in(self, state: int, column: int, row: int) -> bool:
+        """Return whether there is such a task and it is in this state."""
+        try:
+            return self.state[column][row] == state and (row < 0) == self.columns[column].whole
+        except LookupError:
+            return False
+
+    def count_attempt(self, column: int, row: int, now: float, *, rate_limited: bool) -> Attempts:
+        """Count an attempt that failed; one that was rate limited does not use up the task's attempts."""
+        failed, counted, since = self.attempts.get((column, row), Attempts())
+        since = min(since, now) if rate_limited else since
+        self.attempts[column, row] = attempts = Attempts(failed + 1, counted + (not rate_limited), since)
+        return attempts
+
+    def end_whole(self, column: int, state: int) -> None:
+        """Record how a whole column ended, and for how many rows."""
+        self.state[column][WHOLE] = state
+        self.sizes[column] = self.size
+
+    def meet_need(self, column: int) -> list[tuple[int, int]]:
+        """Count down the whole columns and turns that a column awaits; return the tasks that lack nothing else."""
+        self.missing_whole[column] -= 1
+        return [] if self.missing_whole[column] else self.startable(column)
+
+    def startable(self, column: int) -> list[tuple[int, int]]:
+        """Return the tasks of a column whose whole needs are met, but for cells that still wait for other cells."""
+        state, missing = self.state[column], self.missing[column]
+        rows = (WHOLE,) if self.columns[column].whole else self.live_rows()
+        # What an earlier run has worked is no longer waiting.
+        return [(column, row) for row in rows if state[row] == WAITING and not (missing and missing[row])]
+
+    def startable_roots(self) -> list[tuple[int, int]]:
+        """Return the tasks that need nothing."""
+        roots = (c.id for c in self.columns if not (self.missing_whole[c.id] or c.cell_needs))
+        return [task for column in roots for task in self.startable(column)]
+
+    def take_out(self, rows: Iterable[int], *, cut: bool) -> list[int]:
+        """Take out those of the rows that are live, cut off or dropped, and return them."""
+        gone = [row for row in rows if self.alive[row]]
+        for row in gone:
+            self.alive[row] = 0
+        self.live -= len(gone)
+        if cut:
+            self.cut.update(gone)
+        else:
+            self.dropped += len(gone)
+        return gone
+
+    def resize(self, rows: int) -> None:
+        """Change the number of rows, all of them live. Columns that are over stay so, the others have not begun."""
+        columns = self.columns
         begun = [self.state[c.id][WHOLE] != WAITING if c.whole else not self.left[c.id] for c in columns]
         for column in columns:
             if not begun[column.id] and not column.whole:
@@ -152,21 +191,42 @@ class GroupState:
         self.size = self.live = rows
         self.alive = bytearray(b"\1") * rows
 
-    def restore(self, event: Restored) -> None:
-        """Take over how tasks of an earlier run ended."""
-        for column, row in event.cells:
-            self.state[column][row] = DONE
-        for column, rows in event.wholes.items():
-            self.state[column][WHOLE] = DONE
-            self.worked[column] = rows
-        for column, row, rows_failed in event.failed:
-            self.state[column][row] = FAILED
-            if row == WHOLE:
-                self.worked[column] = len(rows_failed or ())
+    def check(self, event: Restored) -> None:
+        """Raise IllegalEventError for tasks that do not exist or come twice, and for rows that the group has not."""
+        tasks = [*event.cells, *((column, WHOLE) for column in event.wholes), *(task[:2] for task in event.failed)]
+        for column, row in tasks:
+            if column < 0 or not self.is_in(WAITING, column, row):
+                raise IllegalEventError(f"row group {self.id}: cannot restore column {column}, row {row}")
+        if len(set(tasks)) < len(tasks):
+            raise IllegalEventError(f"row group {self.id}: cannot restore a task twice")
+        for column, worked in event.wholes.items():
+            if not 0 <= worked <= self.size:
+                raise IllegalEventError(
+                    f"row group {self.id}: column {column} cannot have been worked for {worked} rows"
+                )
+        for column, row, rows in event.failed:
+            if (row == WHOLE) != (rows is not None) or not all(0 <= of < self.size for of in rows or ()):
+                raise IllegalEventError(
+                    f"row group {self.id}: column {column}, row {row} cannot have failed for {rows}"
+                )
 
-    def tally(self, columns: Sequence[Column]) -> Tally:
-        """Count what came of the group, when all of it is over."""
-        return Tally(self.live, self.dropped, tuple(self._counted(column) for column in columns), bool(self.cut))
+    def restore(self, event: Restored) -> list[tuple[int, int, int]]:
+        """Take over how tasks ended in an earlier run; return each with its state, as (column, row, state)."""
+        ended = [(column, row, DONE) for column, row in event.cells]
+        ended += [(column, WHOLE, DONE) for column in event.wholes]
+        ended += [(column, row, FAILED) for column, row, _ in event.failed]
+        for column, row, state in ended:
+            self.state[column][row] = state
+        for column, worked in event.wholes.items():
+            self.worked[column] = worked
+        for column, row, rows in event.failed:
+            if row == WHOLE:
+                self.worked[column] = len(rows or ())
+        return ended
+
+    def tally(self) -> Tally:
+        """Count how the rows and cells of the group ended, when all of it is over."""
+        return Tally(self.live, self.dropped, tuple(self._counted(column) for column in self.columns), bool(self.cut))
 
     def _counted(self, column: Column) -> tuple[int, int, int]:
         state = self.state[column.id]
@@ -177,11 +237,29 @@ class GroupState:
         return done, worked - done, self.sizes[column.id] - worked
 
     def live_rows(self) -> range | list[int]:
-        """Give the offsets of the rows that have not been dropped."""
+        """Return the offsets of the rows that have been neither dropped nor cut off."""
         if self.live == self.size:
             return range(self.size)
         return [row for row in range(self.size) if self.alive[row]]
 
     def undropped(self) -> range | list[int]:
-        """Give the offsets of the rows that no failure has taken out: the live ones, and those that a halt cut off."""
+        """Return the offsets of the rows that no failure has taken out: the live ones and those that were cut off."""
         return sorted(self.cut.union(self.live_rows())) if self.cut else self.live_rows()
+
+    def not_started(self, rows: Collection[int]) -> list[tuple[int, int]]:
+        """Return the tasks of rows that have not started, and the whole columns that have not once no row is left."""
+        whole = () if self.live else (WHOLE,)
+        return [
+            (column.id, row)
+            for column in self.columns
+            for row in (whole if column.whole else rows)
+            if self.state[column.id][row] in NOT_STARTED
+        ]
+
+    def unfinished(self) -> Sequence[int]:
+        """Return the live rows in which something has not started; all of them while a whole column has not."""
+        rows = self.live_rows()
+        if any(column.whole and self.state[column.id][WHOLE] in NOT_STARTED for column in self.columns):
+            return rows
+        cells = [self.state[column.id] for column in self.columns if not column.whole]
+        return [row for row in rows if any(state[row] in NOT_STARTED for state in cells)]

@@ -1,94 +1,117 @@
-"""Throttle: a lane's adaptive limit and its pace, fed with what becomes of its requests. Pure."""
+"""Throttle: permits of one run for one lane, from an adaptive limit and a pace. Pure."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .adaptive_limit import AdaptiveLimit, LimitState
 from .events import Cancelled, Failed
 from .pace import PaceState
+from .permits import FixedLimit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .adaptive_limit import Change, Ticket
-    from .events import Done, Resized, Usage
+    from .events import Done, Failure, Resized, Usage
     from .graph import Lane
+    from .permits import PermitsOf, Wake
     from .policy import RetryPolicy
 
 _UNKNOWN: Final = 500.0
-"""Tokens that a request is taken to need while no answer has told."""
+"""The estimate of a request's tokens until an answer has reported its own."""
+
+
+Sent: TypeAlias = "tuple[Ticket, float]"
+"""A request in flight, and the tokens that it was estimated to take."""
 
 
 class Throttle:
-    """When a lane may send another request, and how many at once. Times are seconds since the run began."""
+    """When a lane may send another request, and how many at once."""
 
     def __init__(self, lane: Lane, retry: RetryPolicy) -> None:
-        """Begin with what the lane allows at first."""
+        """Start with what the lane allows at first; `retry` caps the waits that an endpoint asks for."""
         policy = AdaptiveLimit(most=lane.limit, start=min(lane.start or lane.limit, lane.limit))
         self._limit = LimitState(policy, 0.0)
-        self._pace = None if lane.pace is None else PaceState(lane.pace, 0.0)
         self._adaptive = lane.start is not None
-        self._most = lane.limit
+        self._pace = None if lane.pace is None else PaceState(lane.pace, 0.0)
         self._retry = retry
-        self._sent: dict[tuple[int, int, int], tuple[Ticket, float]] = {}
         self._tokens = 0
-        self._told = 0
-        self.woken_at = -math.inf
-        """When the shell was told to look at the lane again."""
-        self.refused_since: float | None = None
-        """Since when every request has been refused for a rate limit."""
+        self._counted = 0
+        self.rate_limited_since: float | None = None
 
     @property
     def limit(self) -> int:
-        """How many may be in flight at this moment."""
-        return self._limit.limit if self._adaptive else self._most
+        """How many may be in flight now."""
+        return self._limit.limit
 
     @property
     def history(self) -> Sequence[Change]:
-        """How the limit came to be what it is."""
+        """How the limit has changed; empty without an adaptive limit."""
         return tuple(self._limit.history) if self._adaptive else ()
 
-    def earliest(self, now: float) -> float:
-        """Say when the next request may be sent: `now`, or later."""
-        shut = self._limit.opens_at if self._adaptive else now
-        return max(now, shut if self._pace is None else max(shut, self._pace.earliest(now)))
+    def earliest(self, waiting: int, now: float) -> float:  # noqa: ARG002 - nobody else wants the permits
+        """Return when the next request may be sent: `now`, later, or infinity while as many as may be are in flight."""
+        limit = self._limit
+        if limit.in_flight >= limit.limit:
+            return math.inf
+        opens_at = max(now, limit.opens_at)
+        return opens_at if self._pace is None else self._pace.earliest(opens_at)
 
-    def sent(self, group: int, column: int, row: int, now: float) -> None:
-        """Take notice of a request that is sent."""
-        estimate = 0.0
+    def sent(self, now: float) -> Sent:
+        """Count a request that is being sent."""
+        tokens = 0.0
         if self._pace is not None:
-            estimate = self._tokens / self._told if self._told else _UNKNOWN
-            self._pace.sent(now, estimate)
-        self._sent[group, column, row] = self._limit.sent(), estimate
+            tokens = self._tokens / self._counted if self._counted else _UNKNOWN
+            self._pace.sent(now, tokens)
+        return self._limit.sent(), tokens
 
-    def ended(self, event: Done | Failed | Cancelled | Resized, now: float) -> None:
-        """Take notice of what became of it."""
-        ticket, estimate = self._sent.pop((event.group, event.column, event.row))
+    def ended(self, permit: Sent, event: Done | Resized | Failed | Cancelled, now: float) -> None:
+        """Let the limit and the pace learn from how a request ended."""
+        ticket, tokens = permit
         if type(event) is Cancelled:
-            self._limit.withdrawn(ticket)
+            self._limit.cancelled(ticket)
         elif type(event) is not Failed or not event.failure.retryable:
             self._limit.answered(ticket, now)
-            self.refused_since = None
+            self.rate_limited_since = None
         elif event.failure.rate_limited:
-            self._limit.refused(ticket, now, self._retry.asked(event.failure))
-            self.refused_since = now if self.refused_since is None else self.refused_since
+            self._rate_limited(ticket, event.failure, now)
         else:
-            self._limit.troubled(ticket)
+            self._limit.failed(ticket)
         if self._pace is not None:
-            self._correct(self._pace, event, estimate, now)
+            self._correct(self._pace, tokens, event, now)
+
+    def _rate_limited(self, ticket: Ticket, failure: Failure, now: float) -> None:
+        if self._adaptive:
+            self._limit.rate_limited(ticket, now, self._retry.asked(failure))
+        else:
+            self._limit.cancelled(ticket)
+        if self.rate_limited_since is None:
+            self.rate_limited_since = now
 
     def _correct(
-        self, pace: PaceState, event: Done | Failed | Cancelled | Resized, estimate: float, now: float
+        self, pace: PaceState, estimate: float, event: Done | Resized | Failed | Cancelled, now: float
     ) -> None:
+        """Correct the pace by the tokens and requests that a cell took; a rate-limited request took no tokens."""
         usage: Usage | None = getattr(event, "usage", None)
-        for _ in range(1, getattr(usage, "requests", 1)):  # an answer that did not obey was asked for again
+        for _ in range(1, getattr(usage, "requests", 1)):  # a cell may ask again until the answer obeys its schema
             pace.sent(now)
         if usage is not None and usage.prompt_tokens:
             tokens = usage.prompt_tokens + usage.completion_tokens
             self._tokens += tokens
-            self._told += 1
-            pace.corrected(estimate, tokens)
+            self._counted += 1
+            pace.correct(estimate, tokens)
         elif type(event) is Failed and event.failure.rate_limited:
-            pace.corrected(estimate, 0)
+            pace.correct(estimate, 0)
+
+
+def own_permits(retry: RetryPolicy) -> PermitsOf:
+    """Give each lane permits of its own: a Throttle where the limit adapts or there is a pace, else a fixed limit."""
+
+    def permits_of(lane: Lane, _: Wake) -> Throttle | FixedLimit:
+        if lane.start is None and lane.pace is None:
+            return FixedLimit(lane.limit)
+        return Throttle(lane, retry)
+
+    return permits_of

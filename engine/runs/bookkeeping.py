@@ -119,9 +119,9 @@ class Account:
             running=totals.running,
             waiting_to_retry=totals.waiting_to_retry,
             rate_limited={
-                lane.name: max(0.0, self._clock.elapsed - lane.refused_since)
+                lane.name: max(0.0, self._clock.elapsed - lane.rate_limited_since)
                 for lane in self._tracker.lanes
-                if lane.refused_since is not None
+                if lane.rate_limited_since is not None
             },
             retries=totals.retries,
             requests=spent.requests,

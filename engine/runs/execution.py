@@ -11,6 +11,7 @@ from ...runtime.threads import Threads
 from ..columns.column import Binding
 from ..columns.work import Nothing
 from ..core.errors import DatasetGenerationError, RowloopError
+from ..core.policy import Policies
 from ..core.store import Store
 from ..core.tracker import Tracker
 from ..datasets.reading import read_result
@@ -76,7 +77,7 @@ class Execution:
         self._past = output.past
         self._rewritten = output.past.rewritten
         cost = cost_budget(recipe, settings, output.past.spent)
-        self._tracker = Tracker(workload.graph, plan, settings.retry, settings.error_budget, cost)
+        self._tracker = Tracker(workload.graph, plan, Policies(settings.retry, settings.error_budget, cost))
         self._account = Account(recipe, self._tracker, output, settings)
         self._scheduler: Scheduler | None = None
         self._cache: ResponseCache | None = None

@@ -31,6 +31,7 @@ from ..core.events import (
     Started,
     Stop,
     Wake,
+    Woken,
 )
 from ..models.bytes_received import received
 from ..telemetry.observer import methods_of
@@ -91,7 +92,7 @@ class Scheduler:
         from here, when everything in flight has been cancelled and awaited.
         """
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._tracker.on_permits(self._look_soon)
         self._context = contextvars.copy_context()
         self._stopped: asyncio.Future[Reason | None] = self._loop.create_future()
         try:
@@ -104,6 +105,7 @@ class Scheduler:
             raise error from error.__cause__
         finally:
             self.timers.close()
+            self._tracker.close(self._loop.time())
 
     def halt(self) -> None:
         """Cancel the run, from the loop's thread: what is in flight is cancelled, complete rows are committed."""
@@ -154,7 +156,7 @@ class Scheduler:
         for notify in on_event:
             notify(event)
         while events:
-            now = self._loop.time() - self._began if timed else 0.0
+            now = self._loop.time() if timed else 0.0
             for command in self._tracker.handle(events.pop(), now):
                 for notify in on_command:
                     notify(command)
@@ -235,6 +237,10 @@ class Scheduler:
             self._guarded(lambda: self._feed(event))
 
         self._spawn(work())
+
+    def _look_soon(self, lane: int) -> None:
+        """Look at a lane in the loop's next turn, because shared permits are free; from any thread."""
+        self._loop.call_soon_threadsafe(self._guarded, functools.partial(self._feed, Woken(lane)))
 
     def _null(self, command: Null) -> None:
         group = self._store.groups[command.group]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 import rowloop as rl
 from rowloop.engine.core.adaptive_limit import AdaptiveLimit, Change, LimitState, Ticket
-from simulated_server import Client, Fixed, Ran, Server
+from simulated_server import Client, Fixed, Ran, Server, room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ def answer(limit: LimitState, *tickets: Ticket, now: float = 0.0) -> None:
 
 def fill(limit: LimitState, now: float = 0.0) -> list[Ticket]:
     """Send as many as may be sent."""
-    return [limit.sent() for _ in range(limit.room(now))]
+    return [limit.sent() for _ in range(room(limit, now))]
 
 
 def settled(most: int = 64) -> tuple[LimitState, list[Ticket]]:
@@ -82,7 +82,7 @@ def test_b13_one_cut_for_a_burst_of_429s():
     """Of 64 requests in flight every one is refused: the limit is cut once, to 0.8 of it."""
     limit, tickets = settled()
     for ticket in tickets:
-        limit.refused(ticket, 1.0)
+        limit.rate_limited(ticket, 1.0)
     assert [change.limit for change in limit.history] == [64, 52]
     assert limit.history[-1] == Change(1.0, 52, "rate limited")
 
@@ -103,7 +103,7 @@ def test_b13_growth_is_paused_not_cut_by_5xx_and_time_outs(trouble: int):
     """Each costs four answers' worth of growth, a storm of them a round trip."""
     limit = adaptive(start=32)
     for _ in range(trouble):
-        limit.troubled(limit.sent())
+        limit.failed(limit.sent())
     assert limit.limit == 32
     paused = min(4 * trouble, 32)
     for _ in range(paused):
@@ -119,15 +119,15 @@ def test_b13_where_everything_is_refused_the_lane_waits_as_it_was_told():
     """A used-up quota: five refusals in a row after the cut, and nothing is sent until Retry-After is over."""
     limit, tickets = settled()
     for ticket in tickets:
-        limit.refused(ticket, 1.0, 20.0)
-    assert limit.room(1.0) == 52
+        limit.rate_limited(ticket, 1.0, 20.0)
+    assert room(limit, 1.0) == 52
     for ticket in fill(limit, 1.0)[:5]:
-        limit.refused(ticket, 2.0, 20.0)
+        limit.rate_limited(ticket, 2.0, 20.0)
     assert limit.history[-1].why == "refused throughout"
-    assert (limit.room(21.9), limit.opens_at) == (0, 22.0)
+    assert (room(limit, 21.9), limit.opens_at) == (0, 22.0)
     for _ in range(47):
-        limit.withdrawn(Ticket(0, 0))
-    assert limit.room(22.0) == 16
+        limit.cancelled(Ticket(0, 0))
+    assert room(limit, 22.0) == 16
 
 
 def test_b13_a_server_that_is_full_is_not_taken_for_one_that_refuses_everything():
@@ -142,9 +142,9 @@ def test_b13_a_server_that_is_full_is_not_taken_for_one_that_refuses_everything(
 def test_b13_a_stray_429_with_a_long_retry_after_holds_nothing_up():
     """One request of 64 is asked to come back in an hour: the others go on at once."""
     limit, tickets = settled()
-    limit.refused(tickets[0], 1.0, 3600.0)
+    limit.rate_limited(tickets[0], 1.0, 3600.0)
     answer(limit, *tickets[1:], now=1.1)
-    assert limit.room(1.1) == limit.limit == 52
+    assert room(limit, 1.1) == limit.limit == 52
 
 
 def test_b13_the_history_is_bounded_and_tells_why():
@@ -263,8 +263,10 @@ def stories(draw: st.DrawFn) -> tuple[AdaptiveLimit, list[tuple[str, int]]]:
     policy = AdaptiveLimit(
         most=draw(st.integers(1, 100)), start=draw(st.integers(1, 100)), cut=draw(st.floats(0.5, 0.99))
     )
-    kinds = draw(st.sampled_from([["answered"], ["answered", "refused"], ["answered", "refused", "troubled", "fill"]]))
-    steps = st.tuples(st.sampled_from([*kinds, "answered", "withdrawn"]), st.integers(0, 99))
+    kinds = draw(
+        st.sampled_from([["answered"], ["answered", "rate_limited"], ["answered", "rate_limited", "failed", "fill"]])
+    )
+    steps = st.tuples(st.sampled_from([*kinds, "answered", "cancelled"]), st.integers(0, 99))
     return policy, draw(st.lists(steps, max_size=300))
 
 
@@ -284,17 +286,17 @@ def test_b13_whatever_happens_the_rules_hold(story: tuple[AdaptiveLimit, list[tu
         cut_at = limit._cut_at
         if what != "fill":
             ticket = in_flight.pop(which % len(in_flight))
-            more = (now, asked) if what == "refused" else (now,) if what == "answered" else ()
+            more = (now, asked) if what == "rate_limited" else (now,) if what == "answered" else ()
             end: Callable[..., None] = getattr(limit, what)
             end(ticket, *more)
-            if what == "refused" and ticket.serial <= cut_at and limit.limit < before:
+            if what == "rate_limited" and ticket.serial <= cut_at and limit.limit < before:
                 assert limit.limit >= policy.cut * ((highest + 1) // 2) - 1  # the one cut of this burst, deepened
         assert 1 <= limit.limit <= policy.most
         assert limit.in_flight == len(in_flight)
         assert len(limit.history) <= 256
         why = limit.history[-1].why
         if limit.limit > before:
-            assert what in {"answered", "refused"}
+            assert what in {"answered", "rate_limited"}
             assert why in {"grown", "started", "not our load"} or limit.limit == before + 1
             assert what == "answered" or why == "not our load"
             assert why == "not our load" or not paused
@@ -308,7 +310,7 @@ def test_b13_at_most_one_cut_for_a_burst_in_whatever_order_it_comes(refused: int
     rng.shuffle(tickets)
     for n, ticket in enumerate(tickets):
         if n < refused:
-            limit.refused(ticket, 1.0, 1.0)
+            limit.rate_limited(ticket, 1.0, 1.0)
         else:
             answer(limit, ticket, now=1.0)
     assert [change.limit for change in limit.history] == [64, 52]

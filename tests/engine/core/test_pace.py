@@ -62,7 +62,7 @@ def test_b13_an_estimate_is_corrected_by_the_answer(requests: list[tuple[float, 
         now = state.earliest(now)
         state.sent(now, estimated)
     for estimated, tokens in requests:
-        state.corrected(estimated, tokens)
+        state.correct(estimated, tokens)
     assert state.earliest(now) == pytest.approx(max(now, sum(tokens for _, tokens in requests) * 0.06), abs=1e-6)
 
 
@@ -71,19 +71,6 @@ def test_b13_time_that_was_not_used_is_not_saved_up():
     state = PaceState(Pace(requests_per_minute=60), 0.0)
     state.sent(3600.0)
     assert state.earliest(3600.0) == 3601.0
-
-
-def test_b13_a_budget_told_by_the_server_is_kept_to():
-    """Nothing remains of 60, all are back in a minute: the next is sent in a second. Absurd times are capped."""
-    state = PaceState(Pace(), 0.0)
-    state.told(10.0, limit=60, remaining=3, resets_in=57)
-    assert state.earliest(10.0) == 10.0
-    state.told(10.0, limit=60, remaining=0, resets_in=60)
-    assert state.earliest(10.0) == 11.0
-    state.told(10.0, limit=1, remaining=0, resets_in=86_400)
-    assert state.earliest(10.0) == 70.0
-    state.told(10.0, limit=0, remaining=0, resets_in=60)
-    assert state.earliest(80.0) == 80.0
 
 
 @pytest.mark.parametrize("field", ["requests_per_minute", "tokens_per_minute"])

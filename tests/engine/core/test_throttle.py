@@ -22,6 +22,7 @@ from rowloop.engine.core.events import (
     Failed,
     Failure,
     Halted,
+    IllegalEventError,
     Record,
     RunAfter,
     Started,
@@ -32,9 +33,9 @@ from rowloop.engine.core.events import (
 )
 from rowloop.engine.core.graph import Lane, Node, compile_graph
 from rowloop.engine.core.pace import Pace
-from rowloop.engine.core.policy import CostBudget, ErrorBudget, RetryPolicy
+from rowloop.engine.core.policy import CostBudget, ErrorBudget, Policies, RetryPolicy
 from rowloop.engine.core.row_groups import Plan
-from rowloop.engine.core.tracker import IllegalEventError, Tracker
+from rowloop.engine.core.tracker import Tracker
 from rowloop.engine.models.usage import Asked
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def tracker(
         Node(name, (names[i - 1],) if needs and i else (), lane=lane)
         for i, (name, lane) in enumerate(zip(names, lanes, strict=True))
     ]
-    return Tracker(compile_graph(nodes), Plan(rows), retry or RetryPolicy(3, float, longest_wait=60), OFF, cost)
+    policies = Policies(retry or RetryPolicy(3, float, longest_wait=60), OFF, cost)
+    return Tracker(compile_graph(nodes), Plan(rows), policies)
 
 
 def ran(commands: list[Command], column: int = 0) -> list[int]:
@@ -83,7 +85,7 @@ def test_b13_a_lane_without_a_start_has_a_limit_that_stays():
     run = tracker(Lane("f", limit=3))
     assert len(ran(run.handle(Started()))) == 3
     assert (run.timed, run.limits) == (False, {})
-    with pytest.raises(IllegalEventError, match="lane 0 was not to be woken"):
+    with pytest.raises(IllegalEventError, match="lane 0 has a fixed limit and is never woken"):
         run.handle(Woken(0))
 
 
@@ -135,9 +137,9 @@ def test_b14_since_when_a_lane_is_refused_throughout_is_told():
     run.handle(Started())
     run.handle(Failed(0, 0, 0, LIMITED), 4.0)
     run.handle(Failed(0, 0, 1, LIMITED), 5.0)
-    assert run.lanes[0].refused_since == 4.0
+    assert run.lanes[0].rate_limited_since == 4.0
     run.handle(Done(0, 0, 2), 6.0)
-    assert run.lanes[0].refused_since is None
+    assert run.lanes[0].rate_limited_since is None
 
 
 def test_b14_a_rate_limit_delays_until_it_is_given_up():

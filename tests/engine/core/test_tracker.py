@@ -24,6 +24,7 @@ from rowloop.engine.core.events import (
     Execute,
     Failed,
     Halted,
+    IllegalEventError,
     Null,
     Record,
     Restored,
@@ -33,10 +34,10 @@ from rowloop.engine.core.events import (
     Tally,
 )
 from rowloop.engine.core.graph import Lane, Node, compile_graph
-from rowloop.engine.core.policy import ErrorBudget, RetryPolicy
+from rowloop.engine.core.policy import ErrorBudget, Policies, RetryPolicy
 from rowloop.engine.core.row_groups import Earlier, Plan
 from rowloop.engine.core.totals import CellCounts
-from rowloop.engine.core.tracker import IllegalEventError, Tracker
+from rowloop.engine.core.tracker import Tracker
 from tracker_reference import BROKEN, FATAL, FLAKY, LATER, LIMITED
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def tracker(
 ) -> Tracker:
     """Make a tracker with waits of 1, 2, ... seconds and three attempts."""
     plan = Plan(rows, size, earlier=earlier)
-    return Tracker(compile_graph(nodes), plan, RetryPolicy(3, float, longest_wait=60), budget)
+    return Tracker(compile_graph(nodes), plan, Policies(RetryPolicy(3, float, longest_wait=60), budget))
 
 
 def told(run: Tracker, *events: Event) -> list[Command]:
@@ -380,7 +381,8 @@ def test_early_shutdown_at_its_rate() -> None:
 
 def test_early_shutdown_counts_only_what_no_retry_mends() -> None:
     """Attempts that ran out are an outcome, and no failure in the budget's eyes."""
-    run = Tracker(compile_graph([Node("a")]), Plan(9), RetryPolicy(attempts=1), ErrorBudget(window=2, rate=0.5))
+    policies = Policies(RetryPolicy(attempts=1), ErrorBudget(window=2, rate=0.5))
+    run = Tracker(compile_graph([Node("a")]), Plan(9), policies)
     told(run, Started(), *(Failed(0, 0, row, FLAKY) for row in range(8)))
     assert run.halted is None
     told(run, Failed(0, 0, 8, BROKEN))
@@ -389,7 +391,8 @@ def test_early_shutdown_counts_only_what_no_retry_mends() -> None:
 
 def test_early_shutdown_sees_a_window_that_fills_with_a_spent_retry() -> None:
     """An outcome that is no failure itself may complete the window."""
-    run = Tracker(compile_graph([Node("a")]), Plan(9), RetryPolicy(attempts=1), ErrorBudget(window=2, rate=0.5))
+    policies = Policies(RetryPolicy(attempts=1), ErrorBudget(window=2, rate=0.5))
+    run = Tracker(compile_graph([Node("a")]), Plan(9), policies)
     assert Cancel() in told(run, Started(), Failed(0, 0, 0, BROKEN), Failed(0, 0, 1, FLAKY))
 
 

@@ -194,7 +194,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 def assert_counted_once(tracker: Tracker) -> None:
     """Completed + failed + skipped == rows of finished groups, and what is over of the others."""
-    finished = sum(tracker.plan.size(group) for group in range(tracker._next) if group not in tracker._groups)
+    finished = sum(tracker.plan.size(group) for group in range(tracker._open.next) if group not in tracker._groups)
     for column, count in zip(tracker.graph.columns, tracker.totals.columns, strict=True):
         over = 0
         for group in tracker._groups.values():

@@ -277,7 +277,8 @@ def test_b11_a_failed_row_group_passes_its_turn_on_and_a_retried_one_keeps_it():
 
 def test_b11_a_cell_column_cannot_be_stateful():
     """Its calls are worked side by side, in no order."""
-    with pytest.raises(rl.RecipeError, match="stateful is for batch functions, because the cells of a column run concurrently"):
+    why = "stateful is for batch functions, because the cells of a column run concurrently"
+    with pytest.raises(rl.RecipeError, match=why):
         rl.Recipe(columns=[numbered(1)]).column(name="total", stateful=True)(lambda row: row)
 
 

@@ -16,7 +16,7 @@ from rowloop.engine.columns.work import Answer, Await, CellError, Fill, InThread
 from rowloop.engine.core.errors import ModelError
 from rowloop.engine.core.events import Admit, Commit, Done, Failed, Halted, Restored, Usage
 from rowloop.engine.core.graph import Lane, Node, compile_graph
-from rowloop.engine.core.policy import ErrorBudget, RetryPolicy
+from rowloop.engine.core.policy import ErrorBudget, Policies, RetryPolicy
 from rowloop.engine.core.row_groups import Plan
 from rowloop.engine.core.store import Store
 from rowloop.engine.core.tracker import Tracker
@@ -106,7 +106,8 @@ class Run:
         self.sink = sink or Table()
         self.witness = witness or Witness()
         self.store = Store(graph)
-        self.tracker = Tracker(graph, Plan(rows, size), retry, budget or ErrorBudget(rate=None))
+        policies = Policies(retry or RetryPolicy(), budget or ErrorBudget(rate=None))
+        self.tracker = Tracker(graph, Plan(rows, size), policies)
         self.threads = Threads(8)
         executor = Executor(graph, [NUMBERS, *works], self.store, self.threads)
         self.scheduler = Scheduler(self.tracker, executor, self.store, self.sink, [self.witness])

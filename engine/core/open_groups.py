@@ -1,0 +1,100 @@
+"""Open row groups: which ones are being worked, which is admitted next, and whose turn it is at a stateful column.
+
+Row groups are admitted one at a time, while no lane has more tasks waiting than it can take at once: a slow lane then
+bounds the memory, and a fast lane always has rows to work on. Row groups that are over are never opened.
+
+A stateful column is worked in one row group after the other. It awaits one thing more than other columns, counted in
+`missing_whole`: its turn, which comes when all earlier row groups have finished the column.
+
+Plain data; only the tracker changes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .events import IllegalEventError
+from .row_groups import GroupState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .graph import Graph
+    from .row_groups import Plan
+
+
+class Turn:
+    """Whose turn it is at a column that takes row groups one at a time, in their order."""
+
+    __slots__ = ("_over", "group")
+
+    def __init__(self, over: Iterable[int]) -> None:
+        """Start with the first row group that is not over."""
+        self.group = 0
+        self._over: set[int] = set()
+        for group in over:
+            self.end(group)
+
+    def end(self, group: int) -> bool:
+        """Record that a row group has finished the column; return whether the turn has passed to another one."""
+        self._over.add(group)
+        before = self.group
+        while self.group in self._over:
+            self._over.remove(self.group)
+            self.group += 1
+        return self.group != before
+
+
+class OpenGroups:
+    """The row groups of a run that have been admitted and are not over."""
+
+    __slots__ = ("_graph", "_most", "_plan", "_row_groups", "_turns", "by_id", "next")
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        """Start with none."""
+        self._graph = graph
+        self._plan = plan
+        self._row_groups = plan.row_groups
+        self._most = plan.open_groups
+        self._turns = {column.id: Turn(plan.earlier.over) for column in graph.columns if column.stateful}
+        self.by_id: dict[int, GroupState] = {}
+        self.next = self._unfinished(0)
+        """The row group to be admitted next."""
+
+    @property
+    def all_admitted(self) -> bool:
+        """Whether no row group is left to be admitted."""
+        return self.next == self._row_groups
+
+    @property
+    def have_room(self) -> bool:
+        """Whether another row group can be admitted."""
+        return self.next < self._row_groups and len(self.by_id) < self._most
+
+    def admit(self) -> GroupState:
+        """Open the next row group."""
+        group = GroupState(self.next, self._plan.size(self.next), self._graph)
+        group.restoring = group.id in self._plan.earlier.begun
+        for column, turn in self._turns.items():
+            group.missing_whole[column] += turn.group != group.id
+        self.by_id[group.id] = group
+        self.next = self._unfinished(group.id + 1)
+        return group
+
+    def _unfinished(self, group: int) -> int:
+        """Return the first row group from this one on that is not over."""
+        while group in self._plan.earlier.over:
+            group += 1
+        return group
+
+    def committing(self, id_: int) -> GroupState:
+        """Return a row group that is being committed; raises IllegalEventError for any other."""
+        group = self.by_id.get(id_)
+        if group is None or not group.committing:
+            raise IllegalEventError(f"row group {id_} is not being committed")
+        return group
+
+    def pass_turn(self, group: int, column: int) -> GroupState | None:
+        """End a row group's turn at a stateful column; return the row group whose turn it is now, if that is open."""
+        turn = self._turns[column]
+        return self.by_id.get(turn.group) if turn.end(group) else None

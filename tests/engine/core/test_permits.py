@@ -1,0 +1,335 @@
+"""Permits from a source that is not the run's own: several runs share it, in plain calls and in a real loop."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import random
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from rowloop.engine.core.events import (
+    Cancel,
+    Cancelled,
+    Commit,
+    Committed,
+    Done,
+    Due,
+    Execute,
+    Failed,
+    Failure,
+    Halted,
+    RunAfter,
+    Started,
+    Stop,
+    Wake,
+    Woken,
+)
+from rowloop.engine.core.graph import Lane, Node, compile_graph
+from rowloop.engine.core.pace import Pace
+from rowloop.engine.core.policy import ErrorBudget, Policies, RetryPolicy
+from rowloop.engine.core.row_groups import Plan
+from rowloop.engine.core.tracker import Tracker
+from shared_permits import SharedPermits
+from virtual_run import VirtualRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rowloop.engine.core.events import Command, Event
+
+LIMITED = Failure("ModelError", "too many", retryable=True, rate_limited=True, retry_after=2.0)
+PATIENT = RetryPolicy(3, lambda _: 0.1, longest_wait=5)
+
+
+@dataclass
+class Member:
+    """One of the runs that share a source: its tracker, and what is in flight."""
+
+    tracker: Tracker
+    running: list[Execute] = field(default_factory=list)
+    stopped: bool = False
+
+
+class Runs:
+    """Several runs in one time: whatever a command leads to happens later, in an order drawn at random."""
+
+    def __init__(self, lane: Lane, rows: list[int], seed: int = 0, share: float = 0.0) -> None:
+        """Give each run a tracker with one column in the lane; `share` of the requests are rate limited at first."""
+        self.rng = random.Random(seed)  # noqa: S311 - no secret
+        self.rate_limited = share
+        self.source = SharedPermits(lane, PATIENT)
+        graph = compile_graph([Node("c", lane=lane)])
+        policies = Policies(PATIENT, ErrorBudget(rate=None), permits=self.source)
+        self.members = [Member(Tracker(graph, Plan(count), policies)) for count in rows]
+        for i, member in enumerate(self.members):
+            member.tracker.on_permits(lambda lane, i=i: self.later(0.0, i, Woken(lane)))
+        self.numbers = itertools.count()
+        self.events: list[tuple[float, int, int, Event]] = []
+        self.now = 0.0
+
+    @property
+    def in_flight(self) -> list[int]:
+        """How many requests of each run are in flight."""
+        return [len(member.running) for member in self.members]
+
+    def later(self, delay: float, run: int, event: Event) -> None:
+        """Have something happen."""
+        heapq.heappush(self.events, (self.now + delay, next(self.numbers), run, event))
+
+    def start(self, run: int) -> None:
+        """Begin a run."""
+        self.feed(run, Started())
+
+    def feed(self, run: int, event: Event) -> list[Command]:
+        """Hand over what happened, and follow the commands."""
+        member = self.members[run]
+        if isinstance(event, Done | Failed | Cancelled):
+            member.running.remove(Execute(event.group, event.column, event.row))
+        commands = member.tracker.handle(event, self.now)
+        for command in commands:
+            self.follow(run, command)
+        return commands
+
+    def follow(self, run: int, command: Command) -> None:
+        """Do what is said, and see that all runs together stay within the limit."""
+        member = self.members[run]
+        match command:
+            case Execute(group, column, row):
+                member.running.append(command)
+                assert sum(self.in_flight) <= self.source.throttle.limit, "more in flight than the source allows"
+                limited = self.rng.random() < self.rate_limited * (self.now < 60)
+                ends: Event = Failed(group, column, row, LIMITED) if limited else Done(group, column, row)
+                self.later(self.rng.uniform(0.5, 1.5), run, ends)
+            case RunAfter(delay, group, column, row):
+                self.later(delay, run, Due(group, column, row))
+            case Wake(delay, lane):
+                self.later(delay, run, Woken(lane))
+            case Commit(group):
+                self.later(0.0, run, Committed(group))
+            case Stop():
+                member.stopped = True
+
+    def step(self) -> None:
+        """Let the next thing happen."""
+        self.now, _, run, event = heapq.heappop(self.events)
+        if not self.members[run].stopped:
+            self.feed(run, event)
+
+    def cancel(self, run: int) -> None:
+        """Halt a run, and cancel what it has in flight."""
+        assert Cancel() in self.feed(run, Halted("cancelled"))
+        for command in list(self.members[run].running):
+            self.feed(run, Cancelled(command.group, command.column, command.row))
+        self.events = [item for item in self.events if item[2] != run or not isinstance(item[3], Done | Failed)]
+        heapq.heapify(self.events)
+
+    def break_off(self, run: int) -> None:
+        """Let a run's shell fail: it closes the tracker, and nothing more is handed over."""
+        self.members[run].tracker.close(self.now)
+        self.members[run].running.clear()
+        self.members[run].stopped = True
+
+    def until(self, time: float) -> None:
+        """Let everything happen until then."""
+        while self.events and self.events[0][0] <= time:
+            self.step()
+        self.now = time
+
+    def finish(self) -> None:
+        """Let everything happen; every run ends, and the source has its permits back."""
+        while self.events:
+            self.step()
+        assert all(member.stopped for member in self.members), "a run waits for permits that nobody holds"
+        assert self.source.in_flight == 0
+
+
+@given(
+    lane=st.builds(
+        Lane,
+        st.just("m"),
+        st.integers(1, 12),
+        st.none() | st.integers(1, 12),
+        st.sampled_from([None, Pace(120), Pace(None, 6000), Pace(6000, 60_000)]),
+    ),
+    rows=st.lists(st.integers(1, 60), min_size=1, max_size=4),
+    begins=st.lists(st.floats(0, 20), min_size=4, max_size=4),
+    ends=st.lists(st.sampled_from(["well", "well", "cancelled", "broken"]), min_size=4, max_size=4),
+    seed=st.integers(0, 2**16),
+    share=st.sampled_from([0.0, 0.1, 0.9]),
+)
+@settings(max_examples=100)
+def test_runs_that_share_permits_never_exceed_them_together_and_all_finish(  # noqa: PLR0913, PLR0917 - each is drawn
+    lane: Lane, rows: list[int], begins: list[float], ends: list[str], seed: int, share: float
+) -> None:
+    """Whatever the limit, the pace and the endpoint do, whenever each run begins, and however others end."""
+    runs = Runs(lane, rows, seed, share)
+    for begin, run in sorted(zip(begins, range(len(rows)), strict=False)):
+        runs.until(begin)
+        runs.start(run)
+    runs.until(22.0)
+    for run, end in zip(range(len(rows)), ends, strict=False):
+        if end == "cancelled" and not runs.members[run].stopped:
+            runs.cancel(run)
+        elif end == "broken":
+            runs.break_off(run)
+    runs.finish()
+    well = [run for run in range(len(rows)) if ends[run] == "well"]
+    assert [runs.members[run].tracker.totals.committed for run in well] == [rows[run] for run in well]
+
+
+def test_a_run_that_begins_later_gets_its_share() -> None:
+    """The first run holds all ten permits; within a round trip each has five, and at the end it has all ten again."""
+    runs, held = Runs(Lane("m", 10), [200, 60]), []
+    runs.start(0)
+    runs.until(5.0)
+    assert runs.in_flight == [10, 0]
+    runs.start(1)
+    assert runs.in_flight == [10, 0]
+    runs.until(6.5)
+    while runs.members[1].tracker.lanes[0].ready:
+        held.append(runs.in_flight)
+        runs.step()
+    assert [mean(run) for run in zip(*held, strict=True)] == pytest.approx([5, 5], abs=0.5)
+    while not runs.members[1].stopped:
+        runs.step()
+    runs.until(runs.now)
+    assert runs.in_flight == [10, 0]
+    runs.finish()
+
+
+def test_shares_of_equal_runs_are_equal() -> None:
+    """Three runs of the same size end within a few round trips of one another."""
+    runs, ended = Runs(Lane("m", 7), [200, 200, 200]), {}
+    for run in range(3):
+        runs.start(run)
+    while runs.events:
+        runs.step()
+        ended |= {run: runs.now for run, member in enumerate(runs.members) if member.stopped and run not in ended}
+    assert max(ended.values()) - min(ended.values()) < 0.05 * max(ended.values())
+
+
+def test_a_run_without_permits_is_woken_by_another_runs_answer() -> None:
+    """It has nothing in flight and no timer: only the answer to the other run's request can make it start."""
+    runs = Runs(Lane("m", 1), [5, 1])
+    runs.start(0)
+    assert not any(isinstance(command, Execute | Wake) for command in runs.feed(1, Started()))
+    (first,) = runs.members[0].running
+    assert runs.feed(0, Done(0, 0, first.row)) == []  # the permit is kept for the one that has none
+    woken = [(run, event) for _, _, run, event in runs.events if isinstance(event, Woken)]
+    assert woken == [(1, Woken(0))]
+    assert runs.feed(*woken[0]) == [Execute(0, 0, 0)]
+    assert runs.in_flight == [0, 1]
+
+
+def test_a_run_that_is_halted_leaves_the_permits_to_the_others() -> None:
+    """Its tasks that were waiting wait no longer, so no permit is kept for them."""
+    runs = Runs(Lane("m", 4), [50, 50])
+    runs.start(0)
+    runs.start(1)
+    runs.until(3.0)
+    assert runs.in_flight == [2, 2]
+    runs.cancel(0)
+    assert runs.source.shares[0].waiting == 0
+    runs.until(runs.now)
+    assert runs.in_flight == [0, 4]
+    runs.finish()
+
+
+def test_a_run_that_breaks_off_gives_its_permits_back() -> None:
+    """The shell closes the tracker whatever has happened: another run takes what was in flight."""
+    runs = Runs(Lane("m", 3), [9, 9])
+    runs.start(0)
+    runs.start(1)
+    assert runs.in_flight == [3, 0]
+    runs.break_off(0)
+    runs.until(0.0)
+    assert runs.in_flight == [0, 3]
+    runs.finish()
+
+
+def test_a_pace_is_shared() -> None:
+    """Sixty requests a minute for both runs: twenty take nineteen seconds, whoever sends them."""
+    runs = Runs(Lane("m", 8, pace=Pace(requests_per_minute=60)), [10, 10])
+    runs.start(0)
+    runs.start(1)
+    runs.until(18.5)
+    sent = [member.tracker.totals.columns[0].completed + len(member.running) for member in runs.members]
+    assert sum(sent) == 19
+    runs.finish()
+
+
+def test_a_run_reports_the_limit_since_it_began() -> None:
+    """The limit was learnt by the first run: the second one starts with it, at its own second 0."""
+    runs = Runs(Lane("m", 64, start=2), [300, 20])
+    runs.start(0)
+    runs.until(100.0)
+    assert runs.members[0].tracker.limits["m"][0].limit == 2
+    known = runs.source.throttle.limit
+    assert known > 10
+    runs.start(1)
+    (first,) = runs.members[1].tracker.limits["m"]
+    assert (first.time, first.limit, first.why) == (0.0, known, "started")
+    runs.finish()
+
+
+# In a real loop, with a clock that is virtual
+
+
+def test_schedulers_share_permits(virtually: Callable[[Any], Any]) -> None:
+    """Two runs in one loop: four requests at once together, each run half of the time, and all rows come out."""
+    now, most, seen = 0, 0, []
+
+    def call(run: int) -> Callable[[int], Any]:
+        async def work(value: int) -> int:
+            nonlocal now, most
+            now, most = now + 1, max(most, now + 1)
+            seen.append(run)
+            await asyncio.sleep(1.0)
+            now -= 1
+            return value
+
+        return work
+
+    async def both() -> list[VirtualRun]:
+        source = SharedPermits(Lane("openai:m0", 4))
+        runs = [VirtualRun(call(i), rows=40, permits=source) for i in range(2)]
+        assert await asyncio.gather(*(run() for run in runs)) == [None, None]
+        assert source.in_flight == 0
+        return runs
+
+    runs = virtually(both())
+    assert (most, len(seen)) == (4, 80)
+    assert [run.tracker.totals.committed for run in runs] == [40, 40]
+    assert seen[:40].count(0) == pytest.approx(20, abs=3)
+    assert max(run.elapsed for run in runs) == pytest.approx(20, abs=1)
+
+
+def test_a_scheduler_that_breaks_off_gives_its_permits_back(virtually: Callable[[Any], Any]) -> None:
+    """The engine of the first run fails while it holds every permit: the second one goes through."""
+
+    async def broken(value: int) -> int:
+        await asyncio.sleep(5.0)
+        raise RuntimeError(f"no fault of cell {value}")
+
+    async def fine(value: int) -> int:
+        await asyncio.sleep(1.0)
+        return value
+
+    async def both() -> list[Any]:
+        source = SharedPermits(Lane("openai:m0", 2))
+        runs = [VirtualRun(call, rows=10, permits=source) for call in (broken, fine)]
+        ended = await asyncio.gather(*(run() for run in runs), return_exceptions=True)
+        assert source.in_flight == 0
+        return [*ended, runs[1].tracker.totals.committed, runs[1].elapsed]
+
+    error, reason, committed, elapsed = virtually(both())
+    assert str(error).startswith("no fault of cell")
+    assert (reason, committed) == (None, 10)
+    assert elapsed == pytest.approx(10, abs=0.1)
