@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -128,6 +129,16 @@ def test_what_the_runs_have_in_common_comes_back(journal: Journal):
     assert again.facts == FACTS
     assert again.spending == spending
     again.close()
+
+
+def test_spending_has_the_field_names_of_earlier_versions(journal: Journal):
+    """A journal of an earlier version is read, and an earlier version could read this one."""
+    stored = msgspec.msgpack.encode({"columns": {3: (1, 2, 3)}, "untold": [3], "retries": 4, "seconds": 1.5})
+    journal._db.execute("INSERT INTO facts VALUES ('spending', ?)", (stored,))
+    assert journal.spending == Spending({3: (1, 2, 3)}, uncounted=[3], retries=4, seconds=1.5)
+    journal.write([], [], journal.spending)
+    (written,) = journal._db.execute("SELECT value FROM facts WHERE name = 'spending'").fetchone()
+    assert msgspec.msgpack.decode(written, strict=False)["untold"] == [3]
 
 
 def test_of_several_values_the_last_counts_and_a_void_ends_those_before_it(journal: Journal):

@@ -364,6 +364,45 @@ def test_c23_a_run_whose_end_cannot_be_written_has_its_report_all_the_same(
     assert "the disk is full" in str(report.error)
 
 
+@pytest.mark.parametrize(
+    ("ending", "advice"),
+    [
+        (complete, None),
+        (partial, 'to retry what failed: build("{path}", 20, resume="always", retry_failed=True)'),
+        (cancelled, 'to resume: build("{path}", 20, resume="always")'),
+        (failed, 'to resume: build("{path}", 20, resume="always")'),
+    ],
+)
+def test_the_last_record_has_the_call_that_makes_the_missing_rows(
+    tmp_path: Path, ending: Callable[[Run], None], advice: str | None, caplog: pytest.LogCaptureFixture
+):
+    """After the report and the directory; nothing where no row is missing."""
+    run = Run(tmp_path / "out", "async")
+    with caplog.at_level(logging.INFO, "rowloop"):
+        run(ending)
+    *_, directory, last = caplog.records[-1].getMessage().splitlines()
+    assert last == (f"  written to {run.path}" if advice is None else f"  {advice.format(path=run.path)}")
+    assert advice is None or directory == f"  written to {run.path}"
+
+
+def test_no_call_is_advised_where_after_generation_has_changed_the_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Rows can neither be added nor retried then."""
+
+    class Reversed(rl.Processor):
+        def after_generation(self, frame: pd.DataFrame) -> pd.DataFrame:
+            return frame.iloc[::-1]
+
+    run = Run(tmp_path / "out", "async")
+    run.processors = [Reversed()]
+    run(partial)
+    assert run.error is None
+    assert caplog.records[-1].getMessage().endswith(f"\n  written to {run.path}")
+    with pytest.raises(rl.ResumeError, match="are those that after_generation made: rows cannot be added or retried"):
+        run.recipe().build(run.path, 20, resume="always", retry_failed=True, **run.all_options)
+
+
 @every_ending
 @both_engines
 def test_c23_the_report_is_the_last_record_of_every_ending(
