@@ -1,4 +1,4 @@
-"""The journal alone: what comes back is what was written, and nobody else's file, or another run's, is touched."""
+"""The journal alone: values are read back unchanged, and no file of another program or run is touched."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VALUES = st.recursive(PLAIN, lambda of: st.lists(of, max_size=3) | st.dictionari
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    """Give the journal of a dataset that has begun."""
+    """Return the journal of a dataset that has begun."""
     opened = Journal(tmp_path)
     opened.begin(FACTS)
     yield opened
@@ -43,7 +43,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def reopened(journal: Journal) -> Journal:
-    """Let go of the file and open it again."""
+    """Close the file and open it again."""
     journal.close()
     return Journal(journal.file.parent)
 
@@ -56,7 +56,7 @@ def failure(row_group: int, row: int, *, column: int = 0, final: bool = True) ->
 
 
 def written(journal: Journal, value: object) -> Any:
-    """Write a value as a cell's, between two others, and give what is known of the row group then."""
+    """Write a value of a cell, between two others, and return the recalled values without the others."""
     journal.write([(0, 0, 0, "before"), (0, 0, 1, value), (0, 0, 2, "after")], [], Spending())
     known = journal.recall(0).values
     assert known.pop((0, 0)) == "before"
@@ -66,7 +66,7 @@ def written(journal: Journal, value: object) -> Any:
 
 @given(value=VALUES)
 @settings(max_examples=40)
-def test_a_value_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, value: object):
+def test_a_value_is_read_back_unchanged(tmp_path_factory: pytest.TempPathFactory, value: object):
     """Text, numbers, None, and lists and dicts of those, to the sign of a zero and the order of keys."""
     journal = Journal(tmp_path_factory.mktemp("journal"))
     try:
@@ -99,7 +99,7 @@ BERLIN = timezone(timedelta(hours=1))
     ],
     ids=repr,
 )  # fmt: skip
-def test_a_value_that_would_come_back_as_another_is_left_out_and_costs_no_other(journal: Journal, value: object):
+def test_a_value_that_cannot_be_read_back_unchanged_is_left_out_and_costs_no_other(journal: Journal, value: object):
     """It is worked again then."""
     assert written(journal, value) == {}
 
@@ -107,7 +107,7 @@ def test_a_value_that_would_come_back_as_another_is_left_out_and_costs_no_other(
 @pytest.mark.parametrize(
     "value", [math.nan, math.inf, b"bytes", np.float64(0.5), np.int64(3), np.bool_(1), datetime(2026, 1, 1, tzinfo=UTC)]
 )  # fmt: skip
-def test_numbers_that_a_table_does_not_tell_apart_come_back(journal: Journal, value: object):
+def test_numbers_that_a_table_does_not_distinguish_are_read_back(journal: Journal, value: object):
     """As Python's own."""
     (back,) = written(journal, value).values()
     assert back == value or math.isnan(back)
@@ -121,7 +121,7 @@ def test_a_deep_value_is_left_out(journal: Journal):
     assert written(journal, deep) == {}
 
 
-def test_what_the_runs_have_in_common_comes_back(journal: Journal):
+def test_facts_and_spending_are_read_back(journal: Journal):
     """Identity, seed, size of row groups, engine, targets, and what was spent."""
     spending = Spending({3: (1, 2, 3)}, [3], 4, 1.5)
     journal.write([], [], spending)
@@ -141,7 +141,7 @@ def test_spending_has_the_field_names_of_earlier_versions(journal: Journal):
     assert msgspec.msgpack.decode(written, strict=False)["untold"] == [3]
 
 
-def test_of_several_values_the_last_counts_and_a_void_ends_those_before_it(journal: Journal):
+def test_the_last_of_several_values_counts_and_a_void_deletes_those_before_it(journal: Journal):
     """The entries are a log."""
     journal.write([(0, 0, 0, 1), (0, 0, 1, 1), (0, 1, WHOLE, [2, [5, 6]])], [], Spending())
     journal.write([(0, 0, 0, 2), (1, 0, 0, 9)], [], Spending())
@@ -154,8 +154,8 @@ def test_of_several_values_the_last_counts_and_a_void_ends_those_before_it(journ
     assert journal.recall(2) == Known()
 
 
-def test_a_row_group_that_is_over_keeps_its_entries_only_if_something_failed_in_it(journal: Journal):
-    """Cells beside those that are worked again have to be there."""
+def test_a_finished_row_group_keeps_its_entries_only_if_a_cell_failed(journal: Journal):
+    """Retried cells need the others of their row group."""
     journal.write([(0, 0, 0, 1), (1, 0, 0, 1)], [failure(1, 3)], Spending())
     for group in (0, 1):
         journal.mark_over(group, Over(TALLY, 9))
@@ -165,7 +165,7 @@ def test_a_row_group_that_is_over_keeps_its_entries_only_if_something_failed_in_
     assert journal.begun() == {0, 1}
 
 
-def test_what_is_noted_of_parts_comes_back(journal: Journal):
+def test_marks_of_parts_are_read_back(journal: Journal):
     """About to be written, about to be replaced, over, forgotten, rewritten."""
     journal.mark_writing(0, TALLY)
     journal.mark_cut(1)
@@ -185,8 +185,8 @@ def test_what_is_noted_of_parts_comes_back(journal: Journal):
     again.close()
 
 
-def test_failures_that_are_tried_again_are_none_any_more_and_others_stay_in_their_order(journal: Journal):
-    """Of the same row group, too; it is open again."""
+def test_retried_failures_are_deleted_and_others_keep_their_order(journal: Journal):
+    """Also in the same row group, which is open again."""
     journal.write([], [failure(0, 2), failure(0, 1), failure(1, 5), failure(0, 1, column=1)], Spending())
     journal.mark_over(0, Over(TALLY, 9))
     journal.resume(FACTS, {0: []}, [failure(0, 1)])
@@ -194,11 +194,11 @@ def test_failures_that_are_tried_again_are_none_any_more_and_others_stay_in_thei
     assert (journal.over(), journal.cut()) == ({}, {0})
 
 
-def test_a_transaction_that_breaks_off_leaves_nothing_of_itself(journal: Journal):
+def test_an_interrupted_transaction_leaves_nothing(journal: Journal):
     """All of it or none."""
 
     class UnwritableError(Exception):
-        """What a failure raises that cannot be encoded."""
+        """Raised by a failure that cannot be encoded."""
 
     def breaking() -> Iterator[KeptFailure]:
         yield failure(0, 1)
@@ -212,7 +212,7 @@ def test_a_transaction_that_breaks_off_leaves_nothing_of_itself(journal: Journal
 
 
 def test_a_journal_in_use_is_refused_to_everyone_else_at_once(journal: Journal):
-    """To this process, and to another; when it is let go of, it may be had."""
+    """To this process and to another; once it is closed, it can be opened."""
     with pytest.raises(rl.ResumeError, match="is in use by another run") as caught:
         Journal(journal.file.parent)
     assert not caught.value.other
@@ -225,19 +225,19 @@ def test_a_journal_in_use_is_refused_to_everyone_else_at_once(journal: Journal):
 
 
 def test_a_journal_in_which_no_run_has_begun_leaves_no_file(tmp_path: Path):
-    """A run that was refused has left nothing behind."""
+    """A refused run leaves nothing behind."""
     Journal(tmp_path).close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_file_says_whose_it_is(journal: Journal):
+def test_the_header_of_the_file_names_its_format(journal: Journal):
     """By its application id, as `file` and others read it."""
     journal.close()
     assert journal.file.read_bytes()[68:72] == b"rowl"
 
 
 def foreign(file: Path) -> None:
-    """Make a database of somebody else's."""
+    """Make a database of another program."""
     with sqlite3.connect(file) as database:
         database.execute("CREATE TABLE mine (x)")
     database.close()
@@ -254,7 +254,7 @@ def later(file: Path) -> None:
 @pytest.mark.parametrize(
     "make", [foreign, later, lambda file: file.write_bytes(b"no database at all, but long enough to be read" * 50)]
 )
-def test_a_file_that_is_no_journal_of_ours_is_named_and_left_alone(tmp_path: Path, make: Callable[[Path], object]):
+def test_a_file_of_another_format_is_named_and_left_alone(tmp_path: Path, make: Callable[[Path], object]):
     """Not a byte of it is changed."""
     file = tmp_path / "journal.sqlite"
     make(file)
@@ -266,14 +266,14 @@ def test_a_file_that_is_no_journal_of_ours_is_named_and_left_alone(tmp_path: Pat
 
 
 def test_a_journal_that_cannot_be_opened_is_named(tmp_path: Path):
-    """A directory is in its way, for example."""
+    """A directory has its name, for example."""
     (tmp_path / "journal.sqlite").mkdir()
     with pytest.raises(rl.ResumeError, match=r"cannot open '.*journal\.sqlite': unable to open database file"):
         Journal(tmp_path)
 
 
 def test_a_journal_whose_pages_or_entries_are_broken_is_named(journal: Journal):
-    """Whatever is read first of what is broken."""
+    """Whichever broken part is read first."""
     journal.write([(0, 0, 0, "x" * 100_000)], [], Spending())
     journal._db.execute("INSERT INTO entries VALUES (NULL, 1, 0, ?)", (b"\xc1 nothing of ours",))
     with pytest.raises(rl.ResumeError, match="has a record that rowloop did not write"):
@@ -289,7 +289,7 @@ def test_a_journal_whose_pages_or_entries_are_broken_is_named(journal: Journal):
     assert journal.file.exists()
 
 
-def test_a_journal_that_cannot_be_written_says_so_and_why(journal: Journal):
+def test_a_journal_that_cannot_be_written_raises_with_the_cause(journal: Journal):
     """With the stage and the cause."""
     journal._db.execute("PRAGMA query_only = ON")
     with pytest.raises(rl.DatasetGenerationError, match=r"cannot write journal\.sqlite: attempt to write") as caught:

@@ -50,7 +50,7 @@ def parquet_sink(path: Path, on_part: Callable[[Part], object] | None = None) ->
 async def filled(
     sink: Sink, groups: dict[int, list[Any]], change: Callable[[pa.Table], pa.Table] | None = None
 ) -> None:
-    """Commit row groups in this order, and perhaps change the whole."""
+    """Commit row groups in this order, and change the whole table if `change` is given."""
     await sink.begin(Frames(["x"], [None]))
     for id_, values in groups.items():
         await sink.commit(group_of(id_, values, 10 * id_), range(len(values)), NO_TALLY)
@@ -93,12 +93,12 @@ def test_memory_and_disk_hold_the_same_in_whatever_order_row_groups_come(
     assert {file.name for file in path.iterdir()} == {"data", "journal.sqlite"}
 
 
-def test_on_part_is_told_of_each_part_when_it_is_safe(tmp_path: Path):
+def test_on_part_is_called_with_each_part_once_it_is_safe(tmp_path: Path):
     """In the writer's thread; the file is there by then."""
-    told: list[tuple[Part, bool]] = []
-    sink = parquet_sink(tmp_path, lambda part: told.append((part, (tmp_path / str(part.file)).exists())))
+    announced: list[tuple[Part, bool]] = []
+    sink = parquet_sink(tmp_path, lambda part: announced.append((part, (tmp_path / str(part.file)).exists())))
     done(sink, filled(sink, {1: [1, 2], 0: [3]}))
-    assert told == [
+    assert announced == [
         (Part(1, 10, 2, "data/part-00001.parquet"), True),
         (Part(0, 0, 1, "data/part-00000.parquet"), True),
     ]
@@ -111,7 +111,7 @@ def test_more_parts_than_the_name_has_digits_for_stay_in_order(tmp_path: Path):
     assert sink.table().column("x").to_pylist() == [1, 2]
 
 
-def test_a_change_of_the_whole_that_fails_leaves_all_parts_as_they_were(tmp_path: Path):
+def test_a_failed_change_of_the_whole_table_leaves_all_parts_as_they_were(tmp_path: Path):
     """No directory is half renamed."""
 
     def fail(_table: pa.Table) -> pa.Table:
@@ -126,7 +126,7 @@ def test_a_change_of_the_whole_that_fails_leaves_all_parts_as_they_were(tmp_path
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, MemoryError])
 def test_a_file_that_could_not_be_written_to_its_end_does_not_appear(tmp_path: Path, error: type[BaseException]):
-    """The one that was there before stays, and nothing is left beside it."""
+    """The old file stays, and nothing is left beside it."""
     file = tmp_path / "file"
     file.write_text("before")
 
@@ -170,14 +170,14 @@ def test_only_what_a_run_writes_is_removed(tmp_path: Path):
     assert not (tmp_path / "metadata.json").exists()
 
 
-def test_a_directory_is_made_with_those_above_it_and_left_without_a_trace_of_the_trial(tmp_path: Path):
-    """Whether it can be written to is tried out, and nothing of it stays."""
+def test_a_directory_is_made_with_its_parents_and_the_probe_is_removed(tmp_path: Path):
+    """A probe file checks that it is writable."""
     make_directory(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_the_store_holds_a_row_group_from_its_admission_until_it_is_freed():
-    """A list of its rows for each column that is worked by cell; a whole column brings its own."""
+    """It has a list of rows for each column that is worked by cell; a whole column brings its own."""
     graph = compile_graph([Node("whole", strategy="whole"), Node("cell", ("whole",))])
     store = Store(graph)
     store.admit(Admit(7, 70, 3))
@@ -191,8 +191,8 @@ def test_the_store_holds_a_row_group_from_its_admission_until_it_is_freed():
 
 
 def test_each_part_of_a_preview_is_announced_once():
-    """Row groups that are committed at the same time are told of one by one, each as itself."""
-    told: list[Part] = []
+    """Row groups that are committed at the same time are announced one by one."""
+    announced: list[Part] = []
     recipe = rl.Recipe(columns=[rl.Uniform("x", 0, 1)])
-    recipe.preview(300, row_group_size=1, progress=False, on_part=told.append)
-    assert sorted(part.row_group for part in told) == list(range(300))
+    recipe.preview(300, row_group_size=1, progress=False, on_part=announced.append)
+    assert sorted(part.row_group for part in announced) == list(range(300))

@@ -50,7 +50,7 @@ def table(frames: Frames, values: list[Any], **where: int) -> pa.Table:
     ],
 )
 def test_a_type_that_was_inferred_widens(first, then, expected):
-    """To what holds both groups' values, and the version tells whether earlier tables are behind."""
+    """To a type that holds both groups' values; the version shows whether earlier tables need widening."""
     frames = Frames(["x"], [None])
     before = table(frames, first)
     version = frames.version
@@ -128,7 +128,7 @@ def test_a_misfit_is_named(type_, values, says):
 
 
 def test_a_misfit_of_a_later_group_is_named():
-    """A type found in one group binds the next where nothing holds both."""
+    """The type of one group is kept for the next if no type holds both."""
     frames = Frames(["x"], [None])
     table(frames, [1])
     with pytest.raises(DatasetGenerationError, match=r"expected int64, but row 12 has 'a' \(str\)"):
@@ -136,7 +136,7 @@ def test_a_misfit_of_a_later_group_is_named():
 
 
 def test_a_misfit_is_named_by_its_own_number_when_rows_are_gone():
-    """Row numbers are the run's, not those of what is left."""
+    """Row numbers are the run's, not those of the live rows."""
     with pytest.raises(DatasetGenerationError, match="row 13 has 'a'"):
         Frames(["x"], ["int64"]).table(group([1, 2, 3, "a"], start=10), [0, 3])
 
@@ -174,7 +174,7 @@ class Outer(BaseModel):
 
 
 class Tree(BaseModel):
-    """Leads back to itself."""
+    """Refers to itself."""
 
     value: int
     children: list[Tree]
@@ -221,13 +221,13 @@ def test_a_models_schema_becomes_a_struct():
         (Tree.model_json_schema(), None),
     ],
 )
-def test_a_json_schema_becomes_a_type_where_it_says_one(schema, expected):
-    """Where it leaves the type open, or leads back to itself, the first values decide."""
+def test_a_json_schema_becomes_a_type_if_it_has_one(schema, expected):
+    """If it leaves the type open, or refers to itself, the first values decide."""
     assert arrow_type_of_schema(schema, schema) == expected
 
 
 def test_values_that_obey_a_models_schema_fit_its_type():
-    """What comes out is what went in."""
+    """They are the same afterwards."""
     value = {
         "name": "n", "done": True, "inner": {"a": 1, "b": None}, "maybe": None, "many": [{"a": 2, "b": 0.5}],
         "level": "low", "levels": None,

@@ -31,7 +31,7 @@ both_engines = pytest.mark.parametrize("engine", ENGINES)
 
 
 class Run:
-    """One recipe of 20 rows in groups of 5, and what its functions do to it."""
+    """One recipe of 20 rows in groups of 5, and how its functions behave."""
 
     def __init__(self, path: Path, engine: Any) -> None:
         self.path = path
@@ -72,7 +72,7 @@ class Run:
         )
 
     def __call__(self, act: Callable[[Run], None]) -> None:
-        """Do what this ending does, and keep what came of it."""
+        """Run this ending and keep its result or error."""
         try:
             act(self)
         except BaseException as error:  # noqa: BLE001 - some endings are cancellations
@@ -89,13 +89,13 @@ class Run:
 
     @property
     def written(self) -> dict[str, Any]:
-        """What metadata.json says."""
+        """The contents of metadata.json."""
         read: dict[str, Any] = json.loads((self.path / "metadata.json").read_bytes())
         return read
 
 
 def complete(run: Run) -> None:
-    """Every row comes out."""
+    """Complete every row."""
     run.build()
 
 
@@ -134,7 +134,7 @@ def await_cancelled(run: Run) -> None:
 
 
 def failed(run: Run) -> None:
-    """Have a cell fail whose column says on_error="raise"."""
+    """Let a cell fail whose column has on_error="raise"."""
     run.broken, run.on_error = {12}, "raise"
     run.build()
 
@@ -150,7 +150,7 @@ def processor_failed(run: Run) -> None:
 
 
 def early_shutdown(run: Run) -> None:
-    """Too much fails, and some rows are whole by then."""
+    """Let too many cells fail when some rows are complete."""
     run.broken = set(range(10, 20))
     run.options["error_budget"] = ErrorBudget(window=8, rate=0.8)
     run.build()
@@ -178,7 +178,7 @@ every_ending = pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: end
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Hold each tracker, after each of its events, to C17: what is over is counted once, by how it ended."""
+    """Check after each event of each tracker that every ended cell is counted once, by how it ended."""
     handle, events = Tracker.handle, [0]
 
     def checked(tracker: Tracker, event: Any, now: float = 0.0) -> Any:
@@ -193,7 +193,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def assert_counted_once(tracker: Tracker) -> None:
-    """Completed + failed + skipped == rows of finished groups, and what is over of the others."""
+    """Completed + failed + skipped == rows of finished groups, and the ended cells of the others."""
     finished = sum(tracker.plan.size(group) for group in range(tracker._open.next) if group not in tracker._groups)
     for column, count in zip(tracker.graph.columns, tracker.totals.columns, strict=True):
         over = 0
@@ -205,7 +205,7 @@ def assert_counted_once(tracker: Tracker) -> None:
 
 @every_ending
 @both_engines
-def test_c17_every_row_is_counted_once_however_the_run_ends(
+def test_every_row_is_counted_once_however_the_run_ends(
     tmp_path: Path, engine: Any, ending: Callable[[Run], None], counted: list[int]
 ):
     """The invariant holds after every event, and at the end the counts of each column are the rows worked."""
@@ -222,7 +222,7 @@ def test_c17_every_row_is_counted_once_however_the_run_ends(
 
 
 @both_engines
-def test_c17_a_seed_that_fails_beside_a_before_batch_processor_is_counted_once(
+def test_a_seed_that_fails_beside_a_before_batch_processor_is_counted_once(
     tmp_path: Path, engine: Any, counted: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     """The second row group's seed fails for good: its 5 rows failed there, are skipped elsewhere, and nowhere twice."""
@@ -257,7 +257,7 @@ def test_c17_a_seed_that_fails_beside_a_before_batch_processor_is_counted_once(
 
 
 @every_ending
-def test_c20_one_schema_describes_every_ending_on_both_engines(tmp_path: Path, ending: Callable[[Run], None]):
+def test_one_schema_describes_every_ending_on_both_engines(tmp_path: Path, ending: Callable[[Run], None]):
     """metadata.json is valid however the run ended, says how, and has the same keys on both engines."""
     keys = []
     for engine in ENGINES:
@@ -272,13 +272,13 @@ def test_c20_one_schema_describes_every_ending_on_both_engines(tmp_path: Path, e
         assert run.written["early_shutdown"] == (ending in {early_shutdown, nothing_left})
         if run.result is not None:
             assert run.result.metadata == run.written
-        # how many parts there are when a run is cut off is a matter of time; the schema says what a part is
+        # the number of parts of an interrupted run depends on timing; the schema describes a part
         keys.append({key for key in _keys(run.written) if not key.startswith(".parts[]")})
     assert keys[0] == keys[1]
 
 
 def _keys(data: Any, where: str = "") -> set[str]:
-    """Give the path of every key; entries of a list count as one."""
+    """Return the path of every key; entries of a list count as one."""
     if isinstance(data, dict):
         return {path for key, value in data.items() for path in {f"{where}.{key}", *_keys(value, f"{where}.{key}")}}
     if isinstance(data, list):
@@ -286,8 +286,8 @@ def _keys(data: Any, where: str = "") -> set[str]:
     return set()
 
 
-def test_c20_a_run_under_way_has_valid_metadata_too(tmp_path: Path):
-    """Whoever looks into the directory of a run under way finds the same contract, with the status "running"."""
+def test_a_run_under_way_has_valid_metadata_too(tmp_path: Path):
+    """The directory of a run in progress has the same contract, with the status "running"."""
     run = Run(tmp_path / "out", "async")
     run.hangs = True
     started = run.recipe().start(run.path, 20, **run.all_options)
@@ -300,7 +300,7 @@ def test_c20_a_run_under_way_has_valid_metadata_too(tmp_path: Path):
 
 
 @both_engines
-def test_c20_a_preview_has_the_keys_of_a_build(tmp_path: Path, engine: Any):
+def test_a_preview_has_the_keys_of_a_build(tmp_path: Path, engine: Any):
     """The metadata of a preview obeys the same schema, and differs in `kind` and in having no files."""
     run = Run(tmp_path / "out", engine)
     run.broken = {3}
@@ -314,8 +314,8 @@ def test_c20_a_preview_has_the_keys_of_a_build(tmp_path: Path, engine: Any):
     assert {key: preview[key] for key in same} == {key: run.written[key] for key in same}
 
 
-def test_c20_the_schema_refuses_what_is_no_metadata(tmp_path: Path):
-    """A key too few, a key too many, a wrong status, a count below zero, a moment that is none: all are refused."""
+def test_the_schema_refuses_other_data(tmp_path: Path):
+    """A missing key, an extra key, a wrong status, a negative count, a malformed time: all are refused."""
     run = Run(tmp_path / "out", "async")
     run.build()
     good = run.written
@@ -331,7 +331,7 @@ def test_c20_the_schema_refuses_what_is_no_metadata(tmp_path: Path):
 
 
 def the_report(caplog: pytest.LogCaptureFixture) -> tuple[logging.LogRecord, Report]:
-    """Give the one record that holds a report; it is the last one."""
+    """Return the one record that holds a report; it is the last one."""
     records = [record for record in caplog.records if record.name.startswith("rowloop")]
     reports = [
         (record, value)
@@ -344,10 +344,10 @@ def the_report(caplog: pytest.LogCaptureFixture) -> tuple[logging.LogRecord, Rep
     return reports[0]
 
 
-def test_c23_a_run_whose_end_cannot_be_written_has_its_report_all_the_same(
+def test_a_run_whose_metadata_cannot_be_written_still_has_a_report(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    """The disk is full when metadata.json is written for the last time: the run fails, and the report says of what."""
+    """The disk is full when metadata.json is written for the last time: the run fails, and its report says why."""
     describe = ParquetSink.describe
 
     async def full(sink: ParquetSink, metadata: contract.Metadata, *rest: Any) -> None:
@@ -405,10 +405,10 @@ def test_no_call_is_advised_where_after_generation_has_changed_the_rows(
 
 @every_ending
 @both_engines
-def test_c23_the_report_is_the_last_record_of_every_ending(
+def test_the_report_is_the_last_record_of_every_ending(
     tmp_path: Path, engine: Any, ending: Callable[[Run], None], caplog: pytest.LogCaptureFixture
 ):
-    """One record holds the report, none comes after it, and its first line says the same as the metadata."""
+    """One record holds the report, none comes after it, and its first line agrees with the metadata."""
     run = Run(tmp_path / "out", engine)
     with caplog.at_level(logging.INFO, "rowloop"):
         run(ending)

@@ -1,4 +1,4 @@
-"""The executor: which exceptions are faults of a cell, which may pass, and which end the run."""
+"""The executor: which exceptions fail a cell, which are retryable, and which end the run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def answered(status: int) -> httpx.HTTPStatusError:
-    """Give the error of a client that the user brings."""
+    """Return the error of a client that the user brings."""
     request = httpx.Request("GET", "http://localhost")
     error = httpx.HTTPStatusError("no", request=request, response=httpx.Response(status, request=request))
     error.status_code = status  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue] - as openai's have it
@@ -44,8 +44,8 @@ def answered(status: int) -> httpx.HTTPStatusError:
     ],
     ids=lambda value: f"{value!r:.30}{getattr(value, 'status_code', '')}",
 )
-def test_b14_what_a_function_raises_is_judged_by_its_class_and_status(error: BaseException, retryable: bool):  # noqa: FBT001 - a parameter
-    """Bare, or as the cause of a fault of the cell; none of it ends the run."""
+def test_an_exception_of_a_function_is_classified_by_its_class_and_status(error: BaseException, retryable: bool):  # noqa: FBT001 - a parameter
+    """Bare, or as the cause of a CellError; none of them ends the run."""
     wrapped = CellError()
     wrapped.__cause__ = error
     for raised in (error, wrapped):
@@ -56,7 +56,7 @@ def test_b14_what_a_function_raises_is_judged_by_its_class_and_status(error: Bas
         assert failure.message == str(error)
 
 
-def test_a_models_error_says_itself_what_it_is():
+def test_a_model_error_carries_its_own_classification():
     """Kind, retryable, fatal, and how long to wait."""
     error = ModelError("no", kind="rate_limited", retryable=True, fatal=True, retry_after=3.0, request_id="r1")
     failure = failure_of(error)
@@ -65,25 +65,25 @@ def test_a_models_error_says_itself_what_it_is():
 
 
 def test_a_fault_of_the_cell_with_words_of_its_own_keeps_them():
-    """Before those of its cause."""
+    """Not that of its cause."""
     error = CellError("the template does not fit")
     error.__cause__ = KeyError("x")
     assert failure_of(error).message == "the template does not fit: 'x'"
 
 
 class TransportError(Exception):
-    """Named as httpx's are."""
+    """Has the name of httpx's error."""
 
 
 class StatusError(Exception):
-    """Has its status where httpx's has it."""
+    """Has its status in the same place as httpx's error."""
 
     def __init__(self, status: int) -> None:
         self.response = type("Response", (), {"status_code": status})()
 
 
 def wrapped(error: Exception, cause: Exception) -> Exception:
-    """Give an error with a cause."""
+    """Return an error with a cause."""
     error.__cause__ = cause
     return error
 
@@ -102,7 +102,7 @@ def wrapped(error: Exception, cause: Exception) -> Exception:
     ],
     ids=lambda value: f"{value!r:.40}",
 )
-def test_a14_errors_of_clients_that_users_bring_are_judged_by_what_is_in_them(error, retryable):
+def test_errors_of_a_users_client_are_classified_by_their_status_and_cause(error, retryable):
     """A status on the response, the name of httpx's own, or a connection that failed underneath."""
     assert failure_of(error).retryable == retryable
     assert failure_of(error).rate_limited == (
@@ -128,17 +128,17 @@ class Bench:
 
     @property
     def values(self) -> Any:
-        """What is in the column."""
+        """The values of the column."""
         return self.store.groups[0].values[1]
 
 
 async def fails(*_: object) -> Any:
-    """Fail as no built-in column should."""
+    """Raise what no built-in column should."""
     raise AttributeError("a slip")
 
 
 def test_an_awaited_value_is_put_away_and_an_answer_brings_its_usage():
-    """The event says what it cost."""
+    """The event has the cost."""
 
     async def answer(x: int) -> Answer:
         return Answer(x + 1, Usage(1, 2, 0.5))
@@ -148,8 +148,8 @@ def test_an_awaited_value_is_put_away_and_an_answer_brings_its_usage():
     assert bench.values == [None, 12, None]
 
 
-def test_a7_only_the_users_own_code_may_raise_what_it_likes():
-    """From a built-in column it is an error of the engine, which no row is dropped for."""
+def test_any_exception_of_the_users_own_code_fails_the_cell_only():
+    """The same exception of a built-in column is an error of the engine, for which no row is dropped."""
     foreign = Bench(Await(fails, foreign=True)).work(0)
     assert isinstance(foreign, Failed)
     assert (foreign.failure.error, foreign.failure.message) == ("AttributeError", "a slip")
@@ -159,8 +159,8 @@ def test_a7_only_the_users_own_code_may_raise_what_it_likes():
         Bench(AwaitWhole(fails), whole=True).work(WHOLE, [0, 1])
 
 
-def test_a_whole_column_gets_the_live_rows_and_its_values_come_into_their_places():
-    """Rows that are gone keep no value."""
+def test_a_whole_column_gets_the_live_rows_and_its_values_keep_their_positions():
+    """Dropped rows have no value."""
     seen: list[Any] = []
 
     async def double(inputs: list[list[Any]], rows: int) -> list[Any]:
@@ -186,8 +186,8 @@ def test_a_rendered_value_is_put_away_and_a_fault_of_the_cell_is_a_failure():
     assert bench.values == ["10", None, None]
 
 
-def test_what_ends_a_process_is_no_fault_of_a_cell():
-    """SystemExit and KeyboardInterrupt from a thread are raised, whatever else is a failure."""
+def test_system_exit_and_keyboard_interrupt_fail_no_cell():
+    """From a thread they are raised; everything else is a failure."""
     bench = Bench(InThread(str))
     assert bench.executor.outcome(Execute(0, 1, 0), "v", None) == Done(0, 1, 0)
     assert isinstance(bench.executor.outcome(Execute(0, 1, 1), None, ValueError("x")), Failed)
@@ -197,7 +197,7 @@ def test_what_ends_a_process_is_no_fault_of_a_cell():
 
 
 def test_each_kind_of_work_has_its_place():
-    """What takes microseconds is done on the spot, the user's synchronous code in a thread, the rest awaited."""
+    """Work of microseconds runs on the spot, synchronous code of the user in a thread, the rest is awaited."""
     works: list[Work] = [Fill(range), Render(str), Nothing(), InThread(str), Await(fails), AwaitWhole(fails)]
     graph = compile_graph([Node(str(i)) for i in range(len(works))])
     places = Executor(graph, works, Store(graph), Threads(1)).places

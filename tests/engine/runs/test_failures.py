@@ -1,4 +1,4 @@
-"""Failures are never silent (section A): what goes wrong is told, what is whole is kept, and nothing runs on."""
+"""Failures are never silent: every error is reported, complete rows are kept, and nothing keeps running."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LOGGER = "rowloop"
 
 
 def numbered(rows: int, **columns: Any) -> rl.Seed:
-    """Give a seed dataset with the number of each row."""
+    """Return a seed dataset with the number of each row."""
     return rl.Seed(pd.DataFrame({"row": range(rows), **columns}))
 
 
@@ -53,7 +53,7 @@ def parts(path: Path) -> dict[str, int]:
 
 
 def tasks_on_the_loop() -> list[str]:
-    """Name the tasks on the shared loop, but for our own and for those that hold its clients open."""
+    """Name the tasks on the shared loop, except our own and those that hold its clients open."""
 
     async def names() -> list[str]:
         holders = rt.default().thread.resources.holders()
@@ -66,15 +66,15 @@ def tasks_on_the_loop() -> list[str]:
 
 @pytest.fixture(params=["preview", "build"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
-    """Give each place that a run can write to: memory, and a directory."""
+    """Return each place that a run can write to: memory and a directory."""
     return None if request.param == "preview" else tmp_path / "out"
 
 
-# A1
+# Processors that raise
 
 
 class RaisesInGroup(rl.Processor):
-    """Raise in one stage, for one row group, when `ready` has returned."""
+    """Raises in one stage, for one row group, when `ready` has returned."""
 
     def __init__(self, stage: str, row_group: int, ready: Callable[[], object]) -> None:
         self.stage = stage
@@ -99,7 +99,7 @@ class RaisesInGroup(rl.Processor):
 
 @pytest.mark.parametrize("engine", ["async", "sequential"])
 @pytest.mark.parametrize(("stage", "row_group"), [("before_batch", 3), ("after_batch", 2)])
-def test_a1_a_processor_that_raises_ends_the_run_when_all_requests_in_flight_have_been_cancelled_and_awaited(
+def test_a_processor_that_raises_ends_the_run_when_all_requests_in_flight_have_been_cancelled_and_awaited(
     server: FakeOpenAI, place: Path | None, stage: str, row_group: int, engine: str
 ):
     """Cells inside an HTTP request see CancelledError, the server their disconnect; earlier parts stay on the disk."""
@@ -133,13 +133,13 @@ def test_a1_a_processor_that_raises_ends_the_run_when_all_requests_in_flight_hav
     assert isinstance(error.__cause__, LookupError)
     if place is not None:
         assert parts(place) == {"part-00000.parquet": 1}
-        told = metadata(place)
-        assert (told["status"], told["actual_num_records"]) == ("failed", 1)
-        assert [part["file"] for part in told["parts"]] == ["data/part-00000.parquet"]
-        assert told["error"] == f"DatasetProcessingError: {error}"
+        written = metadata(place)
+        assert (written["status"], written["actual_num_records"]) == ("failed", 1)
+        assert [part["file"] for part in written["parts"]] == ["data/part-00000.parquet"]
+        assert written["error"] == f"DatasetProcessingError: {error}"
 
 
-def test_a1_a_processor_that_raises_after_generation_leaves_every_part_as_it_was(place: Path | None):
+def test_a_processor_that_raises_after_generation_leaves_every_part_as_it_was(place: Path | None):
     """Nothing is in flight by then; the error names the stage and no row group, and keeps the cause."""
     recipe = rl.Recipe(columns=[numbered(4)], processors=[RaisesInGroup("after_generation", 0, lambda: None)])
     with pytest.raises(rl.DatasetProcessingError, match=r"RaisesInGroup.after_generation: .*on purpose") as caught:
@@ -151,12 +151,12 @@ def test_a1_a_processor_that_raises_after_generation_leaves_every_part_as_it_was
         assert metadata(place)["actual_num_records"] == 4
 
 
-def test_a1_a_row_group_that_is_being_written_when_a_processor_raises_is_written_and_listed(tmp_path: Path):
-    """The failure of one row group costs no other that is whole: its part is on the disk and in the metadata."""
+def test_a_row_group_that_is_being_written_when_a_processor_raises_is_written_and_listed(tmp_path: Path):
+    """The failure of one row group costs no other complete one: its part is on the disk and in the metadata."""
     writing, hanging, failed = threading.Event(), threading.Event(), threading.Event()
 
     class Interleaved(rl.Processor):
-        """Row group 0 is written while row group 2 fails, and no sooner through with it than that is known."""
+        """Row group 0 is written while row group 2 fails, and ends only when the failure is known."""
 
         def before_batch(self, frame: pd.DataFrame) -> pd.DataFrame:
             if frame["row"].iloc[0] == 2:
@@ -188,11 +188,11 @@ def test_a1_a_row_group_that_is_being_written_when_a_processor_raises_is_written
     assert [part["row_group"] for part in metadata(tmp_path)["parts"]] == [0]
 
 
-# A2
+# Processors that change the row count
 
 
 @pytest.mark.parametrize("rows", [1, 9])
-def test_a2_a_processor_may_change_the_row_count_in_the_sequential_engine_only(place: Path | None, rows: int):
+def test_a_processor_may_change_the_row_count_in_the_sequential_engine_only(place: Path | None, rows: int):
     """The asynchronous engine refuses it, in either direction, with both counts and what to use instead."""
 
     class Resize(rl.Processor):
@@ -208,27 +208,27 @@ def test_a2_a_processor_may_change_the_row_count_in_the_sequential_engine_only(p
     assert result.status == "complete"
 
 
-# A3
+# Writing, observers, displays and callbacks
 
 
 def a_directory(data: Path) -> None:
-    """Put a directory where the part is to be."""
+    """Put a directory in place of the part."""
     (data / "part-00001.parquet").mkdir()
 
 
 def a_file_for_the_directory(data: Path) -> None:
-    """Put a file where the directory of the parts was."""
+    """Put a file in place of the directory of the parts."""
     shutil.rmtree(data)
     data.touch()
 
 
 def no_directory(data: Path) -> None:
-    """Take the directory of the parts away."""
+    """Remove the directory of the parts."""
     shutil.rmtree(data)
 
 
 def a_full_disk(data: Path) -> None:
-    """Have what is written for the part meet a device without room."""
+    """Write the part to a device without space."""
     (data / ".part-00001.parquet.tmp").symlink_to("/dev/full")
 
 
@@ -241,7 +241,7 @@ def a_full_disk(data: Path) -> None:
         (a_full_disk, OSError, 1),
     ],
 )
-def test_a3_a_part_that_cannot_be_written_fails_the_run_with_that_cause(
+def test_a_part_that_cannot_be_written_fails_the_run_with_that_cause(
     tmp_path: Path, obstacle: Callable[[Path], None], cause: type[OSError], left: int, caplog: pytest.LogCaptureFixture
 ):
     """The error names the stage, the row group and the file; it is in metadata.json and on the last log line too."""
@@ -259,16 +259,16 @@ def test_a3_a_part_that_cannot_be_written_fails_the_run_with_that_cause(
     assert (error.stage, error.row_group) == ("write", 1)
     assert "data/part-00001.parquet" in str(error)
     assert isinstance(error.__cause__, cause)
-    told = metadata(tmp_path)
-    assert (told["status"], told["error"]) == ("failed", f"DatasetGenerationError: {error}")
+    written = metadata(tmp_path)
+    assert (written["status"], written["error"]) == ("failed", f"DatasetGenerationError: {error}")
     assert len([part for part in tmp_path.glob("data/part-00000.parquet") if part.is_file()]) == left
     assert caplog.records[-1].getMessage().startswith("failed: ")
     assert str(error) in caplog.records[-1].getMessage()
 
 
 @pytest.mark.parametrize("file", ["metadata.json", "failures.parquet", "traces.parquet"])
-def test_a3_what_is_written_beside_the_parts_fails_the_run_too_where_it_cannot_be(tmp_path: Path, file: str):
-    """Nothing is logged and swallowed: the run's result would not be what the directory says."""
+def test_a_file_beside_the_parts_that_cannot_be_written_fails_the_run(tmp_path: Path, file: str):
+    """Nothing is logged and swallowed: the result would not agree with the directory."""
 
     @rl.cell
     def obstruct(row: int) -> int:
@@ -282,10 +282,10 @@ def test_a3_what_is_written_beside_the_parts_fails_the_run_too_where_it_cannot_b
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_a3_metadata_that_cannot_be_written_at_the_start_ends_the_run_before_any_request(
+def test_metadata_that_cannot_be_written_at_the_start_ends_the_run_before_any_request(
     tmp_path: Path, server: FakeOpenAI
 ):
-    """What could not be described is not paid for."""
+    """Nothing is paid for that cannot be described."""
     (tmp_path / "journal.sqlite").touch()
     (tmp_path / ".metadata.json.tmp").symlink_to("/dev/full")
     recipe = rl.Recipe(
@@ -298,10 +298,10 @@ def test_a3_metadata_that_cannot_be_written_at_the_start_ends_the_run_before_any
 
 
 @pytest.mark.parametrize("method", ["on_event", "on_failure"])
-def test_a3_an_observer_that_raises_fails_the_run_with_that_cause(
+def test_an_observer_that_raises_fails_the_run_with_that_cause(
     place: Path | None, method: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """Whoever looks on cannot be trusted with the rows after that: what is in flight is cancelled and awaited."""
+    """After that its counts are wrong, so everything in flight is cancelled and awaited."""
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("in the observer")
@@ -322,7 +322,7 @@ def test_a3_an_observer_that_raises_fails_the_run_with_that_cause(
 @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError, rl.RecipeError])
 @pytest.mark.parametrize("method", ["on_start", "on_event", "on_failure", "on_command"])
 @pytest.mark.parametrize("engine", ["async", "sequential"])
-def test_a3_an_observer_given_as_an_option_that_raises_fails_the_run_by_its_name(
+def test_an_observer_given_as_an_option_that_raises_fails_the_run_by_its_name(
     place: Path | None, method: str, error: type[BaseException], engine: str
 ):
     """Whatever it raises and wherever: the error names the observer and has the cause, and nothing is left running."""
@@ -375,8 +375,8 @@ def test_an_observer_that_raises_costs_no_answer(tmp_path: Path):
 
 
 @pytest.mark.parametrize("when", ["enter", "exit"])
-def test_a3_a_display_that_raises_fails_the_run_with_that_cause(tmp_path: Path, when: str):
-    """A display of the user's own is no exception."""
+def test_a_display_that_raises_fails_the_run_with_that_cause(tmp_path: Path, when: str):
+    """Also a display of the user's own."""
 
     @contextlib.contextmanager
     def display(_snapshot: Callable[[], rl.ProgressSnapshot]) -> Iterator[None]:
@@ -391,21 +391,21 @@ def test_a3_a_display_that_raises_fails_the_run_with_that_cause(tmp_path: Path, 
     assert metadata(tmp_path)["status"] == "failed"
 
 
-def test_a3_an_on_part_callback_that_raises_fails_the_run_with_that_cause(tmp_path: Path):
-    """Its part is on the disk, and the ones before it."""
+def test_an_on_part_callback_that_raises_fails_the_run_with_that_cause(tmp_path: Path):
+    """Its part and the earlier ones are on the disk."""
 
-    def told(part: Any) -> None:
+    def broken(part: Any) -> None:
         if part.row_group == 1:
             raise ZeroDivisionError("in on_part")
 
     with pytest.raises(rl.DatasetGenerationError, match=r"on_part, row group 1: .*in on_part") as caught:
-        rl.Recipe(columns=[numbered(6)]).build(tmp_path, 6, row_group_size=2, progress=False, on_part=told)
+        rl.Recipe(columns=[numbered(6)]).build(tmp_path, 6, row_group_size=2, progress=False, on_part=broken)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert metadata(tmp_path)["status"] == "failed"
     assert {"part-00000.parquet", "part-00001.parquet"} <= set(parts(tmp_path))
 
 
-# A4
+# Early shutdown
 
 
 def asking(server: FakeOpenAI, rows: int, **model: Any) -> rl.Recipe:
@@ -420,7 +420,7 @@ def asking(server: FakeOpenAI, rows: int, **model: Any) -> rl.Recipe:
     )
 
 
-def test_a4_early_shutdown_cancels_and_awaits_what_is_in_flight_and_writes_the_survivors(
+def test_early_shutdown_cancels_and_awaits_what_is_in_flight_and_writes_the_survivors(
     server: FakeOpenAI, place: Path | None, caplog: pytest.LogCaptureFixture
 ):
     """No request reaches the server after build has returned, nothing is logged after the final line."""
@@ -453,7 +453,7 @@ def test_a4_early_shutdown_cancels_and_awaits_what_is_in_flight_and_writes_the_s
         assert metadata(place)["early_shutdown"] is True
         assert sum(parts(place).values()) == result.actual
 
-    # A second run says how many requests come by themselves: none beyond its own.
+    # A second run shows that no request comes by itself: the server gets only those of the second run.
     server.configure(fault_400=0.0, fault_hang=0.0)
     asking(server, 5).preview(5, progress=False)
     assert server.counters().requests == counters.requests + 5
@@ -461,7 +461,7 @@ def test_a4_early_shutdown_cancels_and_awaits_what_is_in_flight_and_writes_the_s
 
 
 def every_other(rows: list[int], **options: Any) -> rl.Recipe:
-    """Make a recipe of nothing but a column of which every other call fails; it counts them."""
+    """Make a recipe of one column of which every other call fails; it counts the calls."""
 
     @rl.cell(max_parallel=1, **options)
     async def flaky() -> int:
@@ -474,7 +474,7 @@ def every_other(rows: list[int], **options: Any) -> rl.Recipe:
 
 
 @pytest.mark.parametrize("engine", ["async", "sequential"])
-def test_a4_no_new_cell_starts_when_too_many_have_failed(place: Path | None, engine: str):
+def test_no_new_cell_starts_when_too_many_have_failed(place: Path | None, engine: str):
     """With one cell in flight at a time, the tenth outcome is the last: five failures of ten."""
     called: list[int] = []
     result = run(every_other(called), place, 100, row_group_size=5, engine=engine)
@@ -494,7 +494,7 @@ def test_a4_no_new_cell_starts_when_too_many_have_failed(place: Path | None, eng
     ],
     ids=repr,
 )
-def test_a4_window_and_rate_are_settable_and_none_disables_it(place: Path | None, budget: rl.ErrorBudget, calls: int):
+def test_window_and_rate_are_settable_and_none_disables_it(place: Path | None, budget: rl.ErrorBudget, calls: int):
     """The same in preview and build."""
     called: list[int] = []
     result = run(every_other(called), place, 40, error_budget=budget)
@@ -502,7 +502,7 @@ def test_a4_window_and_rate_are_settable_and_none_disables_it(place: Path | None
     assert result.metadata["early_shutdown"] is (calls < 40)
 
 
-def test_a4_samplers_and_other_columns_that_succeed_do_not_hide_one_that_fails(place: Path | None):
+def test_samplers_and_other_columns_that_succeed_do_not_hide_one_that_fails(place: Path | None):
     """However many there are, and however small the row groups."""
     called: list[int] = []
 
@@ -517,8 +517,8 @@ def test_a4_samplers_and_other_columns_that_succeed_do_not_hide_one_that_fails(p
     assert called == list(range(10))
 
 
-def test_a4_early_shutdown_waits_for_a_full_window(place: Path | None):
-    """Nine failures among nine outcomes are no reason yet; the run goes to its end, and says so."""
+def test_early_shutdown_waits_for_a_full_window(place: Path | None):
+    """Nine failures among nine outcomes are not enough: the run works every row."""
 
     @rl.cell(max_parallel=1)
     async def fails() -> int:
@@ -528,12 +528,12 @@ def test_a4_early_shutdown_waits_for_a_full_window(place: Path | None):
         run(rl.Recipe(columns=[fails]), place, 9)
     assert isinstance(caught.value.__cause__, ValueError)
     if place is not None:
-        told = metadata(place)
-        assert (told["early_shutdown"], told["dropped_num_records"]) == (False, 9)
+        written = metadata(place)
+        assert (written["early_shutdown"], written["dropped_num_records"]) == (False, 9)
 
 
-def test_a4_failures_that_a_retry_could_have_mended_do_not_count(place: Path | None):
-    """An endpoint that is away for a while is no reason to give everything up."""
+def test_retryable_failures_do_not_count_towards_the_error_budget(place: Path | None):
+    """An endpoint that is unreachable for a while does not end the run."""
 
     @rl.cell(max_parallel=1)
     async def unreachable() -> int:
@@ -548,7 +548,7 @@ def test_a4_failures_that_a_retry_could_have_mended_do_not_count(place: Path | N
     assert (len(called), result.dropped, result.metadata["early_shutdown"]) == (40, 30, False)
 
 
-# A5
+# Partial completion
 
 
 def every_third_fails() -> Function:
@@ -563,33 +563,33 @@ def every_third_fails() -> Function:
     return picky
 
 
-def test_a5_partial_completion_is_in_the_result_the_metadata_and_the_last_log_line(
+def test_partial_completion_is_in_the_result_the_metadata_and_the_last_log_line(
     place: Path | None, caplog: pytest.LogCaptureFixture
 ):
     """Status, target, actual and dropped counts and the reasons are the same facts everywhere."""
     with caplog.at_level(logging.INFO, LOGGER):
         result = run(rl.Recipe(columns=[numbered(12), every_third_fails()]), place, 12, row_group_size=5)
     assert (result.status, result.target, result.actual, result.dropped) == ("partial", 12, 8, 4)
-    told = result.metadata if place is None else metadata(place)
-    assert told["status"] == "partial"
-    assert (told["target_num_records"], told["actual_num_records"], told["dropped_num_records"]) == (12, 8, 4)
-    assert told["failures"] == {"ValueError": 4}
-    assert told["row_groups_cut_short"] == []
+    written = result.metadata if place is None else metadata(place)
+    assert written["status"] == "partial"
+    assert (written["target_num_records"], written["actual_num_records"], written["dropped_num_records"]) == (12, 8, 4)
+    assert written["failures"] == {"ValueError": 4}
+    assert written["row_groups_cut_short"] == []
     last = caplog.records[-1]
     assert last.levelno == logging.WARNING
     assert last.getMessage().startswith("partial: 8 of 12 rows, 4 dropped")
     assert "4 x ValueError" in last.getMessage()
 
 
-def test_a5_a_complete_run_says_so_quietly(place: Path | None, caplog: pytest.LogCaptureFixture):
-    """Its last line is no warning."""
+def test_a_complete_run_ends_with_an_info_record(place: Path | None, caplog: pytest.LogCaptureFixture):
+    """Its last record is not a warning."""
     with caplog.at_level(logging.INFO, LOGGER):
         result = run(rl.Recipe(columns=[numbered(3)]), place, 3)
     assert (result.status, result.actual, result.dropped) == ("complete", 3, 0)
     assert (caplog.records[-1].levelno, caplog.records[-1].getMessage()[:8]) == (logging.INFO, "complete")
 
 
-def test_a5_row_groups_that_were_cut_short_are_named(tmp_path: Path):
+def test_row_groups_that_were_cut_short_are_named(tmp_path: Path):
     """A cancelled run lists the row groups that lost rows to its end, and no others."""
     hanging = threading.Event()
 
@@ -611,7 +611,7 @@ def test_a5_row_groups_that_were_cut_short_are_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("wanted", [1.0, 0.7])
-def test_a5_fewer_rows_than_min_completion_raise_an_error_that_carries_the_result(place: Path | None, wanted: float):
+def test_fewer_rows_than_min_completion_raise_an_error_that_carries_the_result(place: Path | None, wanted: float):
     """Nothing that was paid for is lost to the error."""
     recipe = rl.Recipe(columns=[numbered(12), every_third_fails()])
     with pytest.raises(rl.PartialDatasetError, match=rf"8 of 12 rows .* min_completion={wanted:g}") as caught:
@@ -622,13 +622,13 @@ def test_a5_fewer_rows_than_min_completion_raise_an_error_that_carries_the_resul
         assert parts(place) == {"part-00000.parquet": 8}
 
 
-def test_a5_as_many_rows_as_min_completion_asks_for_are_enough(place: Path | None):
+def test_as_many_rows_as_min_completion_requires_are_enough(place: Path | None):
     """The share is met exactly."""
     assert run(rl.Recipe(columns=[numbered(12), every_third_fails()]), place, 12, min_completion=8 / 12).actual == 8
 
 
-def test_a5_no_rows_at_all_always_raise_with_the_first_root_cause(server: FakeOpenAI, place: Path | None):
-    """A run of which nothing is left is no result, whatever min_completion says."""
+def test_no_rows_at_all_always_raise_with_the_first_root_cause(server: FakeOpenAI, place: Path | None):
+    """A run without rows has no result, whatever min_completion is."""
     server.configure(fault_400=1.0)
     with pytest.raises(rl.EarlyShutdownError, match=r"no row was completed.*'text'.*400 Bad Request") as caught:
         run(asking(server, 30), place, 30)
@@ -640,10 +640,10 @@ def test_a5_no_rows_at_all_always_raise_with_the_first_root_cause(server: FakeOp
         assert set(pq.read_table(place / "failures.parquet").column("error").to_pylist()) == {"ModelError(bad_request)"}
 
 
-# A6
+# The failures table
 
 
-def test_a6_every_dropped_cell_is_a_row_of_the_failures_table(server: FakeOpenAI, place: Path | None):
+def test_every_dropped_cell_is_a_row_of_the_failures_table(server: FakeOpenAI, place: Path | None):
     """Row, column, class, message, attempts, first and last time, inputs; in the result and in failures.parquet."""
     server.configure(fault_400=0.2, seed=2)
     never = rl.ErrorBudget(rate=None)
@@ -664,8 +664,8 @@ def test_a6_every_dropped_cell_is_a_row_of_the_failures_table(server: FakeOpenAI
         pd.testing.assert_frame_equal(stored, table, check_dtype=False)
 
 
-def test_a6_attempts_and_the_time_of_the_first_are_those_of_the_cell():
-    """A cell that is tried again and again has one line, and the line says since when."""
+def test_attempts_and_the_time_of_the_first_are_those_of_the_cell():
+    """A cell that is retried has one line, with the time of its first failure."""
     tried: list[int] = []
 
     @rl.cell
@@ -684,7 +684,7 @@ def test_a6_attempts_and_the_time_of_the_first_are_those_of_the_cell():
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["cell", "batch"])
-def test_a6_on_error_null_keeps_the_row_and_records_the_cell(place: Path | None, *, whole: bool):
+def test_on_error_null_keeps_the_row_and_records_the_cell(place: Path | None, *, whole: bool):
     """The value is null, the failure is in the table, and the run is complete."""
     if whole:
 
@@ -711,8 +711,8 @@ def test_a6_on_error_null_keeps_the_row_and_records_the_cell(place: Path | None,
     assert result.metadata["failures"] == {"ValueError": 2}
 
 
-def test_a6_on_error_raise_ends_the_run_with_column_and_row_group(place: Path | None):
-    """The cause is kept, and what is whole stays."""
+def test_on_error_raise_ends_the_run_with_column_and_row_group(place: Path | None):
+    """The cause is kept, and complete rows stay."""
 
     @rl.cell(on_error="raise", max_parallel=1)
     async def strict(row: int) -> int:
@@ -728,11 +728,11 @@ def test_a6_on_error_raise_ends_the_run_with_column_and_row_group(place: Path | 
         assert parts(place) == {"part-00000.parquet": 2, "part-00001.parquet": 2}
 
 
-# A7
+# Wrong return values
 
 
 def returning(value: Any, *, whole: bool, **options: Any) -> Function:
-    """Make a column whose function gives the value for the row group that has row 2, and what is right otherwise."""
+    """Make a column whose function returns the value for the row group with row 2, and right ones otherwise."""
     if whole:
         return rl.batch(name="x", **options)(lambda row: value if 2 in set(row) else row)
     return rl.cell(name="x", **options)(lambda row: value if row == 2 else row)
@@ -752,10 +752,10 @@ def returning(value: Any, *, whole: bool, **options: Any) -> Function:
     ],
     ids=str,
 )
-def test_a7_a_batch_function_that_returns_the_wrong_thing_is_told_column_row_group_expected_and_got(
+def test_a_wrong_return_value_of_a_batch_function_is_reported_with_column_row_group_expected_and_actual(
     value: object, expected: str, came: str
 ):
-    """As the run's error where the column says so, and for each of its rows in the failures table otherwise."""
+    """As the run's error with on_error="raise", else for each of its rows in the failures table."""
     with pytest.raises(rl.DatasetGenerationError) as caught:
         run(rl.Recipe(columns=[numbered(6), returning(value, whole=True, on_error="raise")]), None, 6, row_group_size=2)
     assert str(caught.value).startswith("column 'x', row group 1: ")
@@ -781,7 +781,7 @@ def test_a7_a_batch_function_that_returns_the_wrong_thing_is_told_column_row_gro
     ],
     ids=repr,
 )
-def test_a7_a_value_that_the_table_cannot_hold_is_told_column_row_group_expected_and_got(  # noqa: PLR0913 - one table
+def test_a_value_that_the_table_cannot_hold_is_reported_with_column_row_group_expected_and_actual(  # noqa: PLR0913 - one table
     place: Path | None, value: object, dtype: str | None, expected: str, came: str, *, whole: bool
 ):
     """The row's number is the run's own."""
@@ -806,10 +806,10 @@ def test_a7_a_value_that_the_table_cannot_hold_is_told_column_row_group_expected
         assert parts(place)["part-00000.parquet"] == 2
 
 
-def test_a7_an_internal_error_of_the_engine_ends_the_run_rather_than_drop_rows(
+def test_an_internal_error_of_the_engine_ends_the_run_rather_than_drop_rows(
     server: FakeOpenAI, place: Path | None, monkeypatch: pytest.MonkeyPatch
 ):
-    """A slip in a built-in column is no bad row: nothing is dropped for it, and it is told with its cause."""
+    """A bug in a built-in column is not a bad row: no row is dropped, and the error has its cause."""
 
     def slip(_self: object, _max_tokens: object) -> Callable[[object], str]:
         def read(_reply: object) -> str:
@@ -823,16 +823,16 @@ def test_a7_an_internal_error_of_the_engine_ends_the_run_rather_than_drop_rows(
     assert isinstance(caught.value.__cause__, AttributeError)
     assert tasks_on_the_loop() == []
     if place is not None:
-        told = metadata(place)
-        assert (told["status"], told["dropped_num_records"], told["failures"]) == ("failed", 0, {})
+        written = metadata(place)
+        assert (written["status"], written["dropped_num_records"], written["failures"]) == ("failed", 0, {})
 
 
-# A8
+# Row groups without rows
 
 
 @pytest.mark.parametrize("engine", ["async", "sequential"])
-def test_a8_a_fully_dropped_row_group_writes_no_part_meets_no_processor_and_counts(place: Path | None, engine: str):
-    """Its rows are dropped, its later cells skipped, and no frame without rows is handed to anyone."""
+def test_a_fully_dropped_row_group_writes_no_part_meets_no_processor_and_counts(place: Path | None, engine: str):
+    """Its rows are dropped, its later cells skipped, and no function gets a frame without rows."""
     seen: list[int] = []
 
     class Watch(rl.Processor):

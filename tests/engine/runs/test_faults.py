@@ -14,7 +14,7 @@ SCHEMA: dict[str, Any] = {"type": "object", "properties": {"word": {"type": "str
 
 
 def recipe(url: str) -> rl.Recipe:
-    """Make a recipe whose every row asks something of its own; an answer that does not obey is not asked for again."""
+    """Make a recipe whose rows have different prompts; an answer that does not obey the schema is not re-asked."""
     return rl.Recipe(
         models={"m": rl.Model("openai:any", base_url=url, timeout=0.5, max_parallel=128)},
         columns=[
@@ -26,7 +26,7 @@ def recipe(url: str) -> rl.Recipe:
 
 
 def assert_everything_is_accounted_for(result: rl.Result, server: FakeOpenAI, rows: int) -> None:
-    """Every row is there or is in the failures table, and what the server was asked is what is reported."""
+    """Check that every row is complete or in the failures table, and that the report agrees with the server."""
     failures = result.failures
     assert result.dataset["a"].notna().all()
     assert result.actual + len(failures) == rows
@@ -42,7 +42,7 @@ def assert_everything_is_accounted_for(result: rl.Result, server: FakeOpenAI, ro
 
 
 def faulty(rows: int) -> None:
-    """Meet eight faults at ten per cent each. An endpoint that goes away for a while has a test of its own."""
+    """Meet eight faults at ten per cent each. An endpoint that is unreachable has a test of its own."""
     rates: dict[str, Any] = {f"fault_{fault}": 0.1 for fault in FAULTS}
     with FakeOpenAI(**rates, reply=f"schema:{SCHEMA}".replace("'", '"'), retry_after=0.05, seed=3) as server:
         retry, never = rl.RetryPolicy(attempts=4, wait=lambda attempt: 0.02 * attempt), rl.ErrorBudget(rate=None)
@@ -54,13 +54,13 @@ def faulty(rows: int) -> None:
         }
 
 
-def test_b14_all_faults_at_once_and_every_row_is_accounted_for():
+def test_all_faults_at_once_and_every_row_is_accounted_for():
     """A hundred rows."""
     faulty(100)
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(600)
-def test_b14_all_faults_at_once_for_five_thousand_rows():
-    """As many as the issue asks for."""
+def test_all_faults_at_once_for_five_thousand_rows():
+    """Fifty times as many."""
     faulty(5000)

@@ -1,4 +1,4 @@
-"""Limits and budgets end to end: against a server with a limit of its own, and counted there."""
+"""Limits and budgets, end to end, against a server that has its own limit and counts requests."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def recipe(url: str, **model: Any) -> rl.Recipe:
     )
 
 
-def test_b13_a_hidden_limit_is_found_and_told_on_the_result():
-    """A server that takes forty at once is asked for about forty at once, and few requests are in vain.
+def test_a_hidden_limit_is_found_and_its_history_is_on_the_result():
+    """A server that accepts forty requests at once gets about forty at once, and few are refused.
 
-    How exactly, and for how long, is told by test_adaptive.py, in virtual time; here others share the machine.
+    test_adaptive_limit.py checks how exactly, and for how long, in virtual time; here others share the machine.
     """
     with FakeOpenAI(latency=0.02, limit=40) as server:
         result = recipe(server.url).preview(1200, **QUIET)
@@ -42,8 +42,8 @@ def test_b13_a_hidden_limit_is_found_and_told_on_the_result():
     assert result.report.load.lanes[0].cuts > 0
 
 
-def test_b13_an_absurd_retry_after_is_capped_and_named(caplog: pytest.LogCaptureFixture):
-    """The endpoint asks for a day: the policy's longest wait is kept to instead, which is said once."""
+def test_an_absurd_retry_after_is_capped_and_named(caplog: pytest.LogCaptureFixture):
+    """The endpoint asks for a day: the run waits no longer than its policy allows, and logs that once."""
     with FakeOpenAI(fault_429=1.0, fault_attempts=1, retry_after=86_400) as server:
         result = recipe(server.url).preview(5, retry=rl.RetryPolicy(longest_wait=0.05), **QUIET)
     assert result.status == "complete"
@@ -51,7 +51,7 @@ def test_b13_an_absurd_retry_after_is_capped_and_named(caplog: pytest.LogCapture
     assert "asks to wait 86,400 s before the next attempt; rowloop waits 0.05 s" in warning
 
 
-def test_b13_a_request_larger_than_the_budget_of_a_minute_fails_clearly():
+def test_a_request_larger_than_the_budget_of_a_minute_fails_clearly():
     """It would wait for ever."""
     with FakeOpenAI() as server:
         made = recipe(server.url, tokens_per_minute=100, max_tokens=90).replace_model("m", max_tokens=101)
@@ -60,8 +60,8 @@ def test_b13_a_request_larger_than_the_budget_of_a_minute_fails_clearly():
         assert server.counters().requests == 0
 
 
-def test_e30_a_budget_ends_the_run_and_more_of_it_goes_on(tmp_path: Path):
-    """No request is made once it is spent; result, report and metadata say so; a resumed run counts what was spent."""
+def test_a_budget_ends_the_run_and_a_larger_one_resumes_it(tmp_path: Path):
+    """No request is sent once it is spent; result, report and metadata show it; a resumed run counts earlier costs."""
     price = rl.Price(0.0, 1e6)  # a dollar for each token of an answer
     with FakeOpenAI(latency=0.01) as server:
         made = recipe(server.url, price=price, max_parallel=4)
@@ -82,7 +82,7 @@ def test_e30_a_budget_ends_the_run_and_more_of_it_goes_on(tmp_path: Path):
         assert server.counters().requests <= 200 + 4
 
 
-def test_e30_tokens_have_a_budget_too():
+def test_tokens_have_a_budget_too():
     """Of all models together."""
     with FakeOpenAI(latency=0.01) as server:
         result = recipe(server.url, max_parallel=2).preview(100, max_tokens_total=200, **QUIET)
@@ -91,7 +91,7 @@ def test_e30_tokens_have_a_budget_too():
     assert result.usage.requests < 50
 
 
-def test_e30_a_cost_that_cannot_be_told_is_refused_before_anything_is_paid_for():
+def test_a_cost_that_cannot_be_computed_is_refused_before_any_request():
     """The model without a price is named."""
     with FakeOpenAI() as server, pytest.raises(rl.RecipeError, match=r"max_cost: the price of model 'm' is not known"):
         recipe(server.url).preview(1, max_cost=1, **QUIET)

@@ -1,4 +1,4 @@
-"""Order and concurrency (section B): what starts when, how much of it at once, and what is tried again."""
+"""Order and concurrency: when cells start, how many run at once, and which are retried."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 
 def numbered(rows: int) -> rl.Seed:
-    """Give a seed dataset with the number of each row."""
+    """Return a seed dataset with the number of each row."""
     return rl.Seed(pd.DataFrame({"row": range(rows)}))
 
 
 def now() -> float:
-    """Give the loop's time."""
+    """Return the loop's time."""
     return asyncio.get_running_loop().time()
 
 
-# B9
+# When cells start
 
 
-def test_b9_a_cell_starts_when_its_own_inputs_are_there_not_when_its_parent_column_ends():
+def test_a_cell_starts_when_its_own_inputs_are_there_not_when_its_parent_column_ends():
     """Row 0's first cell waits for row 1's second: a run that worked column by column would never end."""
 
     async def end_to_end() -> rl.Result:
@@ -63,8 +63,8 @@ def test_b9_a_cell_starts_when_its_own_inputs_are_there_not_when_its_parent_colu
     assert (result.status, result.dataset["second"].tolist()) == ("complete", [0, 1])
 
 
-def test_b9_a_batch_column_and_its_children_wait_for_the_whole_row_group_and_for_no_other(virtual_runtime: Runtime):
-    """A function of whole columns gets every live row of its group at once, when the last one is there."""
+def test_a_batch_column_and_its_children_wait_for_the_whole_row_group_and_for_no_other(virtual_runtime: Runtime):
+    """A batch function gets every live row of its group at once, when the last one is ready."""
     calls: list[tuple[float, list[int]]] = []
 
     @rl.cell
@@ -88,8 +88,8 @@ def test_b9_a_batch_column_and_its_children_wait_for_the_whole_row_group_and_for
     assert result.dataset["after"].round(3).tolist() == [2, 1, 0, 2, 1, 0]
 
 
-def test_b9_seeds_and_samplers_come_before_cells():
-    """Before the first cell of a row group starts, all that needs nothing is there for all its rows."""
+def test_seeds_and_samplers_come_before_cells():
+    """Before the first cell of a row group starts, columns without needs are filled for all its rows."""
 
     @rl.cell(max_parallel=1)
     async def cell(row: int) -> int:
@@ -106,9 +106,7 @@ def test_b9_seeds_and_samplers_come_before_cells():
 
 
 @pytest.mark.parametrize("kind", ["preview", "build"])
-def test_b9_a_small_row_group_can_commit_before_an_earlier_one_and_the_rows_come_out_in_order(
-    kind: str, tmp_path: Path
-):
+def test_a_small_row_group_can_commit_before_an_earlier_one_and_the_rows_come_out_in_order(kind: str, tmp_path: Path):
     """The cells of the first group end when the last one has been written."""
     written: list[int] = []
     last_written = threading.Event()
@@ -133,7 +131,7 @@ def test_b9_a_small_row_group_can_commit_before_an_earlier_one_and_the_rows_come
     assert [part["row_group"] for part in result.metadata["parts"]] == [0, 1]
 
 
-# B10
+# Refused at construction
 
 
 def needing(name: str, need: str) -> Function:
@@ -159,17 +157,17 @@ def needing(name: str, need: str) -> Function:
         ([numbered(1), rl.Uniform("row")], "columns.row: there are two columns of this name; rename one"),
     ],
 )
-def test_b10_circles_unknown_columns_and_duplicate_names_are_refused_at_construction_with_the_path(
+def test_circles_unknown_columns_and_duplicate_names_are_refused_at_construction_with_the_path(
     columns: list[Any], says: str
 ):
-    """By the one error for what the user wrote."""
+    """With a RecipeError."""
     with pytest.raises(rl.RecipeError) as caught:
         rl.Recipe(columns=columns)
     assert str(caught.value).startswith(says)
 
 
 @pytest.mark.parametrize("field", ["prompt", "system"])
-def test_b10_an_unknown_column_in_a_prompt_is_refused_at_construction(field: str):
+def test_an_unknown_column_in_a_prompt_is_refused_at_construction(field: str):
     """Also one in the system prompt."""
     prompts: dict[str, Any] = {"prompt": "hello", field: "about {{ topics }}"}
     with pytest.raises(rl.RecipeError, match=r"columns\.text: needs the unknown column 'topics'; did you mean 'topic'"):
@@ -179,7 +177,7 @@ def test_b10_an_unknown_column_in_a_prompt_is_refused_at_construction(field: str
         )
 
 
-def test_b10_a_need_of_a_column_that_a_processor_has_dropped_is_refused_at_construction():
+def test_a_need_of_a_column_that_a_processor_has_dropped_is_refused_at_construction():
     """Columns may need it, as they are worked before; a later processor may not."""
     columns = [rl.Uniform("u"), rl.Expression("line", "{{ u }}")]
     assert rl.Recipe(columns=columns, processors=[rl.DropColumns(["u"])]).preview(2, progress=False).actual == 2
@@ -187,8 +185,8 @@ def test_b10_a_need_of_a_column_that_a_processor_has_dropped_is_refused_at_const
         rl.Recipe(columns=columns, processors=[rl.DropColumns(["u"]), rl.SchemaTransform({"x": "{{ u }}"})])
 
 
-def test_b10_a_column_added_later_is_checked_as_well_and_leaves_the_recipe_as_it_was():
-    """The decorator refuses it where it stands."""
+def test_a_column_added_later_is_checked_as_well_and_leaves_the_recipe_as_it_was():
+    """The decorator refuses it on its own line."""
     recipe = rl.Recipe(columns=[rl.Uniform("score")])
     with pytest.raises(rl.RecipeError, match="needs the unknown column 'scores'"):
 
@@ -199,11 +197,11 @@ def test_b10_a_column_added_later_is_checked_as_well_and_leaves_the_recipe_as_it
     assert recipe.columns == ["score"]
 
 
-# B11
+# Batch and stateful columns
 
 
-def test_b11_batch_columns_get_the_active_rows_only():
-    """Rows that were dropped before are in no frame, and their values come out in the right rows."""
+def test_batch_columns_get_the_active_rows_only():
+    """Dropped rows are in no frame, and the values go to the right rows."""
     seen: list[list[int]] = []
 
     @rl.cell
@@ -223,8 +221,8 @@ def test_b11_batch_columns_get_the_active_rows_only():
 
 
 @pytest.mark.parametrize("sync", [False, True], ids=["async", "thread"])
-def test_b11_a_stateful_batch_column_runs_one_row_group_at_a_time_in_row_order(sync: bool):  # noqa: FBT001 - a parameter
-    """Its inputs come in the opposite order, and it keeps a running number that nothing gets between."""
+def test_a_stateful_batch_column_runs_one_row_group_at_a_time_in_row_order(sync: bool):  # noqa: FBT001 - a parameter
+    """Its inputs are ready in the opposite order, and its running number has no gaps."""
     last_of: list[int] = [0]
 
     @rl.cell(max_parallel=100)
@@ -256,8 +254,8 @@ def test_b11_a_stateful_batch_column_runs_one_row_group_at_a_time_in_row_order(s
     assert result.dataset["number"].tolist() == list(range(1, 13))
 
 
-def test_b11_a_failed_row_group_passes_its_turn_on_and_a_retried_one_keeps_it():
-    """State goes on from what succeeded."""
+def test_a_failed_row_group_passes_its_turn_on_and_a_retried_one_keeps_it():
+    """State continues from the last success."""
     calls: list[int] = []
 
     @rl.batch(stateful=True)
@@ -275,18 +273,18 @@ def test_b11_a_failed_row_group_passes_its_turn_on_and_a_retried_one_keeps_it():
     assert (result.dataset["row"].tolist(), result.dropped) == ([0, 1, 4, 5], 2)
 
 
-def test_b11_a_cell_column_cannot_be_stateful():
-    """Its calls are worked side by side, in no order."""
+def test_a_cell_column_cannot_be_stateful():
+    """Its calls run concurrently, in no fixed order."""
     why = "stateful is for batch functions, because the cells of a column run concurrently"
     with pytest.raises(rl.RecipeError, match=why):
         rl.Recipe(columns=[numbered(1)]).column(name="total", stateful=True)(lambda row: row)
 
 
-# B12
+# Lanes
 
 
 def two_models(server: FakeOpenAI, **parallel: int) -> rl.Recipe:
-    """Ask a model by each of the names, about the same row; `name=4` is its max_parallel."""
+    """Call a model by each of the names, about the same row; `name=4` is its max_parallel."""
     models = {
         alias: rl.Model(f"openai:{alias}", base_url=server.url, max_parallel=most) for alias, most in parallel.items()
     }
@@ -294,16 +292,16 @@ def two_models(server: FakeOpenAI, **parallel: int) -> rl.Recipe:
     return rl.Recipe(models=models, columns=[numbered(60), *columns])
 
 
-def test_b12_never_more_than_max_parallel_requests_of_a_model_are_in_flight(server: FakeOpenAI):
-    """Counted at the server; the room there is is used."""
+def test_never_more_than_max_parallel_requests_of_a_model_are_in_flight(server: FakeOpenAI):
+    """Counted at the server; all permits are used."""
     server.configure(latency=0.02, fault_500=0.1, fault_attempts=1)
     retry = rl.RetryPolicy(wait=lambda _: 0.01)
     two_models(server, one=3, two=7).preview(60, row_group_size=9, retry=retry, progress=False)
     assert server.counters().peak_by_model == {"one": 3, "two": 7}
 
 
-def test_b12_aliases_of_one_model_share_its_lane_and_the_least_limit_counts(server: FakeOpenAI):
-    """The endpoint does not care under which name we call."""
+def test_aliases_of_one_model_share_its_lane_and_the_least_limit_counts(server: FakeOpenAI):
+    """The endpoint does not distinguish the names."""
     server.configure(latency=0.02)
     models = {
         "hot": rl.Model("openai:m", base_url=server.url, max_parallel=5, temperature=1.0),
@@ -314,8 +312,8 @@ def test_b12_aliases_of_one_model_share_its_lane_and_the_least_limit_counts(serv
     assert server.counters().peak == 5
 
 
-def test_b12_a_lane_that_cools_down_delays_no_cell_of_another(virtual_runtime: Runtime):
-    """One model asks for ten minutes' patience with every first try; the cells of the other are done at once."""
+def test_a_lane_that_cools_down_delays_no_cell_of_another(virtual_runtime: Runtime):
+    """One model asks for a wait of ten minutes on every first attempt; the other's cells are done at once."""
     tried: set[str] = set()
 
     async def limited(prompt: str) -> str:
@@ -341,7 +339,7 @@ def test_b12_a_lane_that_cools_down_delays_no_cell_of_another(virtual_runtime: R
     assert frame["late"].astype(float).between(100, 111).all()
 
 
-def test_b12_columns_that_share_a_lane_get_even_shares(server: FakeOpenAI):
+def test_columns_that_share_a_lane_get_even_shares(server: FakeOpenAI):
     """At every moment the server has had about as many requests for the one as for the other."""
     server.configure(record=200, latency=0.002)
     recipe = rl.Recipe(
@@ -360,8 +358,8 @@ def test_b12_columns_that_share_a_lane_get_even_shares(server: FakeOpenAI):
     assert shares == {"left": 60, "right": 60}
 
 
-def test_b12_no_row_group_starves(virtual_runtime: Runtime):
-    """Cells go in the order of the rows: none is overtaken by more than what is in flight."""
+def test_no_row_group_starves(virtual_runtime: Runtime):
+    """Cells start in the order of the rows: no more cells overtake one than are in flight."""
     started: list[int] = []
 
     @rl.cell(max_parallel=4)
@@ -374,7 +372,7 @@ def test_b12_no_row_group_starves(virtual_runtime: Runtime):
     assert all(abs(place - row) <= 4 for place, row in enumerate(started))
 
 
-# B14
+# Retryable failures
 
 SOON = rl.RetryPolicy(attempts=3, wait=lambda _: 0.005)
 
@@ -403,7 +401,7 @@ def asking(server: FakeOpenAI, rows: int, **model: Any) -> rl.Recipe:
         ("garbage", "unreadable"),
     ],
 )
-def test_b14_what_may_pass_is_tried_again(server: FakeOpenAI, fault: str, error: str):
+def test_transient_failures_are_retried(server: FakeOpenAI, fault: str, error: str):
     """Each row meets the fault once, and no row is lost; the repeats at the server are the retries reported."""
     server.configure(**{f"fault_{fault}": 1.0}, fault_attempts=1, retry_after=0)
     result = asking(server, 6, timeout=0.3 if fault == "hang" else 30).preview(6, retry=SOON, progress=False)
@@ -412,7 +410,7 @@ def test_b14_what_may_pass_is_tried_again(server: FakeOpenAI, fault: str, error:
     assert result.report.retries == {f"ModelError({error})": 6}
 
 
-def test_b14_an_endpoint_that_goes_away_for_a_moment_costs_no_row(server: FakeOpenAI):
+def test_an_endpoint_that_goes_away_for_a_moment_costs_no_row(server: FakeOpenAI):
     """Connections are cut in the middle of requests, and refused for a while."""
     server.configure(latency=30.0)
     endless = rl.RetryPolicy(attempts=1000, wait=lambda _: 0.02)
@@ -433,8 +431,8 @@ def test_b14_an_endpoint_that_goes_away_for_a_moment_costs_no_row(server: FakeOp
 
 
 @pytest.mark.parametrize(("fault", "status"), [("400", 400), ("422", 422)])
-def test_b14_what_no_retry_mends_is_not_tried_again(server: FakeOpenAI, fault: str, status: int):
-    """One request for each row, and each failure is recorded with what the endpoint said."""
+def test_permanent_failures_are_not_retried(server: FakeOpenAI, fault: str, status: int):
+    """One request for each row, and each failure is recorded with the endpoint's message."""
     server.configure(**{f"fault_{fault}": 0.5}, seed=1)
     never = rl.ErrorBudget(rate=None)
     result = asking(server, 12).preview(12, error_budget=never, retry=SOON, progress=False)
@@ -454,10 +452,10 @@ def test_b14_what_no_retry_mends_is_not_tried_again(server: FakeOpenAI, fault: s
     ],
 )
 @pytest.mark.parametrize("kind", ["preview", "build"])
-def test_b14_401_403_and_404_stop_the_run_at_once_with_what_to_fix(
+def test_401_403_and_404_stop_the_run_at_once_with_what_to_fix(
     server: FakeOpenAI, fault: str, advice: str, kind: str, tmp_path: Path
 ):
-    """Ten thousand more would fail for the same reason: what was in flight is all that was asked."""
+    """Ten thousand more would fail for the same reason: only the requests in flight were sent."""
     server.configure(**{f"fault_{fault}": 1.0})
     recipe = asking(server, 100, max_parallel=3)
     with pytest.raises(rl.DatasetGenerationError, match=f"column 'text', row group 0: .*{advice}") as caught:
@@ -467,27 +465,27 @@ def test_b14_401_403_and_404_stop_the_run_at_once_with_what_to_fix(
     assert server.counters().requests <= 3
 
 
-def test_b14_rate_limits_delay_and_never_drop(server: FakeOpenAI):
-    """However often an endpoint says later: not one of these counts as an attempt."""
+def test_rate_limits_delay_and_never_drop(server: FakeOpenAI):
+    """However often an endpoint refuses: none of these counts as an attempt."""
     server.configure(fault_429=1.0, fault_attempts=8, retry_after=0)
     result = asking(server, 3).preview(3, retry=SOON, progress=False)
     assert (result.status, result.metadata["retries"]) == ("complete", 24)
     assert server.counters().requests == 27
 
 
-def test_b14_attempts_run_out_and_the_row_says_how_many_there_were(server: FakeOpenAI):
-    """Other failures than rate limits are tried so often and no more."""
+def test_attempts_run_out_and_the_failure_has_their_number(server: FakeOpenAI):
+    """Failures other than rate limits have a fixed number of attempts."""
     server.configure(fault_500=1.0)
     with pytest.raises(rl.EarlyShutdownError, match="500"):
         asking(server, 2).preview(2, retry=SOON, progress=False)
     assert server.counters().requests == 6
 
 
-# B15
+# Waiting to retry
 
 
-def test_b15_a_retry_starts_the_moment_it_is_due_and_holds_no_permit_while_it_waits(virtual_runtime: Runtime):
-    """A single permit: the others go on during the wait, and the retry is the next to go when it is over."""
+def test_a_retry_starts_the_moment_it_is_due_and_holds_no_permit_while_it_waits(virtual_runtime: Runtime):
+    """A single permit: others use it during the wait, and the retry is next when the wait is over."""
     starts: list[tuple[int, int]] = []
 
     @rl.cell(max_parallel=1)
@@ -506,8 +504,8 @@ def test_b15_a_retry_starts_the_moment_it_is_due_and_holds_no_permit_while_it_wa
     assert (result.status, result.metadata["retries"], result.report.retries) == ("complete", 1, {"ConnectionError": 1})
 
 
-def test_b15_retries_wait_with_jitter(virtual_runtime: Runtime):
-    """Cells that fail together do not come back together, and wait longer each time."""
+def test_retries_wait_with_jitter(virtual_runtime: Runtime):
+    """Cells that fail together are not retried together, and wait longer each time."""
     starts: dict[int, list[float]] = {}
 
     @rl.cell(max_parallel=100)
@@ -525,8 +523,8 @@ def test_b15_retries_wait_with_jitter(virtual_runtime: Runtime):
     assert means == sorted(means)
 
 
-def test_b15_what_an_endpoint_asks_for_is_waited(virtual_runtime: Runtime):
-    """Retry-After goes before the policy's own wait, up to its longest."""
+def test_retry_after_is_honoured(virtual_runtime: Runtime):
+    """Retry-After overrides the policy's own wait, up to its longest."""
     starts: dict[str, list[float]] = {}
     asked = {"0": 5.0, "1": 70.0, "2": 1e9}
 
@@ -547,11 +545,11 @@ def test_b15_what_an_endpoint_asks_for_is_waited(virtual_runtime: Runtime):
     assert 120 <= waits["2"] <= 132
 
 
-# B16
+# Memory
 
 
-def test_b16_a_million_rows_are_planned_in_five_megabytes_and_no_more_than_the_open_row_groups_are_admitted():
-    """Nothing is ever committed, and cells are done at once: what is admitted stays bounded all the same."""
+def test_a_million_rows_are_planned_in_five_megabytes_and_no_more_than_the_open_row_groups_are_admitted():
+    """Nothing is ever committed and cells are done at once, but the number of admitted groups stays bounded."""
     graph = compile_graph(
         [
             Node("topic", strategy="whole"),

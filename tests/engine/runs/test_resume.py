@@ -1,4 +1,4 @@
-"""Durable work (E26 to E28; A1, A3 and A6 where they are about going on): a run that was cut off is gone on with."""
+"""Resuming: a run that was killed, cancelled or failed is resumed, and no answer is paid for twice."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ ALWAYS: Any = "always"
 NEVER: Any = "never"
 IF_POSSIBLE: Any = "if_possible"
 GROUPS: dict[str, Any] = {"row_group_size": 6, "progress": False}
-GO_ON: dict[str, Any] = {**GROUPS, "resume": ALWAYS}
+RESUME: dict[str, Any] = {**GROUPS, "resume": ALWAYS}
 ROWS = 22
 
 
 class Asked:
-    """A model that keeps what it was asked, and fails for the prompts in `broken`."""
+    """A model that records its prompts, and fails for those in `broken`."""
 
     def __init__(self) -> None:
         self.prompts: list[str] = []
@@ -60,19 +60,19 @@ class Asked:
         return f"<{prompt}>"
 
     def new(self) -> list[str]:
-        """Give what was asked since the last time, in order."""
+        """Return the prompts since the last call, in order."""
         prompts, self.prompts = sorted(self.prompts), []
         return prompts
 
 
 @pytest.fixture
 def asked() -> Asked:
-    """Give a model that answers at once."""
+    """Return a model that answers at once."""
     return Asked()
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    """Read the parts on the disk, in their order."""
+    """Read the parts on the disk, in order."""
     files = sorted((path / "data").glob("*.parquet"))
     return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]).to_pylist() if files else []
 
@@ -83,7 +83,7 @@ def metadata(path: Path) -> dict[str, Any]:
 
 
 def simple(asked: Callable[[str], str], rows: int = 100, **options: Any) -> rl.Recipe:
-    """Have one model column over numbered rows."""
+    """Make a recipe of one model column over numbered rows."""
     on_error = options.pop("on_error", "drop")
     columns = options.pop("columns", [])
     return rl.Recipe(
@@ -98,23 +98,23 @@ def simple(asked: Callable[[str], str], rows: int = 100, **options: Any) -> rl.R
 
 
 def prompts(*numbers: int) -> list[str]:
-    """Name what `simple` asks for these rows."""
+    """Return the prompts of `simple` for these rows."""
     return sorted(f"row {number}" for number in numbers)
 
 
-# E26
+# Kills and crashes
 
 
 @pytest.fixture(scope="module")
 def victim() -> Iterator[Victims]:
-    """Share what victims are forked from."""
+    """Share the process that victims are forked from."""
     with Victims() as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], dict[str, Any]]:
-    """Tell what comes of `chain` where nothing happens to it."""
+    """Return the outcome of an undisturbed `chain`."""
     kept: dict[bool, dict[str, Any]] = {}
 
     def of(rewritten: bool) -> dict[str, Any]:  # noqa: FBT001 - its one argument
@@ -129,7 +129,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], di
 def crashes(  # noqa: PLR0913 - the tests say which and how many
     victim: Victims, path: Path, first: int, step: int, again: int, *, rewritten: bool
 ) -> Iterator[Path]:
-    """Build datasets that end at one change of a file after another, and some a second time when they are resumed."""
+    """Build datasets that crash at one change of a file after another, and some again when they are resumed."""
     change, ended = first, CRASHED
     while ended == CRASHED:
         directory = path / f"{change}-{rewritten}"
@@ -148,11 +148,11 @@ def crashes(  # noqa: PLR0913 - the tests say which and how many
 def check_crashes(  # noqa: PLR0913, PLR0917 - it is called twice
     victim: Victims, path: Path, undisturbed: Callable[[bool], dict[str, Any]], first: int, step: int, again: int
 ) -> None:
-    """Resume each of the datasets, and see that nothing can be told from one to which nothing happened."""
+    """Resume each dataset and check that it equals an undisturbed one."""
     for rewritten in (False, True):
         recipe = chain(rl.Model(echo), rewritten=rewritten)
         for directory in crashes(victim, path, first, step, again, rewritten=rewritten):
-            result = recipe.build(directory, ROWS, **GO_ON)
+            result = recipe.build(directory, ROWS, **RESUME)
             assert outcome(result) == undisturbed(rewritten), directory
             assert metadata(directory) == result.metadata
             there = {file.name for file in directory.iterdir()}
@@ -160,24 +160,24 @@ def check_crashes(  # noqa: PLR0913, PLR0917 - it is called twice
             assert len(list((directory / "data").iterdir())) == len(result.metadata["parts"])
 
 
-def test_e26_a_crash_before_any_change_of_a_file_can_be_mended(
+def test_a_dataset_resumes_after_a_crash_before_some_changes_of_files(
     victim: Victims, tmp_path: Path, undisturbed: Callable[[bool], dict[str, Any]]
 ):
-    """In parts, metadata, the journal's transactions, and while after_generation's rows are put in place."""
+    """In parts, metadata, the journal's transactions, and while after_generation replaces the parts."""
     check_crashes(victim, tmp_path, undisturbed, first=2, step=11, again=4)
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(600)
-def test_e26_a_crash_before_each_change_of_a_file_can_be_mended(
+def test_a_dataset_resumes_after_a_crash_before_each_change_of_a_file(
     victim: Victims, tmp_path: Path, undisturbed: Callable[[bool], dict[str, Any]]
 ):
-    """The same, one after the other, and each of them twice."""
+    """Each change, one after the other, and each of them twice."""
     check_crashes(victim, tmp_path, undisturbed, first=1, step=1, again=1)
 
 
 def check_kills(server: FakeOpenAI, victim: Victims, path: Path, kills: list[int], rows: int = 60) -> None:
-    """Kill a build after so many answers, and again; see that it comes to its end, and that no answer was lost."""
+    """Kill a build after these numbers of answers; check that it can be finished, and that no answer was lost."""
     server.configure(reply="echo", latency=0.03, jitter=0.02, record=100_000, seed=4)
     whole = outcome(chain(at(server.url)).build(path / "whole", rows, **GROUPS))
     server.reset()
@@ -193,7 +193,7 @@ def check_kills(server: FakeOpenAI, victim: Victims, path: Path, kills: list[int
         asked = Counter(prompt for prompt, _ in requests)
         safe |= {prompt: asked[prompt] for prompt, end in requests if end is not None and begun < end < now - 0.1}
         begun = time.monotonic()
-    result = chain(at(server.url)).build(path / "killed", rows, **GO_ON)
+    result = chain(at(server.url)).build(path / "killed", rows, **RESUME)
     assert outcome(result) == whole
     assert metadata(path / "killed") == result.metadata
     asked = Counter(prompt_of(request) for request in server.requests())
@@ -202,30 +202,30 @@ def check_kills(server: FakeOpenAI, victim: Victims, path: Path, kills: list[int
 
 
 def prompt_of(request: Recorded) -> str:
-    """Give what was asked."""
+    """Return the prompt of a request."""
     return str(request.json()["messages"][-1]["content"])
 
 
-def test_e26_what_was_answered_100_ms_before_a_kill_is_not_asked_again(
+def test_an_answer_received_100_ms_before_a_kill_is_not_requested_again(
     server: FakeOpenAI, victim: Victims, tmp_path: Path
 ):
-    """Killed and resumed again and again, a dataset becomes what it would have been."""
+    """Killed and resumed several times, a dataset equals an undisturbed one."""
     check_kills(server, victim, tmp_path, [30, 40, 75, 110])
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(20))
-def test_e26_kills_at_random_moments_lose_no_answer(server: FakeOpenAI, victim: Victims, tmp_path: Path, seed: int):
+def test_kills_at_random_moments_lose_no_answer(server: FakeOpenAI, victim: Victims, tmp_path: Path, seed: int):
     """The same, for longer."""
     draw = random.Random(seed)  # noqa: S311 - repeatable, not secret
     check_kills(server, victim, tmp_path, sorted(draw.sample(range(10, 550), 12)), rows=300)
 
 
-def test_e26_a_dataset_that_is_finished_asks_nothing_and_needs_no_endpoint(
+def test_a_finished_dataset_sends_no_request_and_needs_no_endpoint(
     server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Nor a key; what it gives is what it gave."""
+    """Nor a key; its result is the same again."""
     server.configure(reply="echo")
     monkeypatch.setenv("SOME_KEY", "sk-1")
     recipe = chain(rl.Model("openai:m", base_url=server.url, api_key_env="SOME_KEY"))
@@ -233,33 +233,33 @@ def test_e26_a_dataset_that_is_finished_asks_nothing_and_needs_no_endpoint(
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     server.stop()
     monkeypatch.delenv("SOME_KEY")
-    again = recipe.build(tmp_path, ROWS, **GO_ON)
+    again = recipe.build(tmp_path, ROWS, **RESUME)
     assert outcome(again) == outcome(first)
     assert again.usage == first.usage
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
     with pytest.raises(rl.RecipeError, match="SOME_KEY"):
-        recipe.build(tmp_path, ROWS + 1, **GO_ON)
-    assert outcome(recipe.build(tmp_path, ROWS, **GO_ON)) == outcome(first)
+        recipe.build(tmp_path, ROWS + 1, **RESUME)
+    assert outcome(recipe.build(tmp_path, ROWS, **RESUME)) == outcome(first)
 
 
-def test_e26_metadata_that_is_behind_or_broken_is_written_anew(tmp_path: Path, asked: Asked):
-    """The parts are the truth; nothing is asked for it."""
+def test_stale_or_broken_metadata_is_rewritten(tmp_path: Path, asked: Asked):
+    """The parts are the truth; no request is sent."""
     whole = simple(asked).build(tmp_path, 9, **GROUPS).metadata
     file = tmp_path / "metadata.json"
     for text in (None, "{", "{}", json.dumps({**whole, "status": "running", "actual_num_records": 0, "parts": []})):
         asked.new()
         file.unlink() if text is None else file.write_text(text)
-        again = simple(asked).build(tmp_path, 9, **GO_ON)
+        again = simple(asked).build(tmp_path, 9, **RESUME)
         assert asked.new() == []
-        told = metadata(tmp_path)
-        assert again.metadata == told
-        assert [told[name] for name in ("status", "columns", "parts")] == [
+        written = metadata(tmp_path)
+        assert again.metadata == written
+        assert [written[name] for name in ("status", "columns", "parts")] == [
             whole[name] for name in ("status", "columns", "parts")
         ]
 
 
-def test_e27_a_dataset_may_grow_also_off_a_row_groups_boundary(tmp_path: Path, asked: Asked):
-    """Earlier rows stay as they were, samplers go on as if it had been one run, and only new rows are asked for."""
+def test_a_dataset_can_grow_also_by_less_than_a_row_group(tmp_path: Path, asked: Asked):
+    """Earlier rows stay as they were, samplers continue as in one run, and only new rows are requested."""
     sampled: list[Any] = [rl.Uniform("u", 0, 1), rl.Category("c", ["a", "b"])]
     recipe = simple(asked, columns=sampled, seed=3)
     recipe.build(tmp_path, 7, **GROUPS)
@@ -270,26 +270,26 @@ def test_e27_a_dataset_may_grow_also_off_a_row_groups_boundary(tmp_path: Path, a
         assert rows_of(tmp_path)[:7] == first
         assert (result.target, result.actual) == (target, target)
     assert asked.new() == prompts(*range(7, 25))
-    whole = recipe.preview(25, progress=False, row_group_size=4)  # F34: whatever the row groups
+    whole = recipe.preview(25, progress=False, row_group_size=4)  # the same with other row groups
     assert result.to_arrow().to_pylist() == whole.to_arrow().to_pylist() == rows_of(tmp_path)
     assert [(part["start"], part["rows"]) for part in result.metadata["parts"]] == [
         (0, 6), (6, 1), (7, 3), (10, 6), (16, 6), (22, 3),
     ]  # fmt: skip
 
 
-def test_f34_a_recipe_without_a_seed_keeps_that_of_its_dataset(tmp_path: Path, asked: Asked):
-    """A resumed run draws from where the first one drew."""
+def test_a_recipe_without_a_seed_resumes_with_the_seed_of_its_dataset(tmp_path: Path, asked: Asked):
+    """A resumed run draws the same values."""
     recipe = simple(asked, columns=[rl.Uniform("u", 0, 1)])
     first = recipe.build(tmp_path, 5, **GROUPS)
-    again = recipe.build(tmp_path, 12, **GO_ON)
+    again = recipe.build(tmp_path, 12, **RESUME)
     assert again.metadata["seed"] == first.metadata["seed"]
     seeded = simple(asked, columns=[rl.Uniform("u", 0, 1)], seed=first.metadata["seed"]).preview(12, progress=False)
     assert again.dataset["u"].tolist() == seeded.dataset["u"].tolist()
 
 
 @pytest.mark.parametrize("when", ["resumed", "crashed while parts were widened"])
-def test_e26_types_that_later_rows_widen_are_those_of_one_run(tmp_path: Path, asked: Asked, when: str):
-    """Whole numbers first, then others; parts of both types after a crash are made one."""
+def test_types_widened_by_later_rows_are_those_of_an_undisturbed_run(tmp_path: Path, asked: Asked, when: str):
+    """Integers first, then floats; after a crash, parts of both types get one."""
 
     @rl.cell
     def half(n: int) -> int | float:
@@ -299,20 +299,20 @@ def test_e26_types_that_later_rows_widen_are_those_of_one_run(tmp_path: Path, as
     recipe.build(tmp_path, 6, **GROUPS)
     assert pq.read_schema(tmp_path / "data" / "part-00000.parquet").field("half").type == "int64"
     if when != "resumed":
-        recipe.build(tmp_path, 12, **GO_ON)
+        recipe.build(tmp_path, 12, **RESUME)
         part = tmp_path / "data" / "part-00000.parquet"
         table = pq.read_table(part, partitioning=None)
         at = table.schema.names.index("half")
         pq.write_table(table.set_column(at, "half", table.column("half").cast("int64")), part)
-    result = recipe.build(tmp_path, 12 if when == "resumed" else 13, **GO_ON)
+    result = recipe.build(tmp_path, 12 if when == "resumed" else 13, **RESUME)
     assert {str(pq.read_schema(part).field("half").type) for part in (tmp_path / "data").iterdir()} == {"double"}
     assert result.dataset["half"].tolist()[:12] == [0, 1, 2, 3, 4, 5, 3, 3.5, 4, 4.5, 5, 5.5]
 
 
-def test_e26_a_part_written_while_another_widens_the_types_is_widened_as_well(
+def test_a_part_written_while_another_widens_the_types_is_widened_as_well(
     tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ):
-    """Also when the journal is slow to hear of it."""
+    """Also when the journal is slow."""
     slow = Journal.mark_over
     written = threading.Event()
 
@@ -344,10 +344,10 @@ def test_e26_a_part_written_while_another_widens_the_types_is_widened_as_well(
 
 
 def cut_off(recipe: rl.Recipe, path: Path, rows: int, reached: int, parts: int = 0, **options: Any) -> None:
-    """Build until so many rows have reached the gate and so many parts are there, and cancel then."""
+    """Build until these numbers of rows have reached the gate and of parts are written, then cancel."""
     GATE.expected = reached
     written = threading.Semaphore(0)
-    given: dict[str, Any] = {**GO_ON, "on_part": lambda _: written.release(), **options}
+    given: dict[str, Any] = {**RESUME, "on_part": lambda _: written.release(), **options}
     run = recipe.start(path, rows, **given)
     for _ in range(parts):
         assert written.acquire(timeout=20)
@@ -363,7 +363,7 @@ GATE = SimpleNamespace(expected=1, reached=0)
 
 @rl.cell
 async def gate(n: int, text: str) -> str:
-    """Hang for some rows; tell when all that can come have come."""
+    """Hang for some rows; set an event when all expected rows have arrived."""
     GATE.reached += 1
     if GATE.reached == GATE.expected:
         HANGING.set()
@@ -374,7 +374,7 @@ async def gate(n: int, text: str) -> str:
 
 @pytest.fixture
 def hang() -> Iterator[set[int]]:
-    """Give the rows at which `gate` hangs, if any."""
+    """Return the rows at which `gate` hangs, none at first."""
     HANGING.clear()
     GATE.reached = 0
     yield HANG
@@ -382,8 +382,8 @@ def hang() -> Iterator[set[int]]:
 
 
 @pytest.mark.parametrize("on_error", ["drop", "null"])
-def test_a06_failures_outlive_the_run(tmp_path: Path, asked: Asked, on_error: str, hang: set[int]):
-    """Dropped and nulled cells stay so, and in failures.parquet; they are not asked again by a mere resume."""
+def test_failures_outlive_the_run(tmp_path: Path, asked: Asked, on_error: str, hang: set[int]):
+    """Dropped and nulled cells stay so, and in failures.parquet; resuming alone does not retry them."""
     asked.broken = {"row 1", "row 8"}
     hang.add(10)
     recipe = simple(asked, on_error=on_error, columns=[gate])
@@ -392,7 +392,7 @@ def test_a06_failures_outlive_the_run(tmp_path: Path, asked: Asked, on_error: st
     assert first["row"].tolist() == [1, 8]
     hang.clear()
     asked.new()
-    result = recipe.build(tmp_path, 12, **GO_ON)
+    result = recipe.build(tmp_path, 12, **RESUME)
     assert asked.new() == []
     assert (result.status, result.actual) == ("partial", 10) if on_error == "drop" else ("complete", 12)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "failures.parquet"), first)
@@ -401,8 +401,8 @@ def test_a06_failures_outlive_the_run(tmp_path: Path, asked: Asked, on_error: st
     assert (column["completed"], column["failed"], column["skipped"]) == (10, 2, 0)
 
 
-def test_a06_what_ended_a_run_is_tried_again_by_the_next(tmp_path: Path, asked: Asked):
-    """With on_error="raise", without retry_failed; it is a failure no more."""
+def test_a_failure_that_ended_a_run_is_retried_by_the_next(tmp_path: Path, asked: Asked):
+    """With on_error="raise", without retry_failed; once it succeeds, it is no failure."""
     asked.broken = {"row 8"}
     recipe = simple(asked, on_error="raise", max_parallel=1)
     with pytest.raises(rl.DatasetGenerationError, match="no answer to row 8"):
@@ -410,30 +410,30 @@ def test_a06_what_ended_a_run_is_tried_again_by_the_next(tmp_path: Path, asked: 
     assert list(metadata(tmp_path)["failures"].values()) == [1]
     assert asked.new() == prompts(*range(9))
     with pytest.raises(rl.DatasetGenerationError, match="no answer to row 8"):
-        recipe.build(tmp_path, 12, **GO_ON)
+        recipe.build(tmp_path, 12, **RESUME)
     assert asked.new() == prompts(8)
     asked.broken = set()
-    result = recipe.build(tmp_path, 12, **GO_ON)
+    result = recipe.build(tmp_path, 12, **RESUME)
     assert asked.new() == prompts(*range(8, 12))
     assert (result.status, result.actual, len(result.failures)) == ("complete", 12, 0)
     assert not (tmp_path / "failures.parquet").exists()
 
 
-def test_a06_retry_failed_asks_for_what_failed_and_for_nothing_else(tmp_path: Path, asked: Asked):
-    """Rows come into their places, in order; other row groups are not touched."""
+def test_retry_failed_requests_the_failed_cells_and_nothing_else(tmp_path: Path, asked: Asked):
+    """Rows keep their positions; other row groups are not changed."""
     asked.broken = {"row 1", "row 8", "row 9"}
     recipe = simple(asked, columns=[rl.Uniform("u", 0, 1)], seed=1)
     recipe.build(tmp_path, 16, **GROUPS)
     untouched = (tmp_path / "data" / "part-00002.parquet").stat()
     asked.new()
     asked.broken = {"row 9"}
-    result = recipe.build(tmp_path, 16, retry_failed=True, **GO_ON)
+    result = recipe.build(tmp_path, 16, retry_failed=True, **RESUME)
     assert asked.new() == prompts(1, 8, 9)
     assert (result.status, result.actual, result.dropped) == ("partial", 15, 1)
     assert result.dataset["n"].tolist() == [n for n in range(16) if n != 9]
     assert [failure["row"] for failure in pd.read_parquet(tmp_path / "failures.parquet").to_dict("records")] == [9]
     asked.broken = set()
-    result = recipe.build(tmp_path, 16, retry_failed=True, **GO_ON)
+    result = recipe.build(tmp_path, 16, retry_failed=True, **RESUME)
     assert asked.new() == prompts(9)
     assert result.status == "complete"
     assert rows_of(tmp_path) == recipe.preview(16, progress=False).to_arrow().to_pylist()
@@ -442,8 +442,8 @@ def test_a06_retry_failed_asks_for_what_failed_and_for_nothing_else(tmp_path: Pa
     assert {(c["completed"], c["failed"], c["skipped"]) for c in result.metadata["columns"]} == {(16, 0, 0)}
 
 
-def test_a06_children_of_a_nulled_cell_are_worked_anew_when_it_is(tmp_path: Path, asked: Asked):
-    """What was made from nothing is made from the answer; other rows' children are not asked again."""
+def test_children_of_a_nulled_cell_are_worked_again_when_it_is_retried(tmp_path: Path, asked: Asked):
+    """What was made from null is made from the answer; the children of other rows are not requested again."""
     asked.broken = {"row 1"}
     child = rl.Text("child", model="m", prompt="child of {{ text }} at {{ n }}")
     recipe = simple(asked, on_error="null", columns=[child])
@@ -451,15 +451,13 @@ def test_a06_children_of_a_nulled_cell_are_worked_anew_when_it_is(tmp_path: Path
     assert first.dataset["child"].tolist()[1] == "<child of None at 1>"
     asked.new()
     asked.broken = set()
-    result = recipe.build(tmp_path, 4, retry_failed=True, **GO_ON)
+    result = recipe.build(tmp_path, 4, retry_failed=True, **RESUME)
     assert asked.new() == ["child of <row 1> at 1", "row 1"]
     assert result.to_arrow().to_pylist() == recipe.preview(4, progress=False).to_arrow().to_pylist()
 
 
-def test_a06_a_retry_that_is_cut_off_takes_nothing_away_and_can_be_resumed(
-    tmp_path: Path, asked: Asked, hang: set[int]
-):
-    """The part that was there stays until there is a better one; the cells that had not been retried are then."""
+def test_an_interrupted_retry_removes_nothing_and_can_be_resumed(tmp_path: Path, asked: Asked, hang: set[int]):
+    """The old part stays until a better one is written; the other failed cells are retried by the next run."""
     asked.broken = {"row 1", "row 3"}
     recipe = simple(asked, on_error="null", columns=[gate])
     recipe.build(tmp_path, 8, **GROUPS)
@@ -473,17 +471,15 @@ def test_a06_a_retry_that_is_cut_off_takes_nothing_away_and_can_be_resumed(
     assert [row["n"] for row in rows_of(tmp_path)] == list(range(8))
     assert metadata(tmp_path)["actual_num_records"] == 8
     hang.clear()
-    result = recipe.build(tmp_path, 8, **GO_ON)
+    result = recipe.build(tmp_path, 8, **RESUME)
     assert asked.new() == []
     assert result.status == "complete"
     assert result.dataset["gate"].tolist() == [f"{n}: <row {n}>" for n in range(8)]
     assert len(result.failures) == 0
 
 
-def test_a06_a_retry_that_is_killed_can_be_resumed(
-    victim: Victims, tmp_path: Path, undisturbed: Callable[[bool], dict[str, Any]]
-):
-    """Wherever that was: what fails again is a failure again, once."""
+def test_a_killed_retry_can_be_resumed(victim: Victims, tmp_path: Path, undisturbed: Callable[[bool], dict[str, Any]]):
+    """At any moment: a cell that fails again is in the failures table once."""
     chain(rl.Model(echo)).build(tmp_path / "whole", ROWS, **GROUPS)
     options = {"row_group_size": 6, "resume": "always", "retry_failed": True}
     for change in range(1, 60, 11):
@@ -491,12 +487,12 @@ def test_a06_a_retry_that_is_killed_can_be_resumed(
         shutil.copytree(tmp_path / "whole", directory)
         victim.start(directory, ROWS, options=options, crash_at=change)
         assert victim.ended() in {0, CRASHED}
-        result = chain(rl.Model(echo)).build(directory, ROWS, **GO_ON)
+        result = chain(rl.Model(echo)).build(directory, ROWS, **RESUME)
         assert outcome(result) == undisturbed(False), change  # noqa: FBT003 - rewritten
 
 
 @pytest.mark.parametrize("fits", [True, False])
-def test_a06_retry_failed_takes_a_dataset_to_go_on_with(tmp_path: Path, asked: Asked, *, fits: bool):
+def test_retry_failed_needs_a_dataset_to_resume(tmp_path: Path, asked: Asked, *, fits: bool):
     """It is refused without resume, and in a preview, naming the field."""
     recipe = simple(asked)
     with pytest.raises(rl.RecipeError, match=r"retry_failed: .*resume") as caught:
@@ -510,13 +506,13 @@ def test_a06_retry_failed_takes_a_dataset_to_go_on_with(tmp_path: Path, asked: A
     assert asked.new() == []
 
 
-# What else there is to be restored
+# Restored row groups
 
 
-def test_e26_a_cell_whose_value_cannot_be_journaled_is_worked_again_and_its_children_are_not(
+def test_a_cell_whose_value_cannot_be_journaled_is_worked_again_and_its_children_are_not(
     tmp_path: Path, asked: Asked, hang: set[int]
 ):
-    """They were answered."""
+    """The children were answered."""
     worked: list[int] = []
 
     @rl.cell
@@ -530,44 +526,44 @@ def test_e26_a_cell_whose_value_cannot_be_journaled_is_worked_again_and_its_chil
     assert sorted(worked) == [0, 1, 2, 3]
     hang.clear()
     asked.new()
-    result = recipe.build(tmp_path, 4, **GO_ON)
+    result = recipe.build(tmp_path, 4, **RESUME)
     assert asked.new() == []
     assert sorted(worked) == [0, 0, 1, 1, 2, 2, 3, 3]
     assert result.dataset["text"].tolist() == [f"<child of ({n}, {n})>" for n in range(4)]
 
 
-def test_e26_a_run_that_is_cancelled_while_it_restores_loses_nothing(
+def test_a_run_that_is_cancelled_while_it_restores_loses_nothing(
     tmp_path: Path, asked: Asked, hang: set[int], monkeypatch: pytest.MonkeyPatch
 ):
-    """The part of a row group that had lost rows stays until there is a better one."""
+    """The part of a row group that lost rows stays until a better one is written."""
     hang.add(3)
     recipe = simple(asked, columns=[gate])
     cut_off(recipe, tmp_path, 12, 12, parts=1)
     there = rows_of(tmp_path)
     hang.clear()
     asked.new()
-    recalling, go_on = threading.Event(), threading.Event()
+    recalling, resume = threading.Event(), threading.Event()
     recall = Journal.recall
 
     def slowly(journal: Journal, row_group: int) -> Any:
         recalling.set()
-        assert go_on.wait(20)
+        assert resume.wait(20)
         return recall(journal, row_group)
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "recall", slowly)
-        run = recipe.start(tmp_path, 12, **GO_ON)
+        run = recipe.start(tmp_path, 12, **RESUME)
         assert recalling.wait(20)
         run.cancel()
-        go_on.set()
+        resume.set()
         assert run.result(20).status == "cancelled"
     assert rows_of(tmp_path) == there
-    assert recipe.build(tmp_path, 12, **GO_ON).actual == 12
+    assert recipe.build(tmp_path, 12, **RESUME).actual == 12
     assert asked.new() == []
 
 
-def test_e26_batch_and_stateful_columns_are_restored_whole(tmp_path: Path, asked: Asked, hang: set[int]):
-    """One that was done is not worked again; stateful ones go on in the order of the rows."""
+def test_batch_and_stateful_columns_are_restored_whole(tmp_path: Path, asked: Asked, hang: set[int]):
+    """A batch that was done is not worked again; stateful columns continue in the order of the rows."""
     batches: list[list[int]] = []
     order: list[int] = []
 
@@ -587,7 +583,7 @@ def test_e26_batch_and_stateful_columns_are_restored_whole(tmp_path: Path, asked
     cut_off(recipe, tmp_path, 18, 17, parts=2)
     assert [0, 1, 3, 4, 5] in batches
     hang.clear()
-    result = recipe.build(tmp_path, 18, **GO_ON)
+    result = recipe.build(tmp_path, 18, **RESUME)
     assert sorted(map(tuple, batches)) == [(0, 1, 3, 4, 5), tuple(range(6, 12)), tuple(range(12, 18))]
     assert order == [n for n in range(18) if n != 2]
     assert result.dataset["place"].tolist() == [n * 2 for n in order]
@@ -601,17 +597,15 @@ class Shuffled(rl.Processor):
         return frame.sample(frac=1)
 
 
-def test_e26_answers_stay_with_what_they_are_answers_to_whatever_before_batch_does(
-    tmp_path: Path, asked: Asked, hang: set[int]
-):
-    """What it made of the samplers' values is kept as well; after_batch and dropped columns are as in one run."""
+def test_answers_stay_with_their_inputs_whatever_before_batch_does(tmp_path: Path, asked: Asked, hang: set[int]):
+    """The values it made are kept as well; after_batch and dropped columns are as in one run."""
     drop = rl.DropColumns(["u"])
     hang.update(range(4, 100))
     recipe = simple(asked, columns=[rl.Uniform("u", 0, 1), gate], processors=[Shuffled(), drop])
     cut_off(recipe, tmp_path, 24, 24)
     hang.clear()
     before = len(asked.new())
-    result = recipe.build(tmp_path, 24, **GO_ON)
+    result = recipe.build(tmp_path, 24, **RESUME)
     assert before + len(asked.new()) == 24
     frame = result.dataset
     assert list(frame.columns) == ["n", "text", "gate"]
@@ -619,23 +613,23 @@ def test_e26_answers_stay_with_what_they_are_answers_to_whatever_before_batch_do
     assert frame["text"].tolist() == [f"<row {n}>" for n in frame["n"]]
 
 
-def test_e26_the_sequential_engine_restores_cells_as_the_other_does(tmp_path: Path, asked: Asked, hang: set[int]):
+def test_the_sequential_engine_restores_cells_as_the_other_does(tmp_path: Path, asked: Asked, hang: set[int]):
     """Column by column."""
     hang.add(7)
     recipe = simple(asked, columns=[gate])
     cut_off(recipe, tmp_path, 10, 10, engine="sequential")
     hang.clear()
     asked.new()
-    result = recipe.build(tmp_path, 10, engine="sequential", **GO_ON)
+    result = recipe.build(tmp_path, 10, engine="sequential", **RESUME)
     assert asked.new() == []
     assert result.dataset["gate"].tolist() == [f"{n}: <row {n}>" for n in range(10)]
     with pytest.raises(rl.ResumeError, match="engine is async, and was sequential"):
-        recipe.build(tmp_path, 10, **GO_ON)
+        recipe.build(tmp_path, 10, **RESUME)
 
 
 @pytest.mark.filterwarnings("ignore:allow_resize:DeprecationWarning")
-def test_e26_row_groups_that_change_their_size_are_resumed_as_a_whole(tmp_path: Path, asked: Asked, hang: set[int]):
-    """Finished ones are not worked again, others from their beginning."""
+def test_row_groups_that_change_their_size_are_resumed_as_a_whole(tmp_path: Path, asked: Asked, hang: set[int]):
+    """Finished ones are not worked again, others start over."""
 
     @rl.batch(allow_resize=True)
     def odd(frame: pd.DataFrame) -> pd.DataFrame:
@@ -648,19 +642,19 @@ def test_e26_row_groups_that_change_their_size_are_resumed_as_a_whole(tmp_path: 
     assert there >= {1, 3, 5}
     hang.clear()
     asked.new()
-    result = recipe.build(tmp_path, 18, **GO_ON)
+    result = recipe.build(tmp_path, 18, **RESUME)
     assert not set(asked.new()) & set(prompts(*range(6)))
     assert result.dataset["n"].tolist() == list(range(1, 18, 2))
 
 
-def test_e26_without_a_journal_of_cells_finished_row_groups_are_resumed(tmp_path: Path, asked: Asked, hang: set[int]):
-    """And the cells of others asked again."""
+def test_without_a_journal_of_cells_finished_row_groups_are_resumed(tmp_path: Path, asked: Asked, hang: set[int]):
+    """The cells of unfinished ones are requested again."""
     hang.add(7)
     recipe = simple(asked, columns=[gate])
     cut_off(recipe, tmp_path, 18, 18, parts=2, journal=False)
     hang.clear()
     first = len(asked.new())
-    result = recipe.build(tmp_path, 18, journal=False, **GO_ON)
+    result = recipe.build(tmp_path, 18, journal=False, **RESUME)
     again = asked.new()
     assert prompts(*range(6, 12)) == sorted(set(again) & set(prompts(*range(6, 12))))
     assert not set(again) & set(prompts(*range(6)))
@@ -668,21 +662,21 @@ def test_e26_without_a_journal_of_cells_finished_row_groups_are_resumed(tmp_path
     assert result.dataset["gate"].tolist() == [f"{n}: <row {n}>" for n in range(18)]
 
 
-def test_e26_a_part_that_is_gone_is_made_anew(tmp_path: Path, asked: Asked, caplog: pytest.LogCaptureFixture):
-    """Its rows are asked again, with the values they were sampled with, and a warning says so."""
+def test_a_missing_part_is_made_again(tmp_path: Path, asked: Asked, caplog: pytest.LogCaptureFixture):
+    """Its rows are requested again, with the same sampled values, and a warning names it."""
     asked.broken = {"row 8"}
     recipe = simple(asked, columns=[rl.Uniform("u", 0, 1)])
     first = recipe.build(tmp_path, 16, **GROUPS).to_arrow()
     (tmp_path / "data" / "part-00001.parquet").unlink()
     asked.new()
-    result = recipe.build(tmp_path, 16, **GO_ON)
+    result = recipe.build(tmp_path, 16, **RESUME)
     assert asked.new() == prompts(*range(6, 12))
     assert "the part of row group 1 is missing" in caplog.text
     assert result.to_arrow().equals(first)
     assert result.failures["row"].tolist() == [8]
 
 
-# E27
+# Whether a dataset fits
 
 
 def garbled(path: Path) -> str:
@@ -692,20 +686,20 @@ def garbled(path: Path) -> str:
 
 
 def of_other_columns(path: Path) -> str:
-    """Put a part of another table in."""
+    """Replace a part by one of another table."""
     pq.write_table(pa.table({"other": [1]}), path / "data" / "part-00001.parquet")
     return "part-00001.parquet' belongs to another dataset: its columns are other"
 
 
 def of_other_rows(path: Path) -> str:
-    """Put a part in the place of another."""
+    """Replace a part by one with other rows."""
     table = pq.read_table(path / "data" / "part-00000.parquet")
     pq.write_table(table.slice(0, 2), path / "data" / "part-00001.parquet")
     return "part-00001.parquet' belongs to another dataset: it has 2 rows, but 6 were written"
 
 
 def unknown(path: Path) -> str:
-    """Put a part in that no run has written."""
+    """Add a part that no run has written."""
     shutil.copy(path / "data" / "part-00000.parquet", path / "data" / "part-00007.parquet")
     return "part-00007.parquet' belongs to another dataset"
 
@@ -729,7 +723,7 @@ def no_journal(path: Path) -> str:
 
 
 def foreign_metadata(path: Path) -> str:
-    """Have another program's metadata there, and no journal."""
+    """Leave another program's metadata, and no journal."""
     (path / "journal.sqlite").unlink()
     (path / "metadata.json").write_text('{"title": "mine"}')
     return f"cannot read '{path}/metadata.json' as the metadata of a dataset"
@@ -740,10 +734,10 @@ def foreign_metadata(path: Path) -> str:
     [garbled, of_other_columns, of_other_rows, unknown, mine, garbled_journal, no_journal, foreign_metadata],
 )
 @pytest.mark.parametrize("resume", [ALWAYS, IF_POSSIBLE])
-def test_e27_a_file_that_is_broken_or_foreign_is_named_and_nothing_is_touched(
+def test_a_broken_or_foreign_file_is_named_and_nothing_is_changed(
     tmp_path: Path, asked: Asked, spoil: Callable[[Path], str], resume: Any
 ):
-    """Nor is all of it paid for once more elsewhere."""
+    """Nor is everything paid for again in another directory."""
     path = tmp_path / "out"
     simple(asked).build(path, 16, **GROUPS)
     message = spoil(path)
@@ -755,19 +749,19 @@ def test_e27_a_file_that_is_broken_or_foreign_is_named_and_nothing_is_touched(
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
-def test_e27_what_after_generation_has_made_cannot_be_made_anew_or_grow(tmp_path: Path):
-    """A part that is gone is named, and so is why rows cannot be added; the next directory is taken if possible."""
+def test_rows_of_after_generation_cannot_be_made_again_or_grow(tmp_path: Path):
+    """A missing part is named, and so is the reason why no row can be added; the next directory may be taken."""
     path = tmp_path / "out"
     recipe = chain(rl.Model(echo), rewritten=True)
     recipe.build(path, 12, **GROUPS)
     with pytest.raises(rl.ResumeError, match="are those that after_generation made: rows cannot be added or retried"):
-        recipe.build(path, 13, **GO_ON)
+        recipe.build(path, 13, **RESUME)
     other = recipe.build(path, 13, resume=IF_POSSIBLE, progress=False)
     assert other.path == tmp_path / "out-2"
     part = path / "data" / "part-00000.parquet"
     part.unlink()
     with pytest.raises(rl.ResumeError, match=r"part-00000\.parquet' is missing and cannot be made again"):
-        recipe.build(path, 12, **GO_ON)
+        recipe.build(path, 12, **RESUME)
 
 
 OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
@@ -780,10 +774,10 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_e27_another_dataset_is_refused_with_the_difference_or_begun_in_the_next_directory_or_replaces_it(
+def test_another_dataset_is_refused_with_the_differences_or_started_in_the_next_directory_or_replaces_it(
     tmp_path: Path, asked: Asked, other: str
 ):
-    """As `resume` and `overwrite` say; the next directory is gone on with in its turn."""
+    """Depending on `resume` and `overwrite`; the dataset in the next directory is resumed later."""
     path = tmp_path / "out"
     simple(asked, seed=3).build(path, 8, **GROUPS)
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
@@ -813,10 +807,10 @@ def test_e27_another_dataset_is_refused_with_the_difference_or_begun_in_the_next
     assert rows_of(path) == rows_of(tmp_path / "out-2")
 
 
-def test_e27_a_dataset_whose_replacement_was_cut_off_is_whole_or_said_not_to_be(
+def test_a_dataset_whose_replacement_was_interrupted_is_complete_or_refused(
     victim: Victims, tmp_path: Path, undisturbed: Callable[[bool], dict[str, Any]]
 ):
-    """After overwrite=True and a crash: never a part of the old rows as if they were all, and never old beside new."""
+    """After overwrite=True and a crash: never some of the old rows as if they were all, and never old beside new."""
     for rewritten in (True, False):
         recipe = chain(rl.Model(echo), rewritten=rewritten)
         whole = tmp_path / f"whole-{rewritten}"
@@ -828,7 +822,7 @@ def test_e27_a_dataset_whose_replacement_was_cut_off_is_whole_or_said_not_to_be(
             victim.start(directory, ROWS, options=options, crash_at=change, rewritten=rewritten)
             assert victim.ended() == CRASHED
             try:
-                result = recipe.build(directory, ROWS, **GO_ON)
+                result = recipe.build(directory, ROWS, **RESUME)
             except rl.ResumeError as error:
                 assert "is missing and cannot be made again" in str(error)  # noqa: PT017 - both ends are right
                 assert rewritten
@@ -837,21 +831,21 @@ def test_e27_a_dataset_whose_replacement_was_cut_off_is_whole_or_said_not_to_be(
             shutil.rmtree(directory)
 
 
-def test_e27_how_a_model_is_called_may_change(tmp_path: Path, server: FakeOpenAI):
-    """Its address, how much at once, how long, and its key's name."""
+def test_how_a_model_is_called_may_change(tmp_path: Path, server: FakeOpenAI):
+    """Its address, max_parallel, timeout, and the name of its key."""
     first = rl.Model("openai:m", base_url="http://127.0.0.1:1/v1", max_parallel=2)
     server.configure(reply="echo")
     never = rl.RetryPolicy(attempts=1)
     with pytest.raises(rl.RowloopError):
         chain(first).build(tmp_path, 8, retry=never, **GROUPS)
     now = rl.Model("openai:m", base_url=server.url, max_parallel=3, timeout=9.0, api_key=SecretStr("sk-1"), price=None)
-    assert chain(now).build(tmp_path, 8, **GO_ON).actual == 7
+    assert chain(now).build(tmp_path, 8, **RESUME).actual == 7
 
 
-def test_e27_the_second_of_two_runs_in_one_directory_is_refused_at_once(
+def test_the_second_of_two_runs_in_one_directory_is_refused_at_once(
     server: FakeOpenAI, victim: Victims, tmp_path: Path
 ):
-    """Whatever it wants there, in another process or in this one; the first is undisturbed."""
+    """With any options, in another process or in this one; the first is undisturbed."""
     server.configure(reply="echo", latency=0.3)
     path = tmp_path / "out"
     victim.start(path, 12, server.url, options={"row_group_size": 6})
@@ -865,17 +859,17 @@ def test_e27_the_second_of_two_runs_in_one_directory_is_refused_at_once(
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
     assert victim.ended() == 0
     server.configure(fault_hang=1.0, latency=0.0)
-    run = chain(at(server.url)).start(path, 18, **GO_ON)
+    run = chain(at(server.url)).start(path, 18, **RESUME)
     server.wait_for(in_flight=6, timeout=20)
     with pytest.raises(rl.ResumeError, match="is in use by another run"):
-        chain(at(server.url)).build(path, 18, **GO_ON)
+        chain(at(server.url)).build(path, 18, **RESUME)
     run.cancel()
     assert run.result(20).status == "cancelled"
     server.configure(fault_hang=0.0)
-    assert chain(at(server.url)).build(path, 18, **GO_ON).actual == 15
+    assert chain(at(server.url)).build(path, 18, **RESUME).actual == 15
 
 
-def test_e27_a_run_that_cannot_begin_lets_go_of_its_directory(tmp_path: Path, asked: Asked):
+def test_a_run_that_cannot_begin_releases_its_directory(tmp_path: Path, asked: Asked):
     """Refused by the runtime, by the model's provider, or by another's directory."""
     recipe = simple(asked)
 
@@ -895,7 +889,7 @@ def test_e27_a_run_that_cannot_begin_lets_go_of_its_directory(tmp_path: Path, as
     assert recipe.build(tmp_path, 3, progress=False).actual == 3
 
 
-# E28
+# Ctrl-C
 
 
 SCRIPT = """
@@ -909,8 +903,8 @@ chain(at({url!r})).build({path!r}, 30, row_group_size=6, resume="always")
 """
 
 
-def test_e28_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(server: FakeOpenAI, tmp_path: Path):
-    """Within two seconds; the last line names resume, the display is gone, and only the rest is asked for then."""
+def test_ctrl_c_keeps_finished_cells_and_logs_how_to_resume(server: FakeOpenAI, tmp_path: Path):
+    """Within two seconds; the last line names resume, the display is gone, and only the rest is requested then."""
     path = tmp_path / "out"
     server.configure(reply="echo", latency=0.02, record=1000)
     script = SCRIPT.format(tests=str(Path(victims.__file__).parent), url=server.url, path=str(path))
@@ -918,27 +912,27 @@ def test_e28_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(server: FakeOpe
         server.wait_for(answered=20, timeout=20)
         child.send_signal(signal.SIGINT)
         begun = time.monotonic()
-        _, told = child.communicate(timeout=20)
+        _, printed = child.communicate(timeout=20)
     assert time.monotonic() - begun < 2
-    assert told.rstrip().endswith("KeyboardInterrupt")
-    log = [line for line in told[: told.index("Traceback")].splitlines() if line.strip()]
+    assert printed.rstrip().endswith("KeyboardInterrupt")
+    log = [line for line in printed[: printed.index("Traceback")].splitlines() if line.strip()]
     assert "resume" in log[-1]
     requests = server.counters().requests
     ended = {prompt_of(request) for request in server.requests() if request.answered_at is not None}
     assert metadata(path)["status"] == "cancelled"
-    result = chain(at(server.url)).build(path, 30, **GO_ON)
+    result = chain(at(server.url)).build(path, 30, **RESUME)
     again = [prompt_of(request) for request in server.requests()[requests:]]
     assert len(set(again) & ended) <= 8  # answers on their way when it was interrupted
     assert len(again) <= 60 - len(ended) + 8
     assert result.actual == 26
 
 
-# A1, A3, G37
+# Processors, the journal and keys
 
 
 @pytest.mark.parametrize("stage", ["before_batch", "after_batch", "after_generation"])
-def test_a1_after_a_processor_that_raised_nothing_is_asked_again(tmp_path: Path, asked: Asked, stage: str):
-    """Earlier parts and all finished cells are gone on with, when the processor works."""
+def test_after_a_processor_raised_no_answer_is_requested_again(tmp_path: Path, asked: Asked, stage: str):
+    """Earlier parts and all finished cells are kept for the run in which the processor works."""
     broken = [True]
 
     def act(_: object, frame: pd.DataFrame, row_group: int = 1) -> pd.DataFrame:
@@ -953,16 +947,16 @@ def test_a1_after_a_processor_that_raised_nothing_is_asked_again(tmp_path: Path,
     done = asked.new()
     broken.clear()
     broken.append(False)
-    result = recipe.build(tmp_path, 16, **GO_ON)
+    result = recipe.build(tmp_path, 16, **RESUME)
     assert sorted(done + asked.new()) == prompts(*range(16))
     assert result.dataset["text"].tolist() == [f"<row {n}>" for n in range(16)]
 
 
 @pytest.mark.parametrize("method", ["write", "mark_writing", "mark_over"])
-def test_a3_a_journal_that_cannot_be_written_ends_the_run(
+def test_a_journal_that_cannot_be_written_ends_the_run(
     tmp_path: Path, asked: Asked, method: str, monkeypatch: pytest.MonkeyPatch, hang: set[int]
 ):
-    """At once, although nothing else ends for long; cells in flight are cancelled, and a later run goes on."""
+    """At once, also if nothing else ends for long; cells in flight are cancelled, and a later run resumes."""
 
     def broken(journal: Journal, *_: object) -> None:
         with journal._writing():
@@ -981,11 +975,11 @@ def test_a3_a_journal_that_cannot_be_written_ends_the_run(
     assert not getattr(caught.value, "__notes__", [])
     assert metadata(tmp_path)["status"] == "failed"
     hang.clear()
-    assert recipe.build(tmp_path, 12, **GO_ON).actual == 12
+    assert recipe.build(tmp_path, 12, **RESUME).actual == 12
 
 
-def test_g37_the_key_is_in_no_byte_of_the_journal(server: FakeOpenAI, victim: Victims, tmp_path: Path):
-    """Nor of the file beside it that a killed run leaves."""
+def test_the_key_is_in_no_byte_of_the_journal(server: FakeOpenAI, victim: Victims, tmp_path: Path):
+    """Nor of the write-ahead log that a killed run leaves."""
     key = "sk-do-not-tell-0123456789"
     server.configure(reply="echo", latency=0.01, api_key=key, fault_401=0.0)
     order: dict[str, Any] = {"key": key, "options": {"row_group_size": 6}}

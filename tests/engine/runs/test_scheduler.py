@@ -1,4 +1,4 @@
-"""The scheduler: it carries out what the tracker says, and nothing outlives it, however a run ends."""
+"""The scheduler carries out the tracker's commands, and nothing outlives it, however a run ends."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ NUMBERS = Fill(lambda start, rows: range(start, start + rows))
 
 @dataclass
 class Table:
-    """A sink that keeps rows, and fails where it is told to."""
+    """A sink that keeps rows, and fails at the row group `breaks_at`."""
 
     rows: dict[int, list[Any]] = field(default_factory=dict)
     breaks_at: int | None = None
     gate: asyncio.Event | None = None
 
     async def restore(self, group: RowGroup) -> Restored:
-        """Have nothing of an earlier run."""
+        """Restore nothing."""
         return Restored(group.id, [], {}, [])
 
     def discard(self, group: int, tally: Tally | None) -> None:
@@ -63,7 +63,7 @@ class Table:
 
 @dataclass
 class Witness:
-    """An observer that writes down what it sees, and raises once where it is told to."""
+    """An observer that records events and failures, and raises once, at an event of the type `raises_at`."""
 
     events: list[Event] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
@@ -113,7 +113,7 @@ class Run:
         self.scheduler = Scheduler(self.tracker, executor, self.store, self.sink, [self.witness])
 
     async def __call__(self) -> str | None:
-        """Run to the end, and see that nothing is left on the loop but what was there before."""
+        """Run to the end, and check that no new task is left on the loop."""
         there = asyncio.all_tasks()
         try:
             return await self.scheduler.run()
@@ -129,12 +129,12 @@ class Run:
 
 
 async def same(value: Any) -> Any:
-    """Give the value back at once."""
+    """Return the value at once."""
     return value
 
 
-def test_every_row_comes_out_in_its_place(virtually):
-    """Two chained columns over uneven row groups: what is committed is what was computed for that row."""
+def test_every_row_keeps_its_position(virtually):
+    """Two chained columns over uneven row groups: each row is committed with its own values."""
 
     async def double(value: int) -> int:
         await asyncio.sleep(value % 3)
@@ -147,7 +147,7 @@ def test_every_row_comes_out_in_its_place(virtually):
 
 
 def test_a_retry_waits_its_time_and_nothing_else_does(virtually):
-    """A row that fails twice comes back after 10 and 20 virtual seconds; the others are done at once."""
+    """A row that fails twice is retried after 10 and 20 virtual seconds; the others are done at once."""
     tries: dict[int, list[float]] = {}
 
     async def flaky(value: int) -> int:
@@ -165,7 +165,7 @@ def test_a_retry_waits_its_time_and_nothing_else_does(virtually):
 
 
 def test_no_permit_is_held_while_a_retry_is_waited_for(virtually):
-    """With one permit and a minute's wait for row 0, the other nine rows are through in ten seconds."""
+    """With one permit and a minute's wait for row 0, the other nine rows are done in ten seconds."""
     ends: list[float] = []
 
     async def slow(value: int) -> int:
@@ -198,7 +198,7 @@ def test_retry_after_counts_and_rate_limits_never_drop(virtually):
 
 
 def test_cancelling_the_caller_leaves_nothing_running(virtually):
-    """Cells in flight are cancelled and awaited, whole rows are committed, and the cancellation is raised."""
+    """Cells in flight are cancelled and awaited, complete rows are committed, and the cancellation is raised."""
     cleaned: list[int] = []
 
     async def cell(value: int) -> int:
@@ -227,7 +227,7 @@ def test_cancelling_the_caller_leaves_nothing_running(virtually):
 
 
 def test_a_second_cancellation_does_not_wait_for_the_sink(virtually):
-    """The first lets what is whole be written; the second ends that too."""
+    """The first waits until complete rows are written; the second does not."""
 
     async def main() -> None:
         sink = Table(gate=asyncio.Event())
@@ -245,8 +245,8 @@ def test_a_second_cancellation_does_not_wait_for_the_sink(virtually):
     virtually(main())
 
 
-def test_halting_keeps_what_is_whole(virtually):
-    """`halt` ends the run without an exception, and says that it was cancelled."""
+def test_halting_keeps_complete_rows(virtually):
+    """`halt` ends the run without an exception, with the reason "cancelled"."""
 
     async def cell(value: int) -> int:
         await asyncio.sleep(value)
@@ -263,7 +263,7 @@ def test_halting_keeps_what_is_whole(virtually):
 
 
 def test_halting_before_the_first_cell_has_begun_is_answered(virtually):
-    """Workers that were started but never stepped answer too, or the run would wait for them for ever."""
+    """Workers that were started but never stepped report too; otherwise the run would wait for them for ever."""
 
     async def main() -> None:
         run = Run(Await(same), parallel=10)
@@ -275,7 +275,7 @@ def test_halting_before_the_first_cell_has_begun_is_answered(virtually):
 
 
 def test_a_cell_that_raises_a_cancellation_of_its_own_is_a_failed_cell(virtually):
-    """Nobody cancelled the run: the row is dropped, with the reason, and the others go on."""
+    """Nobody cancelled the run: the row is dropped, with the reason, and the others continue."""
 
     async def cell(value: int) -> int:
         if value == 2:
@@ -289,7 +289,7 @@ def test_a_cell_that_raises_a_cancellation_of_its_own_is_a_failed_cell(virtually
 
 
 def test_a_cell_that_awaits_a_cancelled_task_of_its_own_is_a_failed_cell(virtually):
-    """The commonest way to come by a CancelledError that is not ours."""
+    """The most common way to get a CancelledError that is not ours."""
 
     async def cell(value: int) -> int:
         if value == 2:
@@ -305,7 +305,7 @@ def test_a_cell_that_awaits_a_cancelled_task_of_its_own_is_a_failed_cell(virtual
 
 
 def test_a_cell_that_swallows_the_cancellation_still_ends_the_run(virtually):
-    """A cell that answers its cancellation with a value has a value; its row is kept."""
+    """A cell that returns a value when it is cancelled has that value; its row is kept."""
 
     async def cell(value: int) -> int:
         try:
@@ -326,7 +326,7 @@ def test_a_cell_that_swallows_the_cancellation_still_ends_the_run(virtually):
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
 @pytest.mark.parametrize("place", ["task", "thread"])
 def test_an_exit_in_a_cell_ends_the_run(error, place):
-    """It is no fault of the row: the run raises it, with everything else cancelled."""
+    """It does not fail the row: the run raises it, with everything else cancelled."""
     cancelled: list[int] = []
 
     async def leave(value: int) -> int:
@@ -354,7 +354,7 @@ def test_an_exit_in_a_cell_ends_the_run(error, place):
 
 @pytest.mark.parametrize("event", [Done, Failed])
 def test_an_observer_that_raises_once_ends_the_run(virtually, event):
-    """Everything in flight is cancelled, and what the observer raised is raised; nothing hangs."""
+    """Everything in flight is cancelled, and the observer's exception is raised; nothing hangs."""
     cancelled: list[int] = []
 
     async def cell(value: int) -> int:
@@ -396,7 +396,7 @@ def test_an_observer_that_raises_at_a_halt_ends_the_run(virtually):
 
 
 def test_halting_a_run_that_has_broken_does_nothing(virtually):
-    """Run.cancel may come at any time, also after the end."""
+    """Run.cancel may be called at any time, also after the end."""
 
     async def main() -> None:
         run = Run(Await(same), witness=Witness(raises_at=Done))
@@ -425,7 +425,7 @@ def test_a_sink_that_fails_ends_the_run_with_its_error(virtually):
 
 
 def test_an_error_of_the_engine_is_not_taken_for_a_bad_row(virtually):
-    """What work raises that is neither CellError nor ModelError ends the run."""
+    """An exception of work that is neither CellError nor ModelError ends the run."""
 
     async def cell(value: int) -> int:
         raise AssertionError(f"a bug, at {value}")
@@ -436,8 +436,8 @@ def test_an_error_of_the_engine_is_not_taken_for_a_bad_row(virtually):
     assert not run.witness.records
 
 
-def test_what_foreign_functions_raise_is_a_fault_of_the_row(virtually):
-    """A user's function may raise what it likes."""
+def test_an_exception_of_a_users_function_fails_its_row(virtually):
+    """Whatever it is."""
 
     async def cell(value: int) -> int:
         if value % 2:
@@ -464,7 +464,7 @@ def test_a_failed_cell_is_recorded_with_its_attempts(virtually):
 
 
 def test_usage_reaches_the_observers(virtually):
-    """Of answers that were good and of answers that were paid for in vain."""
+    """Of answers, and of failed attempts that were paid for."""
 
     async def cell(value: int) -> Answer:
         if value == 0:
@@ -501,7 +501,7 @@ def test_never_more_than_the_lane_has_room_for(virtually):
 VARIABLE: contextvars.ContextVar[int] = contextvars.ContextVar("VARIABLE", default=-1)
 
 
-def test_what_a_cell_sets_in_its_context_is_not_seen_by_another(virtually):
+def test_the_context_of_a_cell_is_not_visible_to_another(virtually):
     """Cells share workers, but no context variables; they see what the caller had set."""
 
     async def cell(value: int) -> int:
@@ -575,12 +575,12 @@ def test_a_small_group_is_committed_before_a_larger_one_that_began_earlier(virtu
 
 
 def test_a_cancelled_run_does_not_wait_for_a_thread_that_cannot_be_stopped():
-    """What the thread is doing is left to it; its result is thrown away."""
-    began, go_on = threading.Event(), threading.Event()
+    """The thread continues; its result is thrown away."""
+    began, resume = threading.Event(), threading.Event()
 
     def cell(value: int) -> int:
         began.set()
-        go_on.wait(20)
+        resume.wait(20)
         return value
 
     async def main() -> None:
@@ -590,7 +590,7 @@ def test_a_cancelled_run_does_not_wait_for_a_thread_that_cannot_be_stopped():
         run.scheduler.halt()
         assert await asyncio.wait_for(task, 5) == "cancelled"
         assert run.sink.rows == {}
-        go_on.set()
+        resume.set()
         run.threads.close()
 
     asyncio.run(main())
@@ -625,7 +625,7 @@ def test_an_error_budget_ends_the_run_early(virtually):
 
 
 def test_the_store_holds_open_row_groups_only(virtually):
-    """Every admitted group is committed or discarded, and its values are let go."""
+    """Every admitted group is committed or discarded, and its values are freed."""
     commands: list[type] = []
 
     async def cell(value: int) -> int:

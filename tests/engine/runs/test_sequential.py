@@ -33,12 +33,12 @@ NEVER = rl.ErrorBudget(rate=None)
 
 
 def commands(tracker: Tracker, event: Any) -> list[Command]:
-    """Hand in an event and leave out what the store alone cares for."""
+    """Feed an event and leave out the commands for the store."""
     return [command for command in tracker.handle(event) if not isinstance(command, Admit)]
 
 
-def test_d24_a_column_waits_for_all_rows_of_the_one_before() -> None:
-    """Row 0 of the second column starts when the last row of the first is over, although it does not need it."""
+def test_a_column_waits_for_all_rows_of_the_previous_one() -> None:
+    """Row 0 of the second column starts when the last row of the first has ended, although it does not need it."""
     lane = Lane("lane", 8)
     nodes = [Node("a", lane=lane), Node("b", lane=lane)]
     tracker = Tracker(compile_graph(in_sequence(nodes, 2, [])), Plan(2))
@@ -49,16 +49,16 @@ def test_d24_a_column_waits_for_all_rows_of_the_one_before() -> None:
     assert commands(tracker, Done(0, 2, WHOLE)) == [Execute(0, 1, 0), Execute(0, 1, 1)]
 
 
-def test_d24_columns_come_after_their_needs_and_else_in_the_order_of_the_recipe() -> None:
-    """A column that stands before what it needs is worked after it; what needs nothing at all comes first."""
+def test_columns_come_after_their_needs_and_else_in_the_order_of_the_recipe() -> None:
+    """A column that is written before its needs is worked after them; columns without needs are first."""
     nodes = [Node("late", needs=("early",)), Node("early"), Node("seed", strategy="whole")]
     ordered = in_sequence(nodes, 3, [])
     assert ordered[1].after == ("seed",)
     assert ordered[0].after == ("all rows of early",)
 
 
-def test_d24_the_tracker_goes_on_with_the_rows_that_a_column_gives() -> None:
-    """Three rows become five: what follows is worked for five, and five are committed."""
+def test_the_tracker_continues_with_the_rows_that_a_column_returns() -> None:
+    """Three rows become five: later columns are worked for five, and five are committed."""
     nodes = in_sequence([Node("a", strategy="whole"), Node("more", strategy="whole"), Node("b")], 3, ["more"])
     tracker = Tracker(compile_graph(nodes), Plan(3))
     tracker.handle(Started())
@@ -75,8 +75,8 @@ def test_d24_the_tracker_goes_on_with_the_rows_that_a_column_gives() -> None:
     assert (tracker.totals.committed, tracker.totals.dropped) == (5, 0)
 
 
-def test_d24_a_column_may_leave_no_row() -> None:
-    """A row group of which nothing is left is over, and none of its rows was dropped by a failure."""
+def test_a_column_may_leave_no_row() -> None:
+    """A row group without rows is over, and none of its rows was dropped by a failure."""
     nodes = in_sequence([Node("none", strategy="whole"), Node("b")], 2, ["none"])
     tracker = Tracker(compile_graph(nodes), Plan(3))
     tracker.handle(Started())
@@ -174,7 +174,7 @@ def short(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def ended(recipe: Recipe, rows: int, size: int, engine: Any) -> tuple[Any, ...]:
-    """Give everything about a preview that does not depend on the time or the engine."""
+    """Return everything about a preview that does not depend on the time or the engine."""
     try:
         result = recipe.preview(
             rows, row_group_size=size, engine=engine, progress=False, error_budget=NEVER, stall_after=None
@@ -192,7 +192,7 @@ TIMED = {"started_at", "finished_at", "elapsed", "engine", "recipe_fingerprint"}
 
 @given(recipes(), st.integers(1, 40), st.integers(1, 15))
 @settings(max_examples=25, deadline=None)
-def test_d24_both_engines_give_the_same_table_failures_and_metadata(recipe: Recipe, rows: int, size: int) -> None:
+def test_both_engines_give_the_same_table_failures_and_metadata(recipe: Recipe, rows: int, size: int) -> None:
     """Whatever the recipe: rows, failures, counts and parts are the same, apart from times and the engine's name.
 
     How many cells of a row were completed before it was dropped is a matter of time: of each column, all rows are over.
@@ -211,19 +211,19 @@ def topics() -> Recipe:
 
 
 def built(recipe: Recipe, rows: int = 4, **options: Any) -> Result:
-    """Preview without a display, and without a word about resizing."""
+    """Preview without a display and without the deprecation warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return recipe.preview(rows, progress=False, **options)
 
 
 def twice(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give each row twice."""
+    """Return each row twice."""
     return pd.concat([frame.assign(copy=0), frame.assign(copy=1)]).sort_index(kind="stable")
 
 
-def test_d24_a_column_gives_more_rows_and_later_ones_see_them() -> None:
-    """Each row group of two becomes one of four; a column behind it is worked for all of them."""
+def test_a_column_returns_more_rows_and_later_columns_see_them() -> None:
+    """Each row group of two becomes one of four; a later column is worked for all of them."""
     recipe = topics()
     recipe.column(rl.batch(twice, name="copy", allow_resize=True))
 
@@ -239,8 +239,8 @@ def test_d24_a_column_gives_more_rows_and_later_ones_see_them() -> None:
     assert [part["rows"] for part in result.metadata["parts"]] == [4, 4]
 
 
-def test_d24_a_column_gives_fewer_rows(tmp_path: Path) -> None:
-    """Rows that it leaves out are gone without being failures; a row group without any writes no part."""
+def test_a_column_returns_fewer_rows(tmp_path: Path) -> None:
+    """Rows that it leaves out are not failures; a row group without rows writes no part."""
     recipe = topics()
     law = rl.batch(lambda frame: frame[frame["topic"] == "law"].assign(kept=1), name="kept", allow_resize=True)
     recipe.column(law)
@@ -253,19 +253,19 @@ def test_d24_a_column_gives_fewer_rows(tmp_path: Path) -> None:
     assert result.dropped == 0
 
 
-def test_d24_one_deprecation_warning_points_at_the_users_line() -> None:
+def test_one_deprecation_warning_points_at_the_users_line() -> None:
     """The warning comes once a run, with this file's name and the line of the call."""
     recipe = topics()
     recipe.column(rl.batch(twice, name="copy", allow_resize=True))
     with pytest.warns(DeprecationWarning, match=r"allow_resize \(copy\).*Workflow") as caught:
         recipe.preview(1, progress=False)
     assert [warning.filename for warning in caught] == [__file__]
-    code = test_d24_one_deprecation_warning_points_at_the_users_line.__code__
+    code = test_one_deprecation_warning_points_at_the_users_line.__code__
     assert caught[0].lineno in {line for _, _, line in code.co_lines()}
 
 
-def test_d24_the_engine_is_chosen_per_run() -> None:
-    """Two builds in two threads, one of each kind, do not touch each other."""
+def test_the_engine_is_chosen_per_run() -> None:
+    """Two builds in two threads, one of each kind, do not affect each other."""
     plain, resizing = topics(), topics()
     resizing.column(rl.batch(twice, name="copy", allow_resize=True))
     both, engines = threading.Barrier(2), dict.fromkeys(["plain", "resizing"], "")
@@ -282,8 +282,8 @@ def test_d24_the_engine_is_chosen_per_run() -> None:
     assert engines == {"plain": "async", "resizing": "sequential"}
 
 
-def test_d24_before_batch_may_change_the_number_of_rows() -> None:
-    """What the asynchronous engine refuses, the sequential one does."""
+def test_before_batch_may_change_the_number_of_rows() -> None:
+    """The asynchronous engine refuses it, the sequential one does it."""
 
     class Half(rl.Processor):
         def before_batch(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -304,15 +304,15 @@ def test_d24_before_batch_may_change_the_number_of_rows() -> None:
         (lambda frame: frame, "without copy"),
     ],
 )
-def test_d24_a_resizing_column_that_gives_something_else_says_so(function: Any, problem: str) -> None:
-    """The failure names the column, what was expected and what came."""
+def test_a_wrong_return_value_of_a_resizing_column_is_reported(function: Any, problem: str) -> None:
+    """The failure names the column, the expected and the actual value."""
     recipe = topics()
     recipe.column(rl.batch(function, name="copy", allow_resize=True))
     with pytest.raises(rl.EarlyShutdownError, match=f"'copy'.*{problem}"):
         built(recipe)
 
 
-def test_d24_a_resizing_column_takes_a_frame() -> None:
+def test_a_resizing_column_takes_a_frame() -> None:
     """It is refused when it is defined with parameters named after columns."""
     with pytest.raises(rl.RecipeError, match=r"columns\.copy: with allow_resize.*frame"):
         rl.batch(lambda topic: topic, name="copy", allow_resize=True)

@@ -174,7 +174,7 @@ def test_an_observer_sees_every_event_and_its_counts_are_those_of_the_metadata(
 
 
 def test_every_stage_of_a_workflow_is_seen(tmp_path: Path):
-    """The observer is told the columns of each stage before its first event."""
+    """The observer gets the columns of each stage before its first event."""
     seen = Everything()
     first = rl.Recipe(columns=[rl.Seed(pd.DataFrame({"n": range(3)}))])
     second = rl.Recipe(columns=[rl.Seed(columns=["n"]), rl.Expression("line", "{{ n }}")])
@@ -244,7 +244,7 @@ def test_one_method_is_enough():
     ],
     ids=str,
 )
-def test_what_is_no_observer_is_refused(observers: Any, says: str):
+def test_an_object_without_on_event_is_refused(observers: Any, says: str):
     """Before anything is worked."""
     with pytest.raises(rl.RecipeError) as caught:
         recipe().preview(1, observers=observers, progress=False)

@@ -1,4 +1,4 @@
-"""The final report: what it adds up, against a real server and on a virtual clock, and how it reads."""
+"""The report: its numbers, against a real server and on a virtual clock, and its text."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def requests() -> RequestObserver:
     return RequestObserver(graph, Plan(100, 10), {0: "m"})
 
 
-def test_c23_retries_are_counted_by_what_made_them_necessary(requests: RequestObserver):
-    """A failure counts when it is tried again, not when it is for good."""
+def test_retries_are_counted_by_the_error_before_them(requests: RequestObserver):
+    """A failure counts when its task is retried, not when it is final."""
     busy, broken = Failure("Busy", "later", retryable=True), Failure("Broken", "never")
     for row, failure in ((1, busy), (2, busy), (2, broken), (3, broken)):
         requests.on_event(Failed(0, 0, row, failure))
@@ -51,7 +51,7 @@ def test_c23_retries_are_counted_by_what_made_them_necessary(requests: RequestOb
     assert requests.retries == {"Busy": 2}
 
 
-def test_c23_the_slowest_requests_are_named_the_worst_first(requests: RequestObserver):
+def test_the_slowest_requests_are_named_slowest_first(requests: RequestObserver):
     """Five of them, failed ones among them, by the run's row numbers."""
     for row in range(10):
         requests.on_event(Done(1, 0, row, Usage(seconds=float(row))))
@@ -62,7 +62,7 @@ def test_c23_the_slowest_requests_are_named_the_worst_first(requests: RequestObs
     ]  # fmt: skip
 
 
-def test_c23_latencies_are_of_answers_and_by_model(requests: RequestObserver):
+def test_latencies_are_of_answers_and_by_model(requests: RequestObserver):
     """p50 and p95 of a hundred answers of 1 to 100 s; a time-out of 600 s is no answer."""
     for second in range(1, 101):
         requests.on_event(Done(0, 0, second % 10, Usage(seconds=float(second))))
@@ -75,7 +75,7 @@ def test_c23_latencies_are_of_answers_and_by_model(requests: RequestObserver):
     assert model.latency_max == 100
 
 
-def test_c23_where_the_time_went_adds_up(virtually):
+def test_where_the_time_went_adds_up(virtually):
     """40 cells of 300 s in a lane of four: four running all the time, the lane full, nothing else."""
 
     async def slow(row: int) -> int:
@@ -94,7 +94,7 @@ def test_c23_where_the_time_went_adds_up(virtually):
     assert (load.waiting_to_retry, load.writing) == (0, 0)
 
 
-def test_c23_the_report_of_a_real_run_agrees_with_the_server():
+def test_the_report_of_a_real_run_agrees_with_the_server():
     """Requests, tokens, retries by kind and latencies, counted on both sides."""
     with FakeOpenAI(latency=0.05, jitter=0.1, fault_500=0.1, fault_429=0.1, retry_after=0.01, seed=4) as server:
         recipe = rl.Recipe(
@@ -116,8 +116,8 @@ def test_c23_the_report_of_a_real_run_agrees_with_the_server():
     assert report.load.running["a"] > 1
 
 
-def test_c23_the_report_reads_well():
-    """All of its lines, and none for what there is none of."""
+def test_the_report_reads_well():
+    """All of its lines, and no line without content."""
     report = Report(
         status="partial", target=1000, actual=990, dropped=10, elapsed=100.0, requests=1200, prompt_tokens=50_000,
         completion_tokens=70_000, retries={"ModelError(server)": 150, "ModelError(rate_limited)": 50},
@@ -164,7 +164,7 @@ def priced_and_not(url: str, **price: rl.Price) -> rl.Recipe:
     )
 
 
-def test_c23_costs_are_told_where_prices_are_known(tmp_path: Path):
+def test_costs_are_reported_where_prices_are_known(tmp_path: Path):
     """Per column, per model and in all, the same in result, metadata and report, and when read back from the disk."""
     prices = {"big": rl.Price(1.0, 10.0), "small": rl.Price(0.0, 0.5)}
     with FakeOpenAI(fault_500=0.1, seed=4) as server:
@@ -192,8 +192,8 @@ def test_c23_costs_are_told_where_prices_are_known(tmp_path: Path):
     assert again.report.headline == result.report.headline
 
 
-def test_c23_a_cost_that_is_not_known_is_none_and_not_zero(tmp_path: Path):
-    """Another server's gpt-5-mini has no price: then there is no total, and the report tells what is known of it."""
+def test_a_cost_that_is_not_known_is_none_and_not_zero(tmp_path: Path):
+    """Another server's gpt-5-mini has no price: then there is no total, and the report has the known part."""
     with FakeOpenAI() as server:
         result = priced_and_not(server.url, big=rl.Price(1.0, 10.0)).build(tmp_path / "out", 10, progress=False)
         unpriced = priced_and_not(server.url).preview(10, progress=False)
@@ -209,7 +209,7 @@ def test_c23_a_cost_that_is_not_known_is_none_and_not_zero(tmp_path: Path):
     assert "$" not in str(unpriced.report)
 
 
-def test_c23_the_environments_address_is_not_openais_own(monkeypatch: pytest.MonkeyPatch):
+def test_the_environments_address_is_not_openais_own(monkeypatch: pytest.MonkeyPatch):
     """With OPENAI_BASE_URL, a model that is called gpt-5-mini is not charged at OpenAI's prices."""
     with FakeOpenAI() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
@@ -219,8 +219,8 @@ def test_c23_the_environments_address_is_not_openais_own(monkeypatch: pytest.Mon
         assert recipe.preview(3, progress=False).usage.cost is None
 
 
-def test_c23_costs_stand_in_snapshots():
-    """Run.progress tells what has been spent; the last snapshot agrees with the result."""
+def test_snapshots_have_the_cost():
+    """Run.progress has the cost so far; the last snapshot agrees with the result."""
     seen: list[rl.ProgressSnapshot] = []
 
     @contextmanager
@@ -255,7 +255,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_c23_after_ctrl_c_the_report_is_the_last_line_and_the_display_is_gone(tmp_path: Path):
+def test_after_ctrl_c_the_report_is_the_last_line_and_the_display_is_gone(tmp_path: Path):
     """KeyboardInterrupt on a real terminal: a report with the status, then the caller's own words, and nothing else."""
     with Terminal(["-c", INTERRUPTED, str(tmp_path / "out")]) as window:
         window.wait_until(lambda text: "20 running" in text)
@@ -264,13 +264,13 @@ def test_c23_after_ctrl_c_the_report_is_the_last_line_and_the_display_is_gone(tm
         lines = [line for line in window.everything if line and line != "^C"]
     assert lines[0].startswith("cancelled: ")
     assert lines[-1] == "was interrupted"
-    told = "".join(lines)  # the terminal breaks a line that holds a path wherever it ends
-    assert told.count("  written to") == told.count("  to resume: build(") == 1
+    text = "".join(lines)  # the terminal breaks a line that holds a path wherever it ends
+    assert text.count("  written to") == text.count("  to resume: build(") == 1
     assert not any(line.startswith(("cancelled", "Traceback")) for line in lines[1:])
     assert sum("written to" in line for line in lines) == 1
 
 
-def test_c19_a_snapshot_of_a_run_is_frozen_and_adds_up():
+def test_a_snapshot_of_a_run_is_frozen_and_adds_up():
     """Run.progress gives a ProgressSnapshot with named fields at any time; the last one agrees with the result."""
 
     async def same(n: float) -> float:

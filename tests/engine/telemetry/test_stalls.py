@@ -1,4 +1,4 @@
-"""The watch: requests that take long and runs that stand still are warned of, at the right time and by name."""
+"""Stalls: slow requests and runs without progress are reported in warnings, at the right time and by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def waits(seconds: dict[int, float]):
-    """Make a function that takes so many seconds for some rows, and one for the others."""
+    """Make a function that takes these seconds for some rows, and one second for the others."""
 
     async def call(row: int) -> int:
         await asyncio.sleep(seconds.get(row, 1.0))
@@ -33,12 +33,12 @@ def waits(seconds: dict[int, float]):
 
 
 def times(run: VirtualRun) -> list[float]:
-    """Tell when there were warnings."""
+    """Return the times of the warnings."""
     return [at for at, _ in run.warnings]
 
 
-def test_c21_a_slow_request_is_warned_of_with_model_column_row_and_age_again_and_again(virtually):
-    """Row 7 takes 100 s: warned of at 30, 60 and 90 s, at most an eighth of 30 s late, while others come and go."""
+def test_a_slow_request_is_named_in_repeated_warnings_with_model_column_row_and_age(virtually):
+    """Row 7 takes 100 s: warnings come at 30, 60 and 90 s, at most an eighth of 30 s late, while others end."""
     run = VirtualRun(waits({7: 100}), rows=200, row_group_size=5)
     virtually(run(slow_request_after=30))
     for (at, said), due in zip(run.warnings, (30, 60, 90), strict=True):
@@ -48,7 +48,7 @@ def test_c21_a_slow_request_is_warned_of_with_model_column_row_and_age_again_and
         assert at - 6 <= int(age[1]) <= at
 
 
-def test_c21_many_slow_requests_are_one_warning_the_oldest_first(virtually):
+def test_many_slow_requests_are_one_warning_the_oldest_first(virtually):
     """A dozen hung requests do not make a dozen lines: five are named, the oldest first, and the others counted."""
     run = VirtualRun(waits(dict.fromkeys(range(1, 13), 45.0)), rows=13, parallel=12)
     virtually(run(slow_request_after=30))
@@ -58,16 +58,16 @@ def test_c21_many_slow_requests_are_one_warning_the_oldest_first(virtually):
     assert said.endswith("and 7 more")
 
 
-def test_c21_a_request_that_is_in_time_is_not_warned_of(virtually):
-    """29 s are not more than 30, however many requests take them one after the other."""
+def test_no_warning_for_a_request_that_is_in_time(virtually):
+    """29 s are not more than 30, however many requests take that long one after the other."""
     run = VirtualRun(waits(dict.fromkeys(range(40), 29.0)), rows=40, parallel=2)
     virtually(run(slow_request_after=30))
     assert run.elapsed > 500
     assert run.warnings == []
 
 
-def test_c21_each_attempt_has_an_age_of_its_own(virtually):
-    """Four attempts of 20 s each at one cell are no request of 80 s."""
+def test_each_attempt_has_an_age_of_its_own(virtually):
+    """Four attempts of 20 s each at one cell are not one request of 80 s."""
     tries = iter(range(4))
 
     async def flaky(row: int) -> int:
@@ -82,15 +82,15 @@ def test_c21_each_attempt_has_an_age_of_its_own(virtually):
     assert run.warnings == []
 
 
-def test_c21_none_switches_the_warnings_off(virtually):
-    """slow_request_after=None and stall_after=None: not a word, however long it takes."""
+def test_none_switches_the_warnings_off(virtually):
+    """slow_request_after=None and stall_after=None: no warning, however long it takes."""
     run = VirtualRun(waits({0: 1000}), rows=1)
     virtually(run(stall_after=None, slow_request_after=None))
     assert run.warnings == []
 
 
-def test_c21_bytes_so_far_are_those_of_the_moment(virtually):
-    """A trickling answer is told from one of which nothing has come, and its bytes grow from warning to warning."""
+def test_a_warning_has_the_bytes_received_so_far(virtually):
+    """A trickling answer has bytes that grow from warning to warning; another has none."""
 
     async def trickles(row: int) -> int:
         with Arrival() as answer:
@@ -112,7 +112,7 @@ def test_c21_bytes_so_far_are_those_of_the_moment(virtually):
         assert at - 1 <= int(came[1].replace(",", "")) / 50 <= at + 1
 
 
-def test_c21_what_is_counted_is_forgotten_with_the_answer(virtually):
+def test_the_count_of_bytes_is_forgotten_with_the_answer(virtually):
     """After an answer, a failure or a cancellation, no count is left behind."""
 
     async def main() -> None:
@@ -166,10 +166,10 @@ def recipe(model: Model) -> rl.Recipe:
 
 
 @both_transports
-def test_c21_a_trickling_body_is_warned_of_with_the_bytes_so_far(
+def test_a_trickling_body_is_named_with_the_bytes_so_far(
     server: FakeOpenAI, model: Callable[..., Model], caplog: pytest.LogCaptureFixture
 ):
-    """A real server sends its body in pieces for a second: the warnings say how much has come, and it grows."""
+    """A real server sends its body in pieces for a second: the warnings have the growing number of bytes."""
     server.configure(fault_trickle=1.0, trickle_seconds=1.0, fault_hang=0.0)
     recipe(model(server.url)).preview(1, progress=False, slow_request_after=0.15)
     said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("no answer")]
@@ -181,8 +181,8 @@ def test_c21_a_trickling_body_is_warned_of_with_the_bytes_so_far(
 
 
 @both_transports
-def test_c21_a_time_limit_ends_a_body_that_trickles(server: FakeOpenAI, model: Callable[..., Model]):
-    """Bytes that keep coming do not prolong an attempt: it ends in time, its connection with it, and is tried again."""
+def test_a_time_limit_ends_a_body_that_trickles(server: FakeOpenAI, model: Callable[..., Model]):
+    """More bytes do not prolong an attempt: it ends in time, and its connection too, and is retried."""
     server.configure(fault_trickle=1.0, trickle_seconds=50.0, fault_attempts=1)
     server.reset()
     result = recipe(model(server.url, timeout=0.3)).preview(2, progress=False)
@@ -192,8 +192,8 @@ def test_c21_a_time_limit_ends_a_body_that_trickles(server: FakeOpenAI, model: C
     assert server.wait_for(client_disconnects=2).requests == 4
 
 
-def test_c22_a_run_that_stands_still_says_so_with_lanes_and_the_oldest_cell(virtually):
-    """Everything hangs: after 30 s the counts of each lane and the oldest cell are told, and again every 30 s."""
+def test_a_run_without_progress_is_reported_with_lanes_and_the_oldest_cell(virtually):
+    """Everything hangs: after 30 s a warning has the counts of each lane and the oldest cell, and every 30 s again."""
     hang = dict.fromkeys(range(3, 50), 100.0)
     run = VirtualRun(waits(hang), waits({}), rows=50)
     virtually(run(stall_after=30))
@@ -208,8 +208,8 @@ def test_c22_a_run_that_stands_still_says_so_with_lanes_and_the_oldest_cell(virt
     assert len(more) >= 10
 
 
-def test_c22_waiting_for_retries_is_no_progress_either(virtually):
-    """All that is left waits for another attempt: the warning says where, and for how many."""
+def test_waiting_for_retries_is_not_progress(virtually):
+    """All remaining tasks wait for a retry: the warning has their lane and number."""
     tries: dict[int, int] = {}
 
     async def limited(row: int) -> int:
@@ -225,15 +225,15 @@ def test_c22_waiting_for_retries_is_no_progress_either(virtually):
     assert re.search(r"the oldest is column 'c0', row \d, waiting to retry for \d+ s", run.warnings[0][1])
 
 
-def test_c22_a_slow_disk_is_named(virtually):
-    """Only writing is left, and it takes long: the row groups that are being written are told."""
+def test_a_slow_disk_is_named(virtually):
+    """Only writing is left, and it takes long: the warning names the row groups being written."""
     run = VirtualRun(waits({}), rows=4, row_group_size=2, writing=50)
     virtually(run(stall_after=30))
     assert len(run.warnings) == 1
     assert run.warnings[0][1].endswith("row groups being written: 0, 1")
 
 
-def test_c22_a_run_that_moves_slowly_is_left_in_peace(virtually):
+def test_no_warning_for_slow_progress(virtually):
     """An answer every 25 s is progress."""
     run = VirtualRun(waits(dict.fromkeys(range(20), 25.0)), rows=20, parallel=1)
     virtually(run(stall_after=30))
@@ -241,7 +241,7 @@ def test_c22_a_run_that_moves_slowly_is_left_in_peace(virtually):
     assert run.warnings == []
 
 
-def test_c22_a_run_that_moves_again_is_warned_of_anew(virtually):
+def test_a_second_stall_is_reported_again(virtually):
     """Two rows hang one after the other: the second stall counts from the progress in between."""
     run = VirtualRun(waits({0: 40.0, 5: 40.0}), rows=10, parallel=1)
     virtually(run(stall_after=30))

@@ -80,8 +80,8 @@ def recipe(*, broken: int | None = None) -> rl.Recipe:
 
 @pytest.mark.parametrize("engine", ["async", "sequential"])
 @pytest.mark.parametrize("kind", ["preview", "build"])
-def test_c18_preview_and_build_trace_alike(tmp_path: Path, kind: str, engine: Any):
-    """Every attempt of either kind of run, on either engine, is there once, and barriers of an engine are not."""
+def test_preview_and_build_trace_alike(tmp_path: Path, kind: str, engine: Any):
+    """Every attempt of either kind of run, on either engine, has one trace, and barriers have none."""
     options: Any = {"trace": True, "progress": False, "row_group_size": 5, "engine": engine}
     made = recipe(broken=7)
     result = made.preview(12, **options) if kind == "preview" else made.build(tmp_path / "out", 12, **options)
@@ -101,14 +101,14 @@ def test_c18_preview_and_build_trace_alike(tmp_path: Path, kind: str, engine: An
 
 
 def _assert_times_hold(traces: Sequence[TaskTrace]) -> None:
-    """See that what is queued starts, then finishes, and that traces come in the order in which they ended."""
+    """Check that attempts are queued, start and finish in this order, and that traces are sorted by their ends."""
     assert all(0 <= trace.queued <= trace.started <= trace.finished for trace in traces)
     assert [trace.finished for trace in traces] == sorted(trace.finished for trace in traces)
     assert all((trace.row is None) == (trace.kind == "batch") for trace in traces)
 
 
-def test_c18_a_task_trace_is_frozen():
-    """Nobody changes what has happened."""
+def test_a_task_trace_is_frozen():
+    """Its fields cannot be changed."""
     trace = recipe().preview(1, trace=True, progress=False).task_traces[0]
     assert isinstance(trace, rl.TaskTrace)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -122,10 +122,10 @@ def test_c18_a_task_trace_is_frozen():
         ("1", False, False), (None, True, True), ("0", True, True),
     ],
 )  # fmt: skip
-def test_c18_the_environment_switches_traces_on_where_the_call_says_nothing(
+def test_the_environment_turns_traces_on_if_the_option_is_not_given(
     monkeypatch: pytest.MonkeyPatch, variable: str | None, option: bool | None, traced: bool  # noqa: FBT001 - a table
 ):  # fmt: skip
-    """ROWLOOP_TRACE=1 is for runs that do not say trace=."""
+    """ROWLOOP_TRACE=1 is for runs without trace=."""
     monkeypatch.delenv("ROWLOOP_TRACE", raising=False)
     if variable is not None:
         monkeypatch.setenv("ROWLOOP_TRACE", variable)
@@ -135,7 +135,7 @@ def test_c18_the_environment_switches_traces_on_where_the_call_says_nothing(
     assert bool(result.task_traces) is traced
 
 
-def test_c18_without_traces_nothing_is_kept_and_an_export_says_how_to_get_them(tmp_path: Path):
+def test_without_traces_nothing_is_kept_and_an_export_names_the_option(tmp_path: Path):
     """No traces.parquet, an empty list, and an error that names the option."""
     result = recipe().build(tmp_path / "out", 4, progress=False, trace=False)
     assert result.task_traces == []
@@ -144,7 +144,7 @@ def test_c18_without_traces_nothing_is_kept_and_an_export_says_how_to_get_them(t
         result.export_trace(tmp_path / "trace.json")
 
 
-def test_c18_the_file_has_what_the_list_has(tmp_path: Path):
+def test_the_file_and_the_list_have_the_same_traces(tmp_path: Path):
     """traces.parquet, read back, is result.task_traces, field by field."""
     result = recipe(broken=3).build(tmp_path / "out", 8, progress=False, trace=True)
     frame = pd.read_parquet(tmp_path / "out" / "traces.parquet")
@@ -156,8 +156,8 @@ def test_c18_the_file_has_what_the_list_has(tmp_path: Path):
         assert all(a == b or (pd.isna(a) and pd.isna(b)) for a, b in zip(got, want, strict=True)), name
 
 
-def test_c18_a_run_that_fails_leaves_its_traces(tmp_path: Path):
-    """What one needs to see why a run failed is on the disk."""
+def test_a_failed_run_keeps_its_traces(tmp_path: Path):
+    """They are on the disk, to find out why it failed."""
 
     def broken(n: int) -> int:
         raise ValueError(f"no {n}")
@@ -169,7 +169,7 @@ def test_c18_a_run_that_fails_leaves_its_traces(tmp_path: Path):
     assert "ValueError: no" in frame["error"].dropna().iloc[0]
 
 
-def test_c18_times_are_those_of_the_run(virtually, monkeypatch: pytest.MonkeyPatch):
+def test_times_are_relative_to_the_run(virtually, monkeypatch: pytest.MonkeyPatch):
     """Two at a time, 2 s each, the first try of row 1 fails and waits 10 s: when each was queued, started and ended."""
     monkeypatch.setattr("rowloop.engine.telemetry.traces.TraceObserver.__init__.__defaults__", (_virtual_time,))
     tries: Counter[int] = Counter()
@@ -206,7 +206,7 @@ def _virtual_time() -> float:
     return asyncio.get_running_loop().time()
 
 
-def test_c18_cancelled_attempts_are_traced_as_such(virtually):
+def test_cancelled_attempts_are_traced_as_such(virtually):
     """A cancellation cuts attempts short: they are there, with the outcome "cancelled"."""
 
     async def slow(row: int) -> int:
@@ -227,7 +227,7 @@ def test_c18_cancelled_attempts_are_traced_as_such(virtually):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_c18_a_column_that_changes_the_number_of_rows_is_traced():
+def test_a_column_that_changes_the_number_of_rows_is_traced():
     """After a column made five rows of two, the next column has five traces."""
 
     @rl.batch(allow_resize=True)
@@ -246,8 +246,8 @@ def test_c18_a_column_that_changes_the_number_of_rows_is_traced():
     _assert_times_hold(result.task_traces)
 
 
-def test_c18_tokens_are_those_of_the_attempt():
-    """What a model counted is on its trace; other columns cost nothing."""
+def test_tokens_are_those_of_the_attempt():
+    """A trace has the tokens that the model reports; other columns have none."""
 
     def model(prompt: str) -> str:
         return prompt.upper()
@@ -277,10 +277,10 @@ attempts = st.builds(
 
 
 @given(tasks=st.lists(attempts, max_size=60))
-def test_c18_an_export_is_valid_and_no_two_slices_of_a_track_overlap(
+def test_an_export_is_valid_and_no_two_slices_of_a_track_overlap(
     tmp_path_factory: pytest.TempPathFactory, tasks: list[TaskTrace]
 ):
-    """Whatever the attempts: the format holds, each is there once, and a track shows one thing at a time."""
+    """For any attempts: the format is valid, each attempt is there once, and a track shows one at a time."""
     path = tmp_path_factory.getbasetemp() / "trace.json"
     export(path, tasks, {"a": "lane 1", "b": "lane 1", "c": "lane 2"})
     _assert_valid(json.loads(path.read_text()), len(tasks))
@@ -303,7 +303,7 @@ def _assert_valid(exported: dict[str, Any], count: int) -> None:
             assert end <= start
 
 
-def test_c18_a_real_run_exports(tmp_path: Path):
+def test_a_real_run_exports(tmp_path: Path):
     """The export of a build: lanes are processes, their permits are threads, and no more of those than permits."""
 
     async def one(n: int) -> int:
@@ -322,7 +322,7 @@ def test_c18_a_real_run_exports(tmp_path: Path):
     assert len({event["tid"] for event in exported["traceEvents"] if event["ph"] == "X" and event["pid"] == lane}) <= 3
 
 
-def test_c18_slices_meet_exactly_where_times_are_rounded(tmp_path: Path):
+def test_slices_meet_exactly_where_times_are_rounded(tmp_path: Path):
     """One attempt starts when another ends, between two nanoseconds: in the file they do not overlap by one."""
     times = [(0.6e-9, 1.4e-9), (1.4e-9, 5e-9), (5e-9, 6.6e-9)]
     tasks = [TaskTrace("a", 0, i, "cell", 0.0, *ends, "done", None, 0, 0) for i, ends in enumerate(times)]
@@ -332,8 +332,8 @@ def test_c18_slices_meet_exactly_where_times_are_rounded(tmp_path: Path):
     _assert_valid(exported, 3)
 
 
-def test_c18_a_cell_is_queued_when_its_own_inputs_are_there():
-    """Not when the column before it is over: the second column's row waits from the end of the first one's same row."""
+def test_a_cell_is_queued_when_its_own_inputs_are_there():
+    """Not when the previous column has ended: a row of the second column waits from the end of the same row's first."""
 
     async def first(n: int) -> int:
         await asyncio.sleep(0.002)
