@@ -50,11 +50,6 @@ class Compiled:
     fingerprint: str
 
     @property
-    def working(self) -> int:
-        """How many of the graph's columns do work: the table's and the processors', not the barriers."""
-        return len(self.columns) + (self.before_batch is not None)
-
-    @property
     def restorable(self) -> bool:
         """Whether values can be restored into a row group: not if its number of rows may change while it is worked."""
         return not (self.resizing or (self.engine == "sequential" and self.before_batch is not None))

@@ -48,8 +48,8 @@ class Output:
 class Account:
     """The counts of one run, kept by observers. Reading them changes nothing."""
 
-    def __init__(self, recipe: RecipeFacts, tracker: Tracker, output: Output, settings: Settings) -> None:
-        """Take everything that the counts are read from."""
+    def __init__(self, recipe: RecipeFacts, tracker: Tracker, output: Output, settings: Settings, working: int) -> None:
+        """Take everything that the counts are read from; the first `working` columns of the graph do any work."""
         self._recipe = recipe
         self._tracker = tracker
         self._sink = output.sink
@@ -60,7 +60,7 @@ class Account:
         self._usage = UsageObserver(recipe.prices, output.past.spent)
         lines = [line for failure in output.past.failures for line in failure.lines]
         self.failures = FailureTable(tracker.graph, lines, None if output.journal is None else output.journal.keep)
-        self._diagnostics = Diagnostics(tracker, recipe.model_of, recipe.working, trace=bool(settings.trace))
+        self._diagnostics = Diagnostics(tracker, recipe.model_of, working, trace=bool(settings.trace))
         self._clock = Clock()
 
     @property

@@ -64,6 +64,11 @@ class Workload:
     before_batch: Callable[[Threads], Rewrite] | None = None
     after_generation: Callable[[pa.Table], pa.Table] | None = None
 
+    @property
+    def working(self) -> int:
+        """The number of the graph's columns that do any work; they are the first ones."""
+        return len(self.columns) + (self.before_batch is not None)
+
 
 class Execution:
     """One run. `run` works it, once; `snapshot` and `halt` may be called from any thread."""
@@ -78,7 +83,7 @@ class Execution:
         self._rewritten = output.past.rewritten
         cost = cost_budget(recipe, settings, output.past.spent)
         self._tracker = Tracker(workload.graph, plan, Policies(settings.retry, settings.error_budget, cost))
-        self._account = Account(recipe, self._tracker, output, settings)
+        self._account = Account(recipe, self._tracker, output, settings, workload.working)
         self._scheduler: Scheduler | None = None
         self._cache: ResponseCache | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -26,18 +26,13 @@ class ColumnFacts:
 
 @dataclass(frozen=True)
 class RecipeFacts:
-    """A recipe as its run describes it.
-
-    `seed` is the run's own, also where the recipe has none. The first `working` columns of the graph do any work: those
-    of the table and those of processors; the others are barriers.
-    """
+    """A recipe as its run describes it. `seed` is the run's own, also where the recipe has none."""
 
     engine: Literal["async", "sequential"]
     seed: int
     fingerprint: str
     description: dict[str, Any]
     columns: Sequence[ColumnFacts]
-    working: int
 
     @cached_property
     def model_of(self) -> dict[int, str]:

@@ -175,7 +175,7 @@ def _facts_of(compiled: Compiled, seed: int) -> RecipeFacts:
         )
         for column, alias in zip(compiled.columns, aliases, strict=True)
     ]
-    return RecipeFacts(compiled.engine, seed, compiled.fingerprint, compiled.description, columns, compiled.working)
+    return RecipeFacts(compiled.engine, seed, compiled.fingerprint, compiled.description, columns)
 
 
 def _models_called(compiled: Compiled) -> dict[str, Model]:
