@@ -35,9 +35,9 @@ ArrowType: TypeAlias = "str | pa.DataType | JsonSchema | None"
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The resources of one run. `seed` is the run's own, also where the recipe has none.
+    """The resources of one run. `models` has all models by alias, `connected` those that a column asks.
 
-    `models` and `connected` have the same aliases as keys; only models that a column asks are connected.
+    `seed` is the run's own, also where the recipe has none.
     """
 
     seed: int

@@ -2,7 +2,7 @@
 
 | file | what it has |
 |---|---|
-| processor | `Processor`, which every kind subclasses: its three stages, its needs, the columns it writes |
+| processor | `Processor`, which every kind subclasses: its three phases, its needs, the columns it writes |
 | drop_columns | leaves columns out of the table |
 | schema_transform | writes rows of another shape, by templates |
 | before_batch | the place of the before_batch processors in the graph |

@@ -97,23 +97,23 @@ def rewriting(before: BeforeBatch, threads: Threads, *, resize: bool) -> Rewrite
 
 def apply(
     processors: Sequence[Processor],
-    stage: Phase,
+    phase: Phase,
     frame: pd.DataFrame,
     row_group: int | None,
     *,
     keep_rows: bool = False,
 ) -> pd.DataFrame:
     """Pass a frame from one processor to the next; raises DatasetProcessingError naming the one that failed."""
-    for processor in overriding(processors, stage):
-        arguments = (frame, row_group) if stage == "after_batch" else (frame,)
+    for processor in overriding(processors, phase):
+        arguments = (frame, row_group) if phase == "after_batch" else (frame,)
         before = frame.columns.tolist(), len(frame)
         try:
-            frame = getattr(processor, stage)(*arguments)
+            frame = getattr(processor, phase)(*arguments)
         except Exception as error:
-            raise _failed(processor, stage, row_group, f"{type(error).__name__}: {error}") from error
+            raise _failed(processor, phase, row_group, f"{type(error).__name__}: {error}") from error
         if not isinstance(frame, pd.DataFrame):
-            raise _failed(processor, stage, row_group, f"returned a {type(frame).__name__}; expected a DataFrame")
-        if stage == "before_batch":
+            raise _failed(processor, phase, row_group, f"returned a {type(frame).__name__}; expected a DataFrame")
+        if phase == "before_batch":
             _check_shape(processor, frame, before, row_group, keep_rows=keep_rows)
     return frame
 
@@ -134,5 +134,5 @@ def _check_shape(
         raise _failed(processor, "before_batch", row_group, problem)
 
 
-def _failed(processor: Processor, stage: Phase, row_group: int | None, problem: str) -> DatasetProcessingError:
-    return DatasetProcessingError(problem, stage=f"processor {processor.known_as}.{stage}", row_group=row_group)
+def _failed(processor: Processor, phase: Phase, row_group: int | None, problem: str) -> DatasetProcessingError:
+    return DatasetProcessingError(problem, stage=f"processor {processor.known_as}.{phase}", row_group=row_group)

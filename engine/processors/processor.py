@@ -29,7 +29,7 @@ Phase: TypeAlias = Literal["before_batch", "after_batch", "after_generation"]
 class Processor:
     """Subclass this and override the methods that are needed. Each takes a DataFrame and returns one.
 
-    They are called in threads, one at a time for each stage. A subclass with `@spec` above it and a field `type` can be
+    They are called in threads, one at a time for each phase. A subclass with `@spec` above it and a field `type` can be
     registered for recipe files (see `__init__.py`).
     """
 
@@ -100,9 +100,9 @@ def processor_of(given: object) -> Processor:
     raise RecipeError("processors", f"{given!r:.80} is not a processor; give a Processor or a function of a DataFrame")
 
 
-def overriding(processors: Sequence[Processor], stage: Phase) -> list[Processor]:
-    """Return the processors that act in a stage."""
-    return [p for p in processors if getattr(type(p), stage) is not getattr(Processor, stage)]
+def overriding(processors: Sequence[Processor], phase: Phase) -> list[Processor]:
+    """Return the processors that act in a phase."""
+    return [p for p in processors if getattr(type(p), phase) is not getattr(Processor, phase)]
 
 
 def written_columns(processors: Sequence[Processor], columns: Sequence[str]) -> list[str] | None:
