@@ -1,29 +1,29 @@
 """Every kind of column, and the work it becomes in a run.
 
-| file | what it has |
-|---|---|
-| column | what a kind of column says of itself; `Column`, the class that every kind subclasses |
-| work | the shapes of work: on the spot, awaited, in a thread; by cell or whole |
-| samplers | values drawn at random: Category, Uniform |
-| seeds | columns of a table that exists already |
-| expression | a template over other columns |
-| prompted | what the columns that ask a model have in common: prompts, parameters, the call of one cell |
-| text | a model's answer, as text |
-| structured | a model's answer that obeys a JSON Schema |
-| reask | the requests of one structured cell, including those that show the model its mistake |
-| reasoning | the column beside an answer that holds the model's reasoning |
-| embedding | the vector that a model gives to a text |
-| functions | a Python function as a column |
-| decorators | `cell` and `batch`, which make a column of a function |
-| validation | whether a row is valid: by a function, in SQL, or at a URL |
-| validators | the protocol of remote validators, and their registry |
-| sql_condition | a boolean DuckDB expression, checked to be nothing else |
-| templates | Jinja templates, sandboxed and compiled once |
-| images | image cells as parts of a message |
-| schemas | JSON Schemas, and the reader that checks answers against them |
-| json_repairs | JSON found in an answer's prose, and repaired |
-| microbatch | cells that are ready at the same time, worked by one call in a thread |
-| code_hash | whether a function or class is still the one that made a table |
+| file             | what it contains                                                                            |
+|------------------|---------------------------------------------------------------------------------------------|
+| column.py        | what a kind of column says of itself; `Column`, the class that every kind subclasses        |
+| work.py          | the shapes of work: on the spot, awaited, in a thread; by cell or whole                     |
+| samplers.py      | values drawn at random: Category, Uniform                                                   |
+| seeds.py         | columns of a table that exists already                                                      |
+| expression.py    | a template over other columns                                                               |
+| prompted.py      | what the columns that ask a model have in common: prompts, parameters, the call of one cell |
+| text.py          | a model's answer, as text                                                                   |
+| structured.py    | a model's answer that obeys a JSON Schema                                                   |
+| reask.py         | the requests of one structured cell, including those that show the model its mistake        |
+| reasoning.py     | the column beside an answer that holds the model's reasoning                                |
+| embedding.py     | the vector that a model gives to a text                                                     |
+| functions.py     | a Python function as a column                                                               |
+| decorators.py    | `cell` and `batch`, which make a column of a function                                       |
+| validation.py    | whether a row is valid: by a function, in SQL, or at a URL                                  |
+| validators.py    | the protocol of remote validators, and their registry                                       |
+| sql_condition.py | a boolean DuckDB expression, checked to be nothing else                                     |
+| templates.py     | Jinja templates, sandboxed and compiled once                                                |
+| images.py        | image cells as parts of a message                                                           |
+| schemas.py       | JSON Schemas, and the reader that checks answers against them                               |
+| json_repairs.py  | JSON found in an answer's prose, and repaired                                               |
+| microbatch.py    | cells that are ready at the same time, worked by one call in a thread                       |
+| code_hash.py     | whether a function or class is still the one that made a table                              |
 
 To add a kind, write its class in one file and add one line to the table below. The line makes it known to recipe files
 and to their JSON Schema. Another package lists its class under the entry points `rowloop.columns` instead; what such a

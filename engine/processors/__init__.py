@@ -1,12 +1,12 @@
 """Processors of whole frames, and how they are applied.
 
-| file | what it has |
-|---|---|
-| processor | `Processor`, which every kind subclasses: its three phases, its needs, the columns it writes |
-| drop_columns | leaves columns out of the table |
-| schema_transform | writes rows of another shape, by templates |
-| before_batch | the place of the before_batch processors in the graph |
-| applying | processors at work, and the check of what they may change |
+| file                | what it contains                                                                             |
+|---------------------|----------------------------------------------------------------------------------------------|
+| processor.py        | `Processor`, which every kind subclasses: its three phases, its needs, the columns it writes |
+| drop_columns.py     | leaves columns out of the table                                                              |
+| schema_transform.py | writes rows of another shape, by templates                                                   |
+| before_batch.py     | the place of the before_batch processors in the graph                                        |
+| applying.py         | processors at work, and the check of what they may change                                    |
 
 To add a kind, write its class in one file and add one line to the table below. The line makes it known to recipe files
 and to their JSON Schema. Another package lists its class under the entry points `rowloop.processors` instead.
