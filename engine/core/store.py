@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .events import Admit
+    from .events import Admit, Null
     from .graph import Graph
 
 
@@ -25,7 +25,7 @@ class RowGroup:
         self.values: list[Any] = [None if column.whole else [None] * admit.rows for column in graph.columns]
 
     def value(self, column: int, row: int) -> Any:
-        """Give one value, None where there is none."""
+        """Return one value, None where there is none."""
         values = self.values[column]
         return None if values is None else values[row]
 
@@ -42,6 +42,14 @@ class Store:
         """Make room for a row group."""
         self.groups[admit.group] = RowGroup(admit, self._graph)
 
+    def null(self, command: Null) -> None:
+        """Store no value for a cell or a whole column."""
+        group = self.groups[command.group]
+        if command.row >= 0:
+            group.values[command.column][command.row] = None
+        else:
+            group.values[command.column] = [None] * group.size
+
     def free(self, group: int) -> None:
-        """Let go of a row group's values."""
+        """Free the values of a row group."""
         del self.groups[group]

@@ -76,7 +76,7 @@ class Scheduler:
             Admit: self._admit,
             RunAfter: self.timers.run_after,
             Wake: self.timers.wake,
-            Null: self._null,
+            Null: store.null,
             Record: self._record,
             Commit: self._commit,
             Discard: self._transfers.discard,
@@ -241,13 +241,6 @@ class Scheduler:
     def _look_soon(self, lane: int) -> None:
         """Look at a lane in the loop's next turn, because shared permits are free; from any thread."""
         self._loop.call_soon_threadsafe(self._guarded, functools.partial(self._feed, Woken(lane)))
-
-    def _null(self, command: Null) -> None:
-        group = self._store.groups[command.group]
-        if command.row >= 0:
-            group.values[command.column][command.row] = None
-        else:
-            group.values[command.column] = [None] * group.size
 
     def _record(self, command: Record) -> None:
         group = self._store.groups[command.group]
