@@ -27,6 +27,8 @@ from ...engine.core.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ...engine.core.errors import FailureKind
+
 _SHOWN = 300
 _MASKED = re.compile(r"\S*\*{3,}\S*")
 _STATUS = re.compile(r"[45]\d\d")
@@ -38,7 +40,7 @@ _BUDGETS = ("requests", "tokens", "input-tokens", "output-tokens")
 
 
 class _Verdict(NamedTuple):
-    kind: str
+    kind: FailureKind
     retryable: bool = False
     fatal: bool = False
     advice: str = ""
@@ -136,7 +138,7 @@ class Failures:
         """Tell that the messages cannot be written as JSON."""
         return self._error(f"a message to {self.label} cannot be sent", str(error), _REQUEST)
 
-    def fatal(self, problem: str, kind: str) -> ModelError:
+    def fatal(self, problem: str, kind: FailureKind) -> ModelError:
         """Tell that no request will succeed."""
         return self._error(problem, "", _Verdict(kind, fatal=True))
 

@@ -1,13 +1,13 @@
 """Every error that rowloop raises on purpose.
 
     RowloopError
-      RecipeError (ValueError)          what the user wrote is wrong
+      RecipeError (ValueError)          the user's recipe or call is wrong; nothing has been paid for
       DatasetGenerationError            a run failed
         DatasetProcessingError          a processor failed, or changed the row count where it may not
-        PartialDatasetError             fewer rows than min_completion; carries the result
-        EarlyShutdownError              nothing survived; carries the first root cause
+        PartialDatasetError             fewer rows than min_completion; carries the result (datasets/result.py)
+        EarlyShutdownError              no row survived; carries the first root cause
       ResumeError                       the directory does not fit the recipe
-      ModelError                        what an endpoint answered, or why it did not
+      ModelError                        an endpoint's error, or the reason why it gave no answer
 
 Each takes facts and makes the sentence itself: what happened, where, and what to do next. An option that a sentence
 mentions is an `Option`, because the command line writes it in another way than Python.
@@ -17,12 +17,34 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .events import Usage
+
+FailureKind: TypeAlias = Literal[
+    # Another attempt may succeed.
+    "rate_limited",  # the endpoint refuses more requests for now (429); the lane slows down
+    "server",  # the endpoint has an error of its own (5xx), or a conflict (409, 425)
+    "timeout",  # no complete answer within the time limit, here or at the endpoint (408)
+    "connection",  # the endpoint cannot be reached, or closed the connection before it answered
+    "truncated",  # the connection broke in the middle of an answer
+    "unreadable",  # the answer is not JSON, or not of the expected form
+    # The same request fails again.
+    "bad_request",  # the endpoint does not accept this request (400, 422 ...)
+    "too_large",  # the request needs more tokens than a whole minute's budget
+    "refused",  # the model, or a filter in front of it, declines to answer
+    "length",  # the answer was cut off at max_tokens
+    "invalid_output",  # the answer is complete, but does not obey the schema or the contract
+    "function",  # a Python function used as a model raised, or returned something unusable
+    # Every request fails.
+    "auth",  # the key is missing or wrong, or may not use this model (401, 403)
+    "quota",  # the account has no credit left (402)
+    "not_found",  # the endpoint or the model does not exist (404, 405, a redirect)
+]
+"""What kind of failure a ModelError reports. Providers of other packages may use a kind of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +80,10 @@ class RowloopError(Exception):
 
 
 class RecipeError(RowloopError, ValueError):
-    """What the user wrote is wrong; nothing has been paid for.
+    """The user's recipe or call is wrong; nothing has been paid for.
 
-    `path` leads into the recipe or the call (`columns.answer.prompt`, `rows`); `problem` says what is wrong and
-    what to do about it.
+    `path` leads into the recipe or the call (`columns.answer.prompt`, `rows`). `problem` says what is wrong and how to
+    fix it.
     """
 
     def __init__(self, path: str, *problem: str | Option) -> None:
@@ -98,13 +120,13 @@ class DatasetProcessingError(DatasetGenerationError):
 
 
 class EarlyShutdownError(DatasetGenerationError):
-    """Not one row survived; the first root cause is in the message and in `__cause__`."""
+    """No row survived; the first root cause is in the message and in `__cause__`."""
 
 
 class ResumeError(RowloopError):
     """The output directory does not fit the recipe, or cannot be resumed.
 
-    `other`: nothing is wrong with the directory, but it has another dataset.
+    `other`: nothing is wrong with the directory, but its dataset is another one.
     """
 
     def __init__(self, *problem: str | Option, other: bool = False) -> None:
@@ -114,18 +136,17 @@ class ResumeError(RowloopError):
 
 
 class ModelError(RowloopError):
-    """What an endpoint answered, or why there is no answer.
+    """An endpoint's error, or the reason why it gave no answer.
 
-    `kind` is a short class of its own ("rate_limited", "auth", "timeout", "connection", "truncated", "bad_request",
-    "server", "invalid_output", "length"); `retryable` says whether the same request may succeed later; `retry_after`
-    is in seconds, as the endpoint asked; `fatal` says that every other request will fail for the same reason.
+    `kind` is what went wrong (a FailureKind). `retryable`: the same request may succeed later. `retry_after`: the
+    seconds that the endpoint asks to wait. `fatal`: every other request will fail for the same reason.
     """
 
     def __init__(  # noqa: PLR0913 - each is a fact of its own, and all but two are optional
         self,
         problem: str,
         *,
-        kind: str,
+        kind: FailureKind,
         retryable: bool,
         fatal: bool = False,
         status: int | None = None,
@@ -133,7 +154,7 @@ class ModelError(RowloopError):
         request_id: str | None = None,
     ) -> None:
         """Join the facts into one line."""
-        self.kind = kind
+        self.kind: FailureKind = kind
         self.retryable = retryable
         self.fatal = fatal
         self.status = status
@@ -151,9 +172,9 @@ def writable(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Give a hint for a name that is not known: the nearest right one, or all there are."""
+    """Return a hint for an unknown name: the nearest known one, or all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
-    return f"there is: {', '.join(names)}" if names else "there is none"
+    return f"choose from: {', '.join(names)}" if names else "none is defined"

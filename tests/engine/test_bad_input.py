@@ -217,7 +217,7 @@ def test_other_calls_refuse_unusable_arguments(make: Callable[[], object], says:
 
 def test_an_unknown_model_is_refused_with_the_nearest_right_name(recipe: rl.Recipe):
     """For any alias."""
-    assert refusal(lambda: recipe.replace_model("n")) == "models.n: unknown model; there is: m"
+    assert refusal(lambda: recipe.replace_model("n")) == "models.n: unknown model; choose from: m"
     assert refusal(lambda: recipe.replace_model(5)).startswith("models.5: unknown model")  # type: ignore[arg-type]
 
 

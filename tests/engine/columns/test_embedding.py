@@ -181,7 +181,7 @@ def test_a_model_in_this_process_has_no_embeddings():
 
 def test_mistakes_are_refused_with_their_path():
     """An unknown model, a broken template, a size of 0."""
-    with pytest.raises(rl.RecipeError, match=r"columns\.v\.model: unknown model 'n'; did you mean 'm'|there is: m"):
+    with pytest.raises(rl.RecipeError, match=r"columns\.v\.model: unknown model 'n'; did you mean 'm'|choose from: m"):
         rl.Recipe(models={"m": rl.Model(later)}, columns=[rl.Embedding("v", model="n", text="x")])
     with pytest.raises(rl.RecipeError, match=r"Embedding\('v'\): text is not a template"):
         rl.Embedding("v", model="m", text="{{ word")

@@ -1,11 +1,15 @@
-"""Errors: the text is written for users of Python, and options in it can be written for others."""
+"""Errors: their tree, the kinds of failure, and texts whose options can be written for others than users of Python."""
 
 from __future__ import annotations
+
+import re
+from typing import Any, get_args
 
 import pytest
 
 import rowloop as rl
-from rowloop.engine.core.errors import Option, ResumeError
+from rowloop.engine.core import errors
+from rowloop.engine.core.errors import FailureKind, Option, ResumeError, nearest
 
 
 @pytest.mark.parametrize(
@@ -53,3 +57,51 @@ def test_the_path_of_a_recipe_error_is_an_option_too():
 def test_a_failed_run_says_what_failed_and_where(facts: dict[str, object], says: str):
     """Nothing where it is the run as a whole."""
     assert str(rl.DatasetGenerationError("no row was completed", **facts)) == says  # type: ignore[arg-type]
+
+
+def test_the_docstring_draws_the_tree_of_all_errors() -> None:
+    """Every class is on a line of its own, two spaces further in than its parent."""
+    drawn: dict[str, str | None] = {}
+    parents: list[str] = []
+    for spaces, name in re.findall(r"^( +)(\w+Error)\b", str(errors.__doc__), re.MULTILINE):
+        depth = len(spaces) // 2 - 2
+        parents[depth:] = [name]
+        drawn[name] = parents[depth - 1] if depth else None
+    public = [getattr(rl, name) for name in vars(rl)["__all__"]]  # the stub has no __all__
+    classes = [each for each in public if isinstance(each, type) and issubclass(each, rl.RowloopError)]
+    root = rl.RowloopError
+    assert drawn == {each.__name__: None if each is root else each.__bases__[0].__name__ for each in classes}
+
+
+def test_a_kind_that_another_package_makes_up_is_reported_as_any_other() -> None:
+    """It is no kind of ours: the run records it, counts it and goes on."""
+
+    def overheated(prompt: str) -> str:
+        if prompt == "1":
+            kind: Any = "overheated"
+            raise rl.ModelError("too hot", kind=kind, retryable=False)
+        return "fine"
+
+    recipe = rl.Recipe(
+        models={"m": rl.Model(overheated)},
+        columns=[rl.Category("n", values=["1", "2"]), rl.Text("t", model="m", prompt="{{ n }}")],
+        seed=1,
+    )
+    result = recipe.preview(20, progress=False, error_budget=rl.ErrorBudget(rate=None))
+    assert "overheated" not in get_args(FailureKind)
+    assert set(result.failures["error"]) == {"ModelError(overheated)"}
+    assert 0 < result.dropped == len(result.failures) < 20
+    assert "ModelError(overheated)" in str(result.report)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "hint"),
+    [
+        ("promt", ["name", "prompt"], "did you mean 'prompt'?"),
+        ("x", ["prompt", "name"], "choose from: name, prompt"),
+        ("x", [], "none is defined"),
+    ],
+)
+def test_an_unknown_name_gets_a_hint(name: str, known: list[str], hint: str) -> None:
+    """The nearest name, all names where none is near, or that there is none."""
+    assert nearest(name, known) == hint

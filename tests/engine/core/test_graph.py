@@ -37,7 +37,7 @@ def test_an_unknown_need_and_a_name_like_it() -> None:
 def test_an_unknown_need_and_no_name_like_it() -> None:
     """Where no name is near, those there are are listed, but for the column itself."""
     assert refusal(Node("topic"), Node("words"), Node("answer", ("xyz",))) == (
-        "columns.answer: needs the unknown column 'xyz'; there is: topic, words"
+        "columns.answer: needs the unknown column 'xyz'; choose from: topic, words"
     )
 
 

@@ -130,7 +130,7 @@ def test_packages_are_searched_once(install: Install, monkeypatch: pytest.Monkey
 def test_a_package_that_is_installed_later_is_found(install: Install):
     """As in a notebook: a name that was not found is searched for again."""
     things: Registry[object] = Registry("thing", "rowloop.things")
-    with pytest.raises(rl.RecipeError, match=r"^unknown thing 'late'; there is none$"):
+    with pytest.raises(rl.RecipeError, match=r"^unknown thing 'late'; none is defined$"):
         things.get("late")
     install("rowloop_late", "thing = 5", {"rowloop.things": {"late": "rowloop_late:thing"}})
     assert things.get("late") == 5
