@@ -1,1 +1,24 @@
-"""The pure part of a run: what it is made of, what happens in it, what to do next. No asyncio, clock, IO or frames."""
+"""The pure part of a run: plain values and state that a shell feeds. No asyncio, clock, threads, IO or frames.
+
+| file | what it has |
+|---|---|
+| events | what happened (in) and what to do next (out), as plain values |
+| errors | all errors that rowloop raises, and the kinds of failure |
+| spec | frozen, validated value objects that raise RecipeError |
+| registry | names in a recipe that stand for things of rowloop and of other packages |
+| graph | the compiled recipe: columns, needs, children, lanes |
+| sequential | the same graph, with one column after the other |
+| tracker | the state of a run: events in, commands out |
+| row_groups | how rows are divided, and the task states of one row group |
+| open_groups | which row groups are open, which comes next, whose turn it is at a stateful column |
+| lanes | ready tasks that share a limit, and which of them may start |
+| permits | where a lane's permits come from: the protocol, and the fixed limit |
+| throttle | permits of one run: an adaptive limit and a pace |
+| adaptive_limit | how many requests may be in flight, learnt from 429s |
+| evidence | shares of 429s, and what a cut of the limit has shown |
+| pace | requests and tokens per minute |
+| policy | retries, error budget, cost budget, time limit |
+| totals | the counts of a run |
+| store | the values of open row groups |
+| histogram | durations in bounded memory, and their quantiles |
+"""

@@ -1,7 +1,7 @@
-"""What happened in a run, and what is to be done about it.
+"""Events and commands: what happened in a run, and what the shell must do next.
 
-Events go into the tracker, commands come out of it; both are plain values. A task is one cell, (row group, column,
-row), or a whole column of a row group, with `row=WHOLE`. They are msgspec structs: the cheapest frozen objects to make.
+Events go into the tracker, commands come out of it; both are plain values. A task is one cell (row group, column, row),
+or a whole column of a row group, with `row=WHOLE`. All are msgspec structs: the cheapest frozen objects to make.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 WHOLE: Final = -1
-"""Stands in for the row where a column is worked whole."""
+"""The row of a task that is a whole column."""
 
 
 class IllegalEventError(Exception):
@@ -19,7 +19,7 @@ class IllegalEventError(Exception):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why an attempt failed, as far as deciding goes. Times are in seconds."""
+    """Why an attempt failed, as far as it matters for what to do next. `retry_after` is in seconds."""
 
     error: str
     message: str
@@ -29,12 +29,12 @@ class Failure(msgspec.Struct, frozen=True):
     """Every other cell of this column would fail for the same reason, so the run ends."""
     rate_limited: bool = False
     verdict: bool = False
-    """The work was done, and finds that the row is not to be kept: no sign that the column is broken."""
+    """A rejected row: the column works as intended, so this does not count towards the error budget."""
     cause: BaseException | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """What an attempt cost, in tokens and in seconds that the model took."""
+    """What an attempt cost: tokens, and the seconds that the model took."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -42,14 +42,14 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
 
 Reason: TypeAlias = Literal["cancelled", "early_shutdown", "budget", "failed"]
-"""Why a run ended early; "budget": what it may cost was spent."""
+"""Why a run ended early. "budget": its budget of dollars or tokens was spent."""
 
 
 class Tally(msgspec.Struct, frozen=True):
-    """What came of a row group: rows that are whole, rows that failures took out, and each column's cells.
+    """How a row group ended: the number of whole rows, of rows dropped by failures, and each column's cells.
 
-    `columns` are (completed, failed, skipped), in the order of the graph's. `cut`: it also lost rows because the run
-    was halted, and these can still be worked.
+    `columns` are (completed, failed, skipped), in the order of the graph's. `cut`: rows were also lost because the run
+    was halted; a later run can still work them.
     """
 
     live: int
@@ -66,10 +66,10 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """What an earlier run had of a row group is in the store again: its values, but for those that failed.
+    """The values that an earlier run had of a row group are in the store again.
 
-    `cells` are tasks that were done; `wholes` maps whole columns that were to the number of rows they were worked for;
-    `failed` are tasks that failed for good, as (column, row, rows) in the way of Record.
+    `cells` are the cells that were done. `wholes` maps the whole columns that were done to the number of rows they were
+    worked for. `failed` are the tasks that failed for good, as (column, row, rows), with the `rows` of Record.
     """
 
     group: int
@@ -79,7 +79,7 @@ class Restored(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
-    """A task has its value, which the shell has stored; a whole column that of each of so many `rows`."""
+    """A task is done, and its value is in the store; a whole column has values for `rows` rows."""
 
     group: int
     column: int
@@ -89,7 +89,7 @@ class Done(msgspec.Struct, frozen=True, gc=False):
 
 
 class Resized(msgspec.Struct, frozen=True, gc=False):
-    """A whole column has its values, and its row group has another number of rows now (sequential engine)."""
+    """A whole column is done, and has changed the number of rows of its row group (sequential engine)."""
 
     group: int
     column: int
@@ -108,7 +108,7 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True, gc=False):
-    """A task in flight was cancelled on our command."""
+    """A task in flight was cancelled, as Cancel asked."""
 
     group: int
     column: int
@@ -130,19 +130,19 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
 
 
 class CommitFailed(msgspec.Struct, frozen=True, gc=False):
-    """The sink could not take a row group; its rows are lost to this run."""
+    """The sink could not write a row group; its rows are lost to this run."""
 
     group: int
 
 
 class Halted(msgspec.Struct, frozen=True):
-    """The run must end: someone cancelled it, or something other than a task broke (an observer, the engine itself)."""
+    """The run must end: it was cancelled, or something other than a task failed (an observer, the engine itself)."""
 
     reason: Reason
 
 
 class Woken(msgspec.Struct, frozen=True, gc=False):
-    """The wait after which a lane may send again is over."""
+    """A lane may be able to send again: its timer went off, or another run has freed permits that they share."""
 
     lane: int
 
@@ -155,7 +155,7 @@ Event: TypeAlias = (
 class Admit(msgspec.Struct, frozen=True, gc=False):
     """Make room for a row group: rows `start` to `start + rows` of the run.
 
-    `known`: an earlier run has begun it; put what it had of it into the store, and answer with `Restored`.
+    `known`: an earlier run has begun it. Put the values it had into the store, and answer with `Restored`.
     """
 
     group: int
@@ -165,7 +165,7 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
 
 
 class Execute(msgspec.Struct, frozen=True, gc=False):
-    """Work a task now. A whole column is worked for `rows`, the live ones."""
+    """Work a task now; a whole column for `rows`, the live ones."""
 
     group: int
     column: int
@@ -190,7 +190,7 @@ class Wake(msgspec.Struct, frozen=True, gc=False):
 
 
 class Null(msgspec.Struct, frozen=True, gc=False):
-    """Store no value for this task: it failed, and its column says on_error="null"."""
+    """Store None for this task: it failed, and its column has on_error="null"."""
 
     group: int
     column: int
@@ -198,7 +198,7 @@ class Null(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A task failed for good: one line of the failures table; for a whole column, one for each of `rows`."""
+    """Record a task that failed for good: a line of the failures table, or one for each of a whole column's `rows`."""
 
     group: int
     column: int
@@ -209,7 +209,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """Hand the live rows of a finished row group to the sink. `rows` are offsets into the group, ascending."""
+    """Hand the live rows of a finished row group to the sink. `rows` are ascending offsets into the group."""
 
     group: int
     rows: range | list[int]
@@ -217,9 +217,9 @@ class Commit(msgspec.Struct, frozen=True):
 
 
 class Discard(msgspec.Struct, frozen=True):
-    """Free a row group of which nothing is to be written: no row is left, or the run has failed.
+    """Free a row group of which nothing is written: no row is left, or the run has failed.
 
-    `tally` is None where there is still something to be worked in it.
+    `tally` is None if a later run can still work some of it.
     """
 
     group: int
@@ -231,7 +231,7 @@ class Cancel(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Nothing is in flight and nothing is left to do. `reason` is None when the run went to its end."""
+    """Nothing is in flight and nothing is left to do. `reason` is None unless the run was ended early."""
 
     reason: Reason | None
 

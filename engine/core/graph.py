@@ -1,7 +1,7 @@
-"""The compiled recipe: columns as integers, who needs whom, and where each is worked.
+"""The graph: the compiled recipe, with columns as integers, what each one needs, and where it is worked.
 
-A column is worked whole (one task a row group: samplers, seeds, batch functions) or by cell (one task a row). A column
-with a lane waits for room in it; one without is worked at once, on the spot.
+A column is worked whole (one task per row group: samplers, seeds, batch functions) or by cell (one task per row). A
+column with a lane waits for a permit of the lane; a column without one is worked at once, on the spot.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ OnError: TypeAlias = Literal["drop", "null", "raise"]
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Where the cells of one model or function queue: at most `limit` are in flight at once.
+    """Where the tasks of one model or function queue: at most `limit` are in flight at once.
 
-    With a `start` the number follows what the endpoint takes, beginning there; `pace` says how many per minute.
+    With a `start`, the number follows what the endpoint takes, beginning there. `pace`: how many may start per minute.
     """
 
     name: str
@@ -35,10 +35,10 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What the graph has to know of one column.
+    """What the graph needs to know about one column.
 
     `lane=None`: worked on the spot, never queued. `after`: columns to wait for without taking their values.
-    `stateful`: row groups come to this whole column one at a time, in their order.
+    `stateful`: this whole column is worked in one row group at a time, in their order.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A node in its place: all references are column and lane indices. `needs` are those whose values it takes."""
+    """A compiled node: all references are indices of columns and lanes. `needs`: the columns whose values it takes."""
 
     id: int
     name: str
@@ -74,7 +74,7 @@ class Graph:
     columns: tuple[Column, ...]
     lanes: tuple[Lane, ...]
     order: tuple[int, ...]
-    """Column ids so that every column comes after its needs."""
+    """Column ids, each after its needs."""
 
 
 def compile_graph(nodes: Sequence[Node]) -> Graph:
@@ -106,7 +106,7 @@ def compile_graph(nodes: Sequence[Node]) -> Graph:
 
 
 def _counts_whole(node: Node, need: Node) -> bool:
-    """Tell whether `node` waits for all rows of `need` at once: a whole column does, and so does its every child."""
+    """Return whether `node` waits for all rows of `need`: whole columns do, and so do the children of whole columns."""
     return node.strategy == "whole" or need.strategy == "whole"
 
 
@@ -134,7 +134,7 @@ def _resolved(node: Node, needs: tuple[str, ...], ids: dict[str, int]) -> tuple[
 
 
 def _order(nodes: Sequence[Node], needs: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Sort by needs (Kahn's algorithm); what is left over holds a cycle."""
+    """Sort by needs (Kahn's algorithm); the nodes that are left over contain a cycle."""
     open_needs = [len(of) for of in needs]
     children: list[list[int]] = [[] for _ in nodes]
     for child, of in enumerate(needs):
@@ -154,7 +154,7 @@ def _order(nodes: Sequence[Node], needs: Sequence[tuple[int, ...]]) -> tuple[int
 
 
 def _cycle(start: int, needs: Sequence[tuple[int, ...]], open_needs: Sequence[int]) -> list[int]:
-    """Walk from need to need until one comes again."""
+    """Follow the needs until a node appears a second time."""
     path = [start]
     while True:
         need = next(i for i in needs[path[-1]] if open_needs[i])

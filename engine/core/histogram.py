@@ -1,4 +1,4 @@
-"""Latency: how long things took, any number of them in bounded memory, and the quantiles of it."""
+"""Latency: a histogram of durations, any number of them in bounded memory, and its quantiles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 _STEPS: Final = 16
-"""Buckets to a doubling: a quantile is at most 4.5 % too high, and never too low."""
+"""Buckets per doubling: a quantile is at most 4.5 % too high, and never too low."""
 _LEAST: Final = 1e-6
 
 
@@ -16,14 +16,14 @@ class Latency:
     __slots__ = ("_buckets", "count", "longest", "total")
 
     def __init__(self) -> None:
-        """Start with nothing seen."""
+        """Start empty."""
         self.count = 0
         self.total = 0.0
         self.longest = 0.0
         self._buckets: dict[int, int] = {}
 
     def add(self, seconds: float) -> None:
-        """Take one more."""
+        """Add one duration."""
         bucket = math.ceil(math.log2(max(seconds, _LEAST)) * _STEPS)
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
         self.count += 1
@@ -31,7 +31,7 @@ class Latency:
         self.longest = max(self.longest, seconds)
 
     def quantile(self, share: float) -> float:
-        """Give the seconds within which this share of them (0 to 1) ended; 0 where there are none."""
+        """Return the seconds within which this share (0 to 1) of them ended; 0 where there are none."""
         wanted = share * self.count
         for bucket in sorted(self._buckets):
             wanted -= self._buckets[bucket]

@@ -1,15 +1,16 @@
 """The pace: when a request may be sent so that a lane stays within so many requests and tokens per minute. Pure.
 
 Theory of operation
-    Both budgets are kept by spacing, not by counting in windows: a request takes up its share of the minute, and the
-    next one may go when that is over (GCRA, the leaky bucket as a meter). A hundredth of the minute's requests may go
-    at once, so that a timer which comes late costs nothing. No minute then holds more than 1.01 times the requests, nor
-    more tokens than the budget and one request's: what a server's own bucket allows.
+    Both budgets are enforced by spacing, not by counting in windows: a request takes its share of the minute, and the
+    next one may go when that time is over (GCRA, the leaky bucket as a meter). A hundredth of the minute's requests may
+    go at once, so that a late timer costs nothing. No minute then has more than 1.01 times the requests, nor more
+    tokens than the budget and one request's: what a server's own bucket allows.
 
-    The tokens of a request are estimated when it is sent and corrected when its answer has told them. A request that is
-    larger than the whole budget would never be taken: `refusal` says so, for the caller to fail it.
+    The tokens of a request are estimated when it is sent, and corrected when its answer reports them. A request that is
+    larger than the whole budget could never be sent: `refusal` gives the reason, and the caller fails it.
 
-    A server that tells its own budget (x-ratelimit-*) is believed once nothing remains of it.
+    The budgets that a server reports (x-ratelimit-*) matter only with a 429: the provider then reads them as the time
+    to wait.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ _MINUTE = 60.0
 
 @spec
 class Pace:
-    """How many requests and how many tokens of theirs, in both directions, may be sent per minute; None: any number."""
+    """How many requests per minute, and how many tokens (prompts and answers); None: any number."""
 
     requests_per_minute: float | None = Field(default=None, gt=0)
     tokens_per_minute: float | None = Field(default=None, gt=0)
 
     def refusal(self, tokens: float) -> str | None:
-        """Say why a request of so many tokens can never be sent; None where it can."""
+        """Return why a request of so many tokens can never be sent; None where it can."""
         most = self.tokens_per_minute
         if most is None or tokens <= most:
             return None
@@ -43,7 +44,7 @@ class PaceState:
     """The pace of one lane at one moment. Times are seconds of any clock that does not go back."""
 
     def __init__(self, pace: Pace, now: float) -> None:
-        """Begin with both budgets whole."""
+        """Start with both budgets whole."""
         requests, tokens = pace.requests_per_minute, pace.tokens_per_minute
         self._per_request = _MINUTE / requests if requests else 0.0
         self._per_token = _MINUTE / tokens if tokens else 0.0
@@ -51,14 +52,14 @@ class PaceState:
         self._requests_from = self._tokens_from = now
 
     def earliest(self, now: float) -> float:
-        """Give the time at which the next request may be sent: `now`, or later."""
+        """Return the time at which the next request may be sent: `now`, or later."""
         return max(now, self._requests_from - self._ahead, self._tokens_from)
 
     def sent(self, now: float, tokens: float = 0) -> None:
-        """Take notice of a request that is sent, of about so many tokens."""
+        """Count a request that is being sent, of about so many tokens."""
         self._requests_from = max(self._requests_from, now) + self._per_request
         self._tokens_from = max(self._tokens_from, now) + tokens * self._per_token
 
     def correct(self, estimated: float, tokens: float) -> None:
-        """Take notice of how many tokens a request took that was estimated at so many."""
+        """Replace the estimate of a request's tokens by what it took."""
         self._tokens_from += (tokens - estimated) * self._per_token

@@ -1,8 +1,8 @@
 """The sequential engine: the same tracker, on a graph in which each column waits for all rows of the one before.
 
-A column with allow_resize may change how many rows there are, so nothing else of its row group may be in flight then.
-That is a matter of order alone: between columns come nodes that do no work and wait for every row. Generators, retries,
-processors, failures, counts and metadata are the asynchronous engine's own, by construction.
+A column with allow_resize may change the number of rows, so nothing else of its row group may be in flight meanwhile.
+Only the order of work has to differ for that: nodes that do no work stand between columns and wait for every row.
+Generators, retries, processors, failures, counts and metadata are the same objects as in the asynchronous engine.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def in_sequence(nodes: Sequence[Node], columns: int, resizing: Collection[str]) -> list[Node]:
-    """Give the nodes so that each waits for all of the one before, and after them the barriers that see to it.
+    """Return the nodes so that each waits for all rows of the one before, followed by the barriers that enforce this.
 
-    The first `columns` nodes are columns of the table. Those in `resizing` need the values of all the columns that
-    come before them, as they give them back.
+    The first `columns` nodes are columns of the table. Those in `resizing` need the values of all columns before them,
+    because they return new values for all of them.
     """
     ordered = list(nodes)
     barriers: list[Node] = []
@@ -40,9 +40,9 @@ def in_sequence(nodes: Sequence[Node], columns: int, resizing: Collection[str]) 
 
 
 def _sequence(nodes: Sequence[Node], resizing: Collection[str]) -> list[int]:
-    """Order the nodes: seeds and samplers, then as the recipe has them, each after its needs.
+    """Order the nodes: first seeds and samplers, then as in the recipe, each after its needs.
 
-    Raises nothing for a circle, as compile_graph has looked for those.
+    The nodes contain no circle, which compile_graph has checked.
     """
     filled = (node.strategy == "whole" and not (node.needs or node.after or node.name in resizing) for node in nodes)
     roots = [i for i, is_filled in enumerate(filled) if is_filled]

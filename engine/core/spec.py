@@ -1,4 +1,4 @@
-"""`@spec`: a frozen, validated value object whose mistakes are told as RecipeError.
+"""`@spec`: a frozen, validated value object that reports mistakes as RecipeError.
 
 Specs are pydantic dataclasses: the same class serves Python callers (positional name first, types checked), YAML
 (validated from plain data, unknown fields refused) and the JSON Schema.
@@ -69,7 +69,7 @@ def check_kind(kind: object, parent: type, name: str) -> None:
 
 
 def _root(made: object, args: tuple[object, ...], kwargs: dict[str, object]) -> str:
-    """Say what was being made: Text('answer'). A class that stands for a call's arguments has the root ""."""
+    """Name what was being made: Text('answer'). A class that stands for a call's arguments has the root ""."""
     if hasattr(made, "root"):
         return str(made.root)
     label = args[0] if args else kwargs.get("name", kwargs.get("spec"))
@@ -77,7 +77,7 @@ def _root(made: object, args: tuple[object, ...], kwargs: dict[str, object]) -> 
 
 
 def recipe_error(error: pydantic.ValidationError, root: str, fields: Sequence[str]) -> RecipeError:
-    """Tell the most telling of pydantic's findings in one line: a path from `root`, and the nearest right name."""
+    """Make one line of the most specific of pydantic's findings: a path from `root`, and the nearest known name."""
     found = error.errors(include_url=False)
     first = next((item for item in found if item["type"] in _UNKNOWN), found[0])
     location = [_field_name(part, fields) if depth == 0 else str(part) for depth, part in enumerate(first["loc"])]

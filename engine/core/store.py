@@ -1,4 +1,4 @@
-"""The store: the values of the open row groups, from their admission until they are committed."""
+"""The store: the values of the open row groups, from admission to commit."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class RowGroup:
     __slots__ = ("id", "size", "start", "values")
 
     def __init__(self, admit: Admit, graph: Graph) -> None:
-        """Make room for every column that is worked by cell; a whole column brings its own."""
+        """Make room for every column that is worked by cell; a whole column brings its own list."""
         self.id = admit.group
         self.start = admit.start
         self.size = admit.rows
         self.values: list[Any] = [None if column.whole else [None] * admit.rows for column in graph.columns]
 
     def value(self, column: int, row: int) -> Any:
-        """Return one value, None where there is none."""
+        """Return one value, None where there is none yet."""
         values = self.values[column]
         return None if values is None else values[row]
 
@@ -51,5 +51,5 @@ class Store:
             group.values[command.column] = [None] * group.size
 
     def free(self, group: int) -> None:
-        """Free the values of a row group."""
+        """Free a row group's values."""
         del self.groups[group]
