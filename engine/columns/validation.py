@@ -17,7 +17,7 @@ from .code_hash import code_of
 from .column import Column
 from .decorators import cell
 from .functions import AnyFunction, Function
-from .microbatch import Together
+from .microbatch import MicroBatcher, in_thread
 from .sql_condition import Condition
 from .validators import Verdict, validators
 from .work import Await, CellError, InThread, Invalid
@@ -143,10 +143,11 @@ class Validate(Column):
         return Await(check, foreign=True)
 
     def _selecting(self, condition: Condition, binding: Binding) -> Await:
-        together = Together(binding.threads, condition.selector())
+        # One call at a time: a connection of DuckDB's serves one thread.
+        batcher = MicroBatcher(in_thread(binding.threads, condition.selector()), size=_MOST_TOGETHER, parallel=1)
 
         async def select(*values: object) -> bool:
-            found = await together.call(values)
+            found = await batcher.call(values)
             if isinstance(found, Exception):
                 raise CellError from found
             return self._value(Verdict(found is True, f"{self.sql} is {'NULL' if found is None else 'false'}"))

@@ -15,7 +15,6 @@ import pytest
 
 import rowloop as rl
 from fake_validator import FakeValidator
-from rowloop.engine.columns.microbatch import Together
 from rowloop.engine.columns.sql_condition import Condition, SqlError
 from rowloop.runtime import Runtime
 
@@ -268,62 +267,6 @@ def test_no_row_waits_for_others_of_its_row_group():
     assert values(made(slow, rl.Validate("ok", sql="slow >= 0"), after, rows=4), "after") == [True] * 4
 
 
-class Calls:
-    """Threads whose calls end when the test says so."""
-
-    def __init__(self) -> None:
-        self.under_way: list[tuple[Any, Any, Any]] = []
-
-    def submit(self, function: Any, inputs: Any, ended: Any) -> None:
-        """Note the call."""
-        self.under_way.append((function, inputs, ended))
-
-    def end(self) -> None:
-        """Work it."""
-        function, inputs, ended = self.under_way.pop()
-        try:
-            ended(function(*inputs), None)
-        except ValueError as error:
-            ended(None, error)
-
-
-def test_cells_that_are_ready_at_once_share_a_call_and_later_ones_the_next():
-    """Without cancelled cells; an error of the call fails all its cells."""
-    seen = []
-
-    def work(rows: list[Any]) -> list[int]:
-        seen.append([x for (x,) in rows])
-        if len(seen) == 3:
-            raise ValueError("no")
-        return [x + 1 for (x,) in rows]
-
-    async def run() -> None:
-        calls = Calls()
-        together = Together(calls, work)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - a stand-in
-        first = [asyncio.create_task(together.call((x,))) for x in range(3)]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        later = [asyncio.create_task(together.call((x,))) for x in range(3, 6)]
-        await asyncio.sleep(0)
-        first[0].cancel()
-        later[1].cancel()
-        await asyncio.sleep(0)
-        calls.end()
-        assert await asyncio.gather(*first[1:]) == [2, 3]
-        calls.end()
-        assert await asyncio.gather(later[0], later[2]) == [4, 6]
-        last = asyncio.create_task(together.call((9,)))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        calls.end()
-        with pytest.raises(ValueError, match="no"):
-            await last
-        assert not calls.under_way
-
-    asyncio.run(run())
-    assert seen == [[0, 1, 2], [3, 5], [9]]
-
-
 # Over HTTP
 
 
@@ -441,7 +384,9 @@ def test_one_client_serves_all_columns_and_runs_and_is_closed_with_the_runtime(s
     with Runtime("validators") as runtime:
         for _ in range(2):
             made(asking(f"{server.url}/validate", max_parallel=1), runtime=runtime)
-            assert [name for name in runtime.thread.resources.names() if "client" in name] == ["_client"]
+            assert [name for name in runtime.thread.resources.names() if "session" in name] == [
+                "'session of http validators'"
+            ]
         assert server.seen()["connections"] <= 3  # two of them are the test's own
     assert runtime.is_closed
 
