@@ -1,4 +1,4 @@
-"""Endpoint: where an API of a known kind is, and the key that opens it."""
+"""Endpoint: the address of an API, and the key that opens it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A kind of API: its maker's own address, the variables for another one and for the key, and its main path."""
+    """A kind of API: its maker's address, the variables for another address and for the key, and its main path."""
 
     url: str
     url_variable: str
@@ -24,22 +24,18 @@ class Api:
     path: str
 
 
-OPENAI = Api("https://api.openai.com/v1", "OPENAI_BASE_URL", "OPENAI_API_KEY", "/chat/completions")
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address and a key. It is hashable, to share clients by, and its repr does not show the key."""
+    """An address and a key. It is hashable, so that clients can be shared by it, and its repr hides the key."""
 
     url: str
     key: str | None = field(default=None, repr=False)
-    api: Api = field(default=OPENAI, repr=False)
 
     @classmethod
-    def of(cls, model: Model, api: Api = OPENAI) -> Endpoint:
-        """Read address and key from the model and the environment; raises RecipeError that says what to set."""
+    def of(cls, model: Model, api: Api) -> Endpoint:
+        """Read address and key from the model and the environment; raises RecipeError that tells what to set."""
         url, named = _address(model, api)
-        return cls(url, _key(model, url, named, api), api)
+        return cls(url, _key(model, url, named, api))
 
     @property
     def host(self) -> str:
@@ -47,13 +43,13 @@ class Endpoint:
         return urlsplit(self.url).hostname or ""
 
     @property
-    def is_openai(self) -> bool:
-        """Whether this is OpenAI's own API, which alone needs its newest parameter names."""
-        return self.host == "api.openai.com" or self.host.endswith(".openai.azure.com")
+    def secure(self) -> bool:
+        """Whether requests are encrypted."""
+        return self.url.startswith("https")
 
     @property
     def shown(self) -> str:
-        """The address as messages show it: a query may hold a key."""
+        """The address as messages show it, without the query, which may hold a key."""
         return shown(self.url)
 
     def at(self, path: str) -> str:
@@ -63,17 +59,17 @@ class Endpoint:
 
 
 def shown(url: str) -> str:
-    """Give an address as messages show it: a query may hold a key."""
+    """Return an address as messages show it, without the query, which may hold a key."""
     return urlunsplit((*urlsplit(url)[:3], "", ""))
 
 
 def is_sendable(key: str) -> bool:
-    """Tell whether a header can carry a key."""
+    """Return whether a header can carry a key."""
     return key.isascii() and key.isprintable() and " " not in key
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine."""
+    """Return whether `host` is this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -83,7 +79,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _address(model: Model, api: Api) -> tuple[str, str]:
-    """Return the address and what names it in a message."""
+    """Return the address, and the name of its source for messages."""
     if model.base_url is not None:
         url, named = model.base_url, f"Model({model.spec!r}).base_url"
     elif os.environ.get(api.url_variable):
@@ -102,7 +98,7 @@ def _address(model: Model, api: Api) -> tuple[str, str]:
 
 
 def _parts(url: str) -> SplitResult | None:
-    """Take an address apart, or return None if it is none."""
+    """Split an address, None if it is not one."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -112,7 +108,7 @@ def _parts(url: str) -> SplitResult | None:
 
 
 def _key(model: Model, url: str, named: str, api: Api) -> str | None:
-    """Return the key, or None where the address is on this machine and no key was named."""
+    """Return the key, None for an address on this machine when no key is named."""
     if model.api_key is not None:
         key, source = model.api_key.get_secret_value(), f"Model({model.spec!r}).api_key"
     else:

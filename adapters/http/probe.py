@@ -1,4 +1,4 @@
-"""The probe: whether an endpoint is there and takes the key, asked before anything is paid for."""
+"""Probe: checks that an endpoint can be reached and accepts the key, before anything is paid for."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ...engine.core.errors import ModelError
 from .endpoint import is_loopback
 
 if TYPE_CHECKING:
-    from .endpoint import Endpoint
+    from .endpoint import Api, Endpoint
     from .errors import Failures
 
 _SECONDS = 30.0
 
 
 class Probed(Protocol):
-    """What can be asked something that costs nothing."""
+    """A connected model with a request that costs nothing."""
 
     async def probe(self) -> tuple[int, bytes]:
-        """Give the status and the body of the list of models; raises ModelError where there is no answer."""
+        """Return the status and the body of the list of models; raises ModelError if there is no answer."""
         ...
 
 
-async def probe(chat: Probed, endpoint: Endpoint, failures: Failures) -> None:
-    """Raise what would make every call fail. An endpoint that has no list of models, or is slow to give it, is fine."""
+async def probe(chat: Probed, endpoint: Endpoint, api: Api, failures: Failures) -> None:
+    """Raise the ModelError that every call would raise. An endpoint without a list of models, or a slow one, passes."""
     try:
         async with asyncio.timeout(_SECONDS):
             status, body = await chat.probe()
@@ -35,8 +35,8 @@ async def probe(chat: Probed, endpoint: Endpoint, failures: Failures) -> None:
         if error.kind != "connection":
             return
         advice = "start a server there" if is_loopback(endpoint.host) else "check the network"
-        problem = f"{error}; {advice}, or set another address (base_url, --base-url, {endpoint.api.url_variable})"
+        problem = f"{error}; {advice}, or set another address (base_url, --base-url, {api.url_variable})"
         raise failures.fatal(problem, "connection") from None
-    # Restricted keys of OpenAI may chat, but not list models: 403, naming the scope that is missing.
+    # Restricted keys of OpenAI may chat, but not list models: 403, with the name of the missing scope.
     if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and b"scope" not in body):
         raise failures.status(status, {}, body)

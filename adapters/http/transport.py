@@ -1,7 +1,7 @@
 """Exchange: requests to one endpoint over a shared aiohttp session, bytes out and bytes back.
 
-One session per endpoint serves all models and columns. What aiohttp can be told once (address, headers, time limits,
-proxy) is told once. There is no total time limit here: the engine puts one around each attempt.
+One session per endpoint serves all models and columns. What all requests have in common (address, headers, time limits,
+proxy) is prepared once. There is no total time limit here: the engine puts one around each attempt.
 """
 
 from __future__ import annotations
@@ -20,41 +20,45 @@ from ...engine.models.bytes_received import Arrival
 from .endpoint import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from .endpoint import Endpoint
     from .errors import Failures
 
+    Send: TypeAlias = Callable[..., AbstractAsyncContextManager[aiohttp.ClientResponse]]
+    """A session's `post`, with the address and the options of a request filled in; the body is the argument `data`."""
+
 CONNECT_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 30.0
-_WHOLE_BYTES = 2**20  # aiohttp warns of larger bodies in one piece
-_OK = 200
+_WHOLE_BYTES = 2**20  # aiohttp warns about larger bodies in one piece
+_OK = frozenset({200})
 _ERRORS = (aiohttp.ClientError, OSError)  # TimeoutError is an OSError
 _HEADERS = {
     "Content-Type": "application/json",
     "Accept": "application/json",
-    "Accept-Encoding": "identity",  # completions are small: unpacking them costs more than receiving them
+    "Accept-Encoding": "identity",  # answers are small: unpacking them costs more than receiving them
     "User-Agent": "rowloop",
 }
 
 Post: TypeAlias = "Callable[[bytes], Awaitable[tuple[bytes, Mapping[str, str]]]]"
-"""A body out; the body and the headers of an answer with status 200 back, or ModelError."""
+"""A body out; the body and the headers of a successful answer back, or ModelError."""
 
 
 @asynccontextmanager
 async def open_session(
-    endpoint: Endpoint, headers: Mapping[str, str] | None = None, *, limit: int = 0
+    headers: Mapping[str, str] | None = None, *, secure: bool, limit: int = 0
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """Open the session that everyone who talks to `endpoint` shares. `headers` go with every request; no keys here.
+    """Open a session to share. `headers` go with every request, so they must not hold a key.
 
-    `limit` is the most connections at once; 0 is no limit, since a lane already bounds the requests in flight, and
-    a second queue below it would only eat the time limits of those who wait there.
+    `secure` prepares the certificates for https. `limit` is the most connections at once, 0 for no limit: a lane
+    already bounds the requests in flight, and a second queue below it would only use up the time of those waiting.
     """
     connector = aiohttp.TCPConnector(
         limit=limit,
         ttl_dns_cache=300,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
-        ssl=_trusted() if endpoint.url.startswith("https") else True,
+        ssl=_trusted() if secure else True,
     )
     async with aiohttp.ClientSession(
         connector=connector,
@@ -80,40 +84,51 @@ class Exchange:
         self._session = session
         self._endpoint = endpoint
         self._failures = failures
-        way = {"allow_redirects": False, **_proxy(endpoint)}
-        # Keys go not with the session's headers: aiohttp shows those to a proxy as well.
-        self._way: dict[str, Any] = {**way, "headers": {**way.get("headers", {}), **key_headers}}
+        self._options = request_options(endpoint.url, key_headers)
 
     async def get(self, path: str) -> tuple[int, bytes]:
-        """Get the status and the body of what is at `path`; raises ModelError where there is no answer."""
+        """Get the status and the body of what is at `path`; raises ModelError if there is no answer."""
         try:
-            async with self._session.get(self._url(path), **self._way) as response:
+            async with self._session.get(self._url(path), **self._options) as response:
                 return response.status, await response.read()
         except _ERRORS as error:
             raise self._failures.transport(error) from None
 
     def poster(self, path: str) -> Post:
-        """Give the function that posts a body to `path`."""
-        send, failures = partial(self._session.post, self._url(path), **self._way), self._failures
-
-        async def post(body: bytes) -> tuple[bytes, Mapping[str, str]]:
-            try:
-                with Arrival() as answer:
-                    async with send(data=body if len(body) < _WHOLE_BYTES else io.BytesIO(body)) as response:
-                        content = response.content
-                        answer.count = lambda: content.total_bytes
-                        raw = await response.read()
-            except _ERRORS as error:
-                # What aiohttp raises holds the request's headers, and so the key: it goes no further.
-                raise failures.transport(error) from None
-            if response.status != _OK:
-                raise failures.status(response.status, response.headers, raw)
-            return raw, response.headers
-
-        return post
+        """Return the function that posts a body to `path`."""
+        return poster(partial(self._session.post, self._url(path), **self._options), self._failures)
 
     def _url(self, path: str) -> URL:
         return URL(self._endpoint.at(path), encoded=True)
+
+
+def poster(send: Send, failures: Failures, accepted: Container[int] = _OK) -> Post:
+    """Return the function that sends a body, and raises ModelError for every status that is not `accepted`."""
+
+    async def post(body: bytes) -> tuple[bytes, Mapping[str, str]]:
+        try:
+            with Arrival() as answer:
+                async with send(data=body if len(body) < _WHOLE_BYTES else io.BytesIO(body)) as response:
+                    content = response.content
+                    answer.count = lambda: content.total_bytes
+                    raw = await response.read()
+        except _ERRORS as error:
+            # aiohttp's exceptions hold the request's headers, and so the key: they must not go any further.
+            raise failures.transport(error) from None
+        if response.status not in accepted:
+            raise failures.status(response.status, response.headers, raw)
+        return raw, response.headers
+
+    return post
+
+
+def request_options(url: str, key_headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options of every request to an address: no redirects, the proxy, and the headers with the key.
+
+    The key is not among the session's headers, because aiohttp shows those to a proxy as well.
+    """
+    options = {"allow_redirects": False, **_proxy(URL(url))}
+    return {**options, "headers": {**options.get("headers", {}), **key_headers}}
 
 
 def _trusted() -> Any:
@@ -123,17 +138,17 @@ def _trusted() -> Any:
     return httpx2.create_ssl_context()
 
 
-def _proxy(endpoint: Endpoint) -> dict[str, Any]:
+def _proxy(url: URL) -> dict[str, Any]:
     """Read the proxy from the environment, once; aiohttp's trust_env would do so in a thread for each request."""
-    url = URL(endpoint.url)
+    host = url.host or ""
     proxies = getproxies()
     found = proxies.get(url.scheme) or proxies.get("all")
-    if not found or is_loopback(endpoint.host) or proxy_bypass(endpoint.host):
+    if not found or is_loopback(host) or proxy_bypass(host):
         return {}
     proxy = URL(found)
     if proxy.user is None:
         return {"proxy": proxy}
     pair = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
-    # Through a tunnel (https) the password is for the one who opens it; without one, it travels with each request.
+    # Through a tunnel (https) the password is for the proxy alone; without one, it travels with each request.
     carrier = "proxy_headers" if url.scheme == "https" else "headers"
     return {"proxy": proxy.with_user(None), carrier: {"Proxy-Authorization": f"Basic {pair}"}}

@@ -1,7 +1,7 @@
-"""A plain Python function as a model: `Model(fn)`.
+"""CallableProvider: plain Python functions as models, `Model(fn)`.
 
-The function takes the prompt as text, or a list of messages if its parameter is called `messages`, and returns text,
-or for structured columns a dict. A synchronous one is called in a thread, an asynchronous one is awaited.
+The function takes the prompt as text, or a list of messages if its parameter is called `messages`. It returns text, or
+a dict for structured columns. A synchronous one is called in a thread, an asynchronous one is awaited.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import msgspec
 import pydantic
 
 from ...engine.core.errors import ModelError, RecipeError
-from ...engine.models.model import MOST_IN_PROCESS
-from ...engine.models.provider import Embedded, Reply
+from ...engine.models.provider import Embedded, Limits, Reply
 from ...runtime.threads import Threads
 
 if TYPE_CHECKING:
@@ -29,25 +28,27 @@ if TYPE_CHECKING:
 class CallableProvider:
     """Connects models that are functions."""
 
+    limits = Limits(most=32, in_process=True)
+
     def check(self, model: Model) -> None:
-        """Refuse what cannot be called with one argument."""
+        """Refuse anything that cannot be called with one argument."""
         if not callable(model.spec):
             raise RecipeError(f"Model({model.spec!r})", "this is no function; write PROVIDER:NAME or give a function")
         try:
             inspect.signature(model.spec).bind("prompt")
         except ValueError:
-            return  # some builtins do not tell their signature
+            return  # some builtins have no signature
         except TypeError:
             problem = "the function must take one argument, the prompt (or the messages, if it is called `messages`)"
             raise RecipeError(f"Model({model.name})", problem) from None
 
     async def connect(self, model: Model, runtime: Runtime) -> ChatModel:
-        """Get threads for a synchronous function, as many as it may have calls in flight."""
+        """Get threads for a synchronous function, as many as its calls in flight."""
         function: Any = model.spec
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
             return CallableChat(model.name, function, None)
-        most = model.max_parallel or MOST_IN_PROCESS
-        key = ("python", id(function), most)  # an id used again finds threads that serve any function
+        most = model.max_parallel or self.limits.most
+        key = ("python", id(function), most)  # a reused id finds threads that serve any function
         threads: Threads = await runtime.aenter(partial(Threads, most, f"rowloop-{model.name}"), key=key)
         return CallableChat(model.name, function, threads)
 
@@ -56,7 +57,7 @@ class CallableChat:
     """A function as a connected model."""
 
     def __init__(self, name: str, function: Callable[..., Any], threads: Threads | None) -> None:
-        """Look at the function's signature once."""
+        """Read the function's signature once."""
         self._name = name
         self._function = function
         self._threads = threads
@@ -67,7 +68,7 @@ class CallableChat:
         return self._ask
 
     def embed(self, parameters: EmbeddingParameters) -> Embed:  # noqa: ARG002 - nor dimensions
-        """Return the function as an Embed: it gives a list of numbers then."""
+        """Return the function as an Embed, which must return a list of numbers."""
         return self._embed
 
     async def _ask(self, messages: list[Message]) -> Reply:
@@ -77,7 +78,7 @@ class CallableChat:
         answer = await self._called([{"role": "user", "content": text}])
         numbers: Any = answer.tolist() if hasattr(answer, "tolist") else answer
         try:
-            # The letters of a text would be numbers, if they are digits.
+            # The letters of a text could be read as numbers if they are digits.
             numbers = None if isinstance(numbers, str) else numbers
             return Embedded([float(number) for number in numbers])
         except (TypeError, ValueError):
@@ -95,7 +96,7 @@ class CallableChat:
                 answer = await self._threads.call(self._function, argument)
                 if inspect.isawaitable(answer):
                     answer = await answer
-            return answer  # noqa: TRY300 - what comes back is what the whole block is for
+            return answer  # noqa: TRY300 - the whole block is there to get it
         except ModelError:
             raise
         except Exception as error:
@@ -127,7 +128,7 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
 
 
 def _prompt(messages: list[Message], name: str) -> str:
-    """Join what the messages say."""
+    """Join the texts of the messages."""
     if any(isinstance(message["content"], list) for message in messages):
         problem = f"{name}() takes a prompt alone; call its parameter `messages`, and it gets the images too"
         raise ModelError(problem, kind="function", retryable=False)

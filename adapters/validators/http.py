@@ -1,4 +1,4 @@
-"""Remote validators over HTTP, through one httpx2 client that all of them lease from the runtime.
+"""HttpValidator: remote validators over HTTP, through sessions that all of them lease from the runtime.
 
 request     POST url, the needed columns of one row as a JSON object
 answer      {"valid": true} or {"valid": false, "reason": "..."}
@@ -7,6 +7,8 @@ answer      {"valid": true} or {"valid": false, "reason": "..."}
 from __future__ import annotations
 
 import os
+import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,13 +22,13 @@ from ..http.errors import Failures
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import httpx2
+    from yarl import URL
 
     from ...engine.columns.validators import AskVerdict, RemoteValidator
 
-_CONNECT_SECONDS = 10.0
 _IDLE_SECONDS = 60.0
-_HEADERS = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "rowloop"}
+_SUCCESS = range(200, 300)
+_ESCAPED = re.compile(r"[\w.~:/?#\[\]@!$&'()*+,;=%-]*", re.ASCII)  # it is sent as it is, down to each %2F
 _ADVICE = {
     "auth": "check the key that api_key_env names",
     "not_found": "check the url",
@@ -43,40 +45,34 @@ class HttpValidator:
     """Asks validators at http: and https: addresses."""
 
     def connect(self, url: str, api_key_env: str | None) -> AskVerdict:
-        """Read the key, and give what sends one row and reads the verdict."""
-        import httpx2  # noqa: PLC0415 - slow to import
+        """Read the key, and return the function that sends one row and reads the verdict."""
+        from ..http.transport import open_session, poster, request_options  # noqa: PLC0415 - aiohttp is slow to import
 
-        try:
-            address = httpx2.URL(url)
-        except httpx2.InvalidURL as error:
-            raise RecipeError("url", f"is no address: {error}") from None
+        address = _address(url)
         key = _key(api_key_env)
         failures = Failures(f"the validator at {shown(url)}", key, "verdict", _ADVICE)
-        headers = {**_HEADERS, **({} if key is None else {"Authorization": f"Bearer {key}"})}
+        options = request_options(str(address), {} if key is None else {"Authorization": f"Bearer {key}"})
+        opened = partial(open_session, secure=address.scheme == "https")
+        shared = f"session of {address.scheme} validators"
 
         async def ask(row: Mapping[str, Any]) -> Verdict:
             body = _encoded(row, failures)
             runtime = Runtime.current()
             assert runtime is not None  # noqa: S101 - columns are worked on a runtime's loop
-            try:
-                async with runtime.lease(_client, idle=_IDLE_SECONDS) as client:
-                    response = await client.post(address, content=body, headers=headers)
-            except (httpx2.HTTPError, OSError) as error:
-                # It holds the request's headers, and so the key: it goes no further.
-                raise failures.transport(error) from None
-            if not response.is_success:
-                raise failures.status(response.status_code, response.headers, response.content)
-            return _verdict(response.content, failures)
+            async with runtime.lease(opened, key=shared, idle=_IDLE_SECONDS) as session:
+                answer, _ = await poster(partial(session.post, address, **options), failures, _SUCCESS)(body)
+            return _verdict(answer, failures)
 
         return ask
 
 
-def _client() -> httpx2.AsyncClient:
-    """Make the client of all validators; the lanes bound its connections, and the engine the time of an attempt."""
-    import httpx2  # noqa: PLC0415 - slow to import
+def _address(url: str) -> URL:
+    from yarl import URL  # noqa: PLC0415 - it comes with aiohttp
 
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0)
-    return httpx2.AsyncClient(limits=limits, timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS))
+    try:
+        return URL(url, encoded=_ESCAPED.fullmatch(url) is not None)
+    except ValueError as error:
+        raise RecipeError("url", f"is no address: {error}") from None
 
 
 def _encoded(row: Mapping[str, Any], failures: Failures) -> bytes:
@@ -87,7 +83,7 @@ def _encoded(row: Mapping[str, Any], failures: Failures) -> bytes:
 
 
 def _plain(value: object) -> Any:
-    """Give the plain form of what numpy and pandas have."""
+    """Return the plain form of values from numpy and pandas."""
     for way in ("tolist", "isoformat"):
         if hasattr(value, way):
             return getattr(value, way)()

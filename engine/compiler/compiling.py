@@ -9,7 +9,7 @@ from ..core.errors import RecipeError
 from ..core.graph import Lane, compile_graph
 from ..core.pace import Pace
 from ..core.sequential import in_sequence
-from ..models.model import MOST_IN_PROCESS
+from ..models.provider import limits_of
 from ..processors.before_batch import with_before_batch
 from ..processors.processor import written_columns
 from .identity import fingerprint, identity_of
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from ..models.model import Model
     from ..processors.before_batch import BeforeBatch
     from ..processors.processor import Processor
-
-
-_MOST_REMOTE, _FIRST_REMOTE = 512, 16
-"""Requests in flight at an endpoint without `max_parallel`: the most, and the number to start with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +124,6 @@ def _lane(name: str, models: Sequence[Model]) -> Lane:
         for field in ("max_parallel", "requests_per_minute", "tokens_per_minute")
     )
     pace = None if requests is None and tokens is None else Pace(requests, tokens)
-    if models[0].remote:
-        return Lane(name, asked or _MOST_REMOTE, start=asked or _FIRST_REMOTE, pace=pace)
-    return Lane(name, asked or MOST_IN_PROCESS, pace=pace)
+    limits = limits_of(models[0])  # aliases that share a lane share a provider
+    start = None if limits.in_process else asked or min(limits.first, limits.most)
+    return Lane(name, asked or limits.most, start=start, pace=pace)

@@ -1,6 +1,6 @@
-"""Arrivals: how many bytes of an answer have come, for whoever wonders about a request that takes long.
+"""Arrival: how many bytes of an answer a task has received, for warnings about slow requests.
 
-A transport says how to count while it waits; it is counted when someone looks, so that a request pays next to nothing.
+A transport sets the function that counts. It is called only when someone asks, so a request costs almost nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _awaited: dict[asyncio.Task[Any], Arrival] = {}
 
 
 class Arrival:
-    """The answer that the current task awaits inside this block. `count` gives the bytes that have come of it."""
+    """The answer that the current task awaits inside this block. `count` returns the bytes received so far."""
 
     __slots__ = ("_task", "count")
 
     def __enter__(self) -> Self:
-        """Begin to wait: nothing has come."""
+        """Start with no bytes."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - it is awaited
         self.count: Callable[[], int] = int
@@ -30,11 +30,11 @@ class Arrival:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Wait no longer."""
+        """Forget the count."""
         del _awaited[self._task]
 
 
 def received(task: asyncio.Task[Any]) -> int | None:
-    """Give the bytes of the answer that a task awaits; None where it awaits none, or none whose bytes are counted."""
+    """Return the bytes of the answer that a task awaits, None if it awaits no answer whose bytes are counted."""
     arrival = _awaited.get(task)
     return None if arrival is None else arrival.count()

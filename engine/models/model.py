@@ -1,4 +1,4 @@
-"""Model: what a user writes about one, where it is asked and what it costs."""
+"""Model: a user's description of a model, with its endpoint, limits and price."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ from ..core.spec import spec
 ModelFunction: TypeAlias = Callable[..., Any]
 
 
-_IN_PROCESS = frozenset({"python", "local"})
-
-
-MOST_IN_PROCESS = 32
-"""Requests in flight at a model in this process, where nothing is said."""
+FUNCTIONS: Final = "python"
+"""The name under which the provider of models that are Python functions is registered."""
 
 
 def _checked_timeout(given: object) -> object:
-    """Say in one line what neither of the two types would."""
+    """Refuse what is neither a time nor "auto", in one line instead of pydantic's one per type."""
     if given == "auto" or (isinstance(given, int | float) and given is not True and 0 < given < math.inf):
         return given
     raise ValueError(f'must be a number of seconds above 0, or "auto", not {given!r:.80}')
@@ -35,13 +32,13 @@ _MILLION: Final = 1_000_000
 
 @spec
 class Price:
-    """US dollars per million tokens: of prompts, and of completions, which what a model thinks is part of."""
+    """US dollars per million tokens of prompts and of completions. Reasoning tokens count as completions."""
 
     prompt: float = Field(ge=0, strict=True)
     completion: float = Field(ge=0, strict=True)
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Give what so many tokens cost, in US dollars."""
+        """Return the cost of these tokens in US dollars."""
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / _MILLION
 
 
@@ -50,18 +47,22 @@ class Model:
     """A model and how to call it.
 
     `spec` is "provider:name" (`openai:gpt-5-mini`, `anthropic:claude-haiku-5-5`, `local:gemma-3-270m`) or a Python
-    callable that takes the prompt and returns text. `base_url` points at any endpoint that speaks the provider's API
-    (default: OPENAI_BASE_URL or ANTHROPIC_BASE_URL, else the provider's own). The key is read from the environment
-    variable `api_key_env` (default: the provider's, OPENAI_API_KEY or ANTHROPIC_API_KEY) or given as `api_key`, which
-    is held as a secret and written nowhere. `max_parallel` is the most requests in flight at once for this provider
-    and model (None: 512, or 32 for models in this process). How many really are follows what the endpoint takes: it
-    begins at `max_parallel`, or low where that is None, and falls when it answers 429. `requests_per_minute` and
-    `tokens_per_minute` (prompts and answers together) are never exceeded. `timeout` is the total time of one attempt
-    in seconds; "auto" is 600 until 50 of a column's answers are in, then ten times their 99th percentile, but not
-    under 30. `extra` goes into the request body as it is. `price` is what its tokens cost, and goes before what is
-    known of its maker's. `client` is for what an address and a key cannot say: a function that makes a client of
-    the provider's own kind (`lambda: AsyncAzureOpenAI(...)`), called once on the loop that the client is then used
-    on.
+    callable that takes the prompt and returns text.
+
+    - `base_url`: any endpoint that speaks the provider's API. Default: the environment variable OPENAI_BASE_URL or
+      ANTHROPIC_BASE_URL, else the provider's own endpoint.
+    - `api_key_env`: the environment variable that holds the key. Default: OPENAI_API_KEY or ANTHROPIC_API_KEY.
+    - `api_key`: the key itself. It is kept as a secret and never written anywhere.
+    - `max_parallel`: the most requests in flight at once at this model. None is the provider's default: 512 for an
+      endpoint, 32 in this process. The actual number follows what the endpoint accepts: it starts at `max_parallel`, or
+      at 16 if that is None, and falls when the endpoint answers 429.
+    - `requests_per_minute`, `tokens_per_minute` (prompts and answers together): never exceeded.
+    - `timeout`: the total time of one attempt in seconds. "auto" is 600 until a column has 50 answers, then ten times
+      their 99th percentile, but at least 30.
+    - `extra`: fields that go into the request body unchanged.
+    - `price`: the cost of the model's tokens; it overrides the list price of the model's maker.
+    - `client`: a function that makes a client of the provider's own kind (`lambda: AsyncAzureOpenAI(...)`), for what an
+      address and a key cannot express. It is called once, on the loop that uses the client.
     """
 
     spec: str | ModelFunction
@@ -81,7 +82,7 @@ class Model:
     @property
     def provider(self) -> str:
         """The part of the spec before the colon; "python" for a callable."""
-        return self.spec.partition(":")[0] if isinstance(self.spec, str) else "python"
+        return self.spec.partition(":")[0] if isinstance(self.spec, str) else FUNCTIONS
 
     @property
     def name(self) -> str:
@@ -91,11 +92,6 @@ class Model:
         return getattr(self.spec, "__name__", type(self.spec).__name__)
 
     @property
-    def remote(self) -> bool:
-        """Whether it is asked over a network, at an endpoint that may refuse."""
-        return self.provider not in _IN_PROCESS
-
-    @property
     def lane(self) -> str:
-        """The name of the lane that it shares with all aliases of the same model at the same endpoint."""
+        """The name of the lane that all aliases of the same model at the same endpoint share."""
         return f"{self.provider}:{self.name}" + (f" at {self.base_url}" if self.base_url else "")

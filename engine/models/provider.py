@@ -1,8 +1,8 @@
-"""Models: what users write about one, and what an adapter must be to serve it.
+"""Provider: the protocols of an adapter that serves models, and the values that pass between it and the engine.
 
-A `Model` is a value. The part of its `spec` before the colon names a provider; the provider checks the model before
-anything is paid for, connects on the runtime's loop, and compiles the parameters of a column once, so that a call per
-cell carries nothing but its messages.
+The part of a `Model`'s `spec` before the colon names its provider. The provider checks the model before anything is
+paid for, connects on the runtime's loop, and compiles the parameters of a column once, so that a call per cell carries
+its messages and nothing else.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from ..core.errors import RecipeError
 from ..core.registry import Registry
 
 if TYPE_CHECKING:
     from ...runtime import Runtime
-    from .model import Model
+    from .model import Model, Price
 
 Message: TypeAlias = dict[str, Any]
-"""One chat message in OpenAI's form: {"role": ..., "content": ...}."""
+"""One chat message, in the form that chat completion APIs share: {"role": ..., "content": ...}."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatParameters:
-    """What all the calls of one column have in common. `schema` is a JSON Schema the answer must obey."""
+    """The parameters that all calls of one column share. `schema` is a JSON Schema that answers must obey."""
 
     temperature: float | None = None
     max_tokens: int | None = None
@@ -35,10 +36,11 @@ class ChatParameters:
 
 @dataclass(slots=True)
 class Reply:
-    """What a model answered: the text, why it ended, and what it cost in tokens.
+    """A model's answer: its text, the reason why it ended, and its tokens.
 
-    `native`: the endpoint was given the schema as such, and not in words. `requests` were made for it, of which all but
-    the last were refused for their form.
+    `finish_reason` is "length" for an answer that was cut off. `native` reports that the endpoint itself enforced the
+    schema; otherwise the schema was part of the prompt. `requests` counts the requests behind this reply: all but the
+    last were refused for a field or a format that the endpoint does not support.
     """
 
     text: str
@@ -52,13 +54,13 @@ class Reply:
 
 
 def in_words(schema: dict[str, Any]) -> str:
-    """Ask in words for an answer that obeys the schema."""
-    told = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
-    return f"Answer with JSON that obeys this JSON Schema, and with nothing else:\n{told}"
+    """Return the instruction that asks for an answer in this schema, for prompts."""
+    text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    return f"Answer with JSON that obeys this JSON Schema, and with nothing else:\n{text}"
 
 
 Ask: TypeAlias = Callable[[list[Message]], Awaitable[Reply]]
-"""One call: messages in, a reply out. Raises ModelError, and nothing else but cancellation."""
+"""One call: messages in, a reply out. Raises ModelError or CancelledError, nothing else."""
 
 
 class ChatModel(Protocol):
@@ -71,9 +73,9 @@ class ChatModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingParameters:
-    """What all the embeddings of one column have in common.
+    """The parameters that all embeddings of one column share.
 
-    `dimensions` is None for as many as the model has. `batch_size` texts at most may share a request.
+    `dimensions` is the length of the vectors, None for the model's own. Up to `batch_size` texts share a request.
     """
 
     dimensions: int | None = None
@@ -83,39 +85,96 @@ class EmbeddingParameters:
 
 @dataclass(slots=True)
 class Embedded:
-    """The vector of one text, and what it cost in tokens."""
+    """The vector of one text, and its tokens."""
 
     vector: list[float]
     prompt_tokens: int = 0
 
 
 Embed: TypeAlias = Callable[[str], Awaitable[Embedded]]
-"""One text in, its vector out. Raises ModelError, and nothing else but cancellation."""
+"""One text in, its vector out. Raises ModelError or CancelledError, nothing else."""
 
 
 @runtime_checkable
 class Embedder(Protocol):
-    """A connected model that embeds texts; whether it can chat as well is another matter."""
+    """A connected model that embeds texts. It may or may not be a ChatModel as well."""
 
     def embed(self, parameters: EmbeddingParameters) -> Embed:
         """Compile a column's parameters; called once per column and run."""
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many requests may be in flight at a model without a `max_parallel`.
+
+    A remote model starts with `first` requests; the limit then follows what the endpoint accepts, up to `most`. A model
+    in this process has no endpoint that could refuse: up to `most` requests from the start, and `first` has no meaning.
+    """
+
+    most: int = 512
+    first: int = 16
+    in_process: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse limits under which no request could ever be sent."""
+        for name in ("most", "first"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Limits.{name} must be at least 1, not {getattr(self, name)!r}")
+
+
 class Provider(Protocol):
-    """Where models of one kind come from."""
+    """A source of models of one kind.
+
+    Two more members are optional. `limits` states the default limits, and whether the models run in this process
+    (`Limited`); without it they are remote, with the defaults of `Limits`. `price` gives the prices of the models
+    (`Priced`); without it only a model with a price of its own has one.
+    """
 
     def check(self, model: Model) -> None:
-        """Look for what is missing (a key, a package); raises RecipeError that says what to do. Does no IO."""
+        """Check for a missing key, package or name; raises RecipeError that tells the user what to do. Does no IO."""
         ...
 
     async def connect(self, model: Model, runtime: Runtime) -> ChatModel:
-        """Connect on the runtime's loop, sharing clients through it.
+        """Connect on the runtime's loop, sharing clients through the runtime.
 
-        Raises ModelError with fatal=True when the endpoint cannot be reached or refuses the key; asks for nothing
-        that is paid for.
+        Raises ModelError with fatal=True when the endpoint cannot be reached or refuses the key. Sends no request that
+        costs money.
         """
         ...
 
 
+@runtime_checkable
+class Limited(Protocol):
+    """A provider that states its own default limits."""
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of a model without a `max_parallel`."""
+        ...
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A provider that knows prices."""
+
+    def price(self, model: Model) -> Price | None:
+        """Return what the tokens of this model cost, None if that is not known. Does no IO."""
+        ...
+
+
 providers: Registry[Provider] = Registry("model provider", entry_points="rowloop.models")
+
+
+def provider_of(model: Model) -> Provider | None:
+    """Return the provider of a model; None for one that is not installed here, which a run refuses to ask."""
+    try:
+        return providers.get(model.provider)
+    except RecipeError:
+        return None
+
+
+def limits_of(model: Model) -> Limits:
+    """Return the default limits of a model's provider."""
+    provider = provider_of(model)
+    return provider.limits if isinstance(provider, Limited) else Limits()

@@ -22,6 +22,7 @@ from ..columns.work import (
 )
 from ..core.errors import ModelError
 from ..core.events import WHOLE, Done, Failed, Failure, Resized
+from .foreign import judgement_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from ..core.events import Execute
     from ..core.graph import Graph
     from ..core.store import RowGroup, Store
-
-_TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
 
 
 class Placement(enum.Enum):
@@ -182,7 +181,10 @@ def _failed(run: Execute, error: BaseException) -> Failed:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Judge an exception: whether the task may succeed later, and whether every other will fail for the same reason."""
+    """Return what an exception means for its task and for all others.
+
+    A ModelError states it. Exceptions of other people's code are judged by the adapters that know them.
+    """
     if isinstance(error, ModelError):
         return Failure(
             error=f"{ModelError.__name__}({error.kind})",
@@ -194,33 +196,13 @@ def failure_of(error: BaseException) -> Failure:
             cause=error,
         )
     cause = error.__cause__ if isinstance(error, CellError) and error.__cause__ is not None else error
-    status = getattr(cause, "status_code", None) or getattr(getattr(cause, "response", None), "status_code", None)
-    transient = _is_transient(status) or (status is None and _is_of_connection(cause))
+    judgement = judgement_of(cause)
     message = str(cause) if cause is error or str(error) == "" else f"{error}: {cause}"
     return Failure(
         type(cause).__name__,
         message,
-        retryable=transient,
-        rate_limited=status == 429,  # noqa: PLR2004 - HTTP's own
+        retryable=judgement is not None and judgement.retryable,
+        rate_limited=judgement is not None and judgement.kind == "rate_limited",
         verdict=isinstance(cause, Invalid),
         cause=cause,
     )
-
-
-def _is_transient(status: object) -> bool:
-    """Clients that users bring put the status on their errors (openai), or on the response there (httpx)."""
-    return isinstance(status, int) and (status in _TRANSIENT_STATUS or status >= 500)  # noqa: PLR2004 - HTTP's own
-
-
-def _is_of_connection(error: BaseException | None) -> bool:
-    """Tell whether it is a connection or a wait that failed, which clients wrap in errors of their own."""
-    while error is not None:
-        if isinstance(error, ConnectionError | TimeoutError) or _is_httpx(error):
-            return True
-        error = error.__cause__
-    return False
-
-
-def _is_httpx(error: BaseException) -> bool:
-    """Know httpx's errors by their name: they may be of any of its versions."""
-    return any(cls.__name__ == "TransportError" for cls in type(error).__mro__)

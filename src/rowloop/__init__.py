@@ -11,7 +11,7 @@ with open(f"{__path__[0]}/__init__.pyi", encoding="utf-8") as _stub:  # noqa: PT
     _lines = [line.split() for line in _stub if line.startswith("from .")]
 _MODULE_OF = {name: module for _, module, _, name, *_ in _lines}
 
-_ADAPTERS = (".adapters.displays", ".adapters.providers", ".adapters.validators")
+_ADAPTERS = (".adapters.displays", ".adapters.http", ".adapters.providers", ".adapters.validators")
 """The packages that register their contents with the engine."""
 
 __all__ = [*_MODULE_OF]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll] - checkers read the stub

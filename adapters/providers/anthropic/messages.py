@@ -1,11 +1,11 @@
 """MessagesWire: one column's requests to Anthropic's Messages API as bytes, and its answers.
 
-All that the calls of a column have in common is encoded once, and again when the endpoint was found not to take some of
-it; a call encodes its messages and nothing else. Answers are decoded straight into the few fields that are read.
+What all calls of a column have in common is encoded once, and again when the endpoint turns out not to accept some of
+it; a call encodes its messages and nothing else. Answers are decoded into the few fields that are used.
 
-A schema goes into `output_config.format`, which every model since Claude 4.5 knows. The older way, a tool that the
-model is forced to use, is refused by the newest ones. A schema that cannot be enforced, or not by this endpoint, is
-told in the system prompt.
+A schema goes into `output_config.format`, which every model since Claude 4.5 supports. The older way, a tool that the
+model is forced to use, is refused by the newest ones. A schema that cannot be enforced, or not by this endpoint, goes
+into the system prompt.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from ....engine.core.events import Usage
 from ....engine.models.provider import ChatParameters, Message, Reply, in_words
-from ..openai.chat import split_thinking
+from ..wire import request
 from ..wire.dialect import IN_WORDS, JSON_SCHEMA, Adaptive, Dialect, logger
 from .schema import enforceable
 
@@ -24,14 +24,12 @@ if TYPE_CHECKING:
     from ...http.errors import Failures
 
 MAX_TOKENS = 8192
-"""The most tokens of an answer where neither model nor column says. The API wants a number, and what the model thinks
-counts; every model that is still offered takes this one."""
+"""The most tokens of an answer if neither model nor column sets a limit. The API requires one, and reasoning counts;
+every model that is still offered accepts this one."""
 
-OURS = {
-    "messages": "the messages come from the column's prompt",
-    "system": "the system prompt is the column's own field",
-    "stream": "answers are read whole; leave it out",
-}
+RESERVED = {**request.RESERVED, "system": "the system prompt is the column's own field"}
+"""The fields of a body that no `extra` may set, and why."""
+
 _ENDED = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -75,7 +73,7 @@ class MessagesWire(Adaptive):
         self._name = name
         super().__init__(parameters, failures, dialect or Dialect())
 
-    def _put_together(self) -> None:
+    def _prepare(self) -> None:
         parameters, fixed = self._parameters, self._fixed
         fixed |= {"model": self._name, "max_tokens": parameters.max_tokens or MAX_TOKENS}
         if parameters.temperature is not None and self._dialect.temperature:
@@ -91,20 +89,20 @@ class MessagesWire(Adaptive):
 
     def _ask_for(self, schema: dict[str, Any]) -> None:
         form = max(self._dialect.form, self._least_form)
-        held = enforceable(schema) if form == JSON_SCHEMA else None
-        self._native = held is not None
-        if held is None:
+        enforced = enforceable(schema) if form == JSON_SCHEMA else None
+        self._native = enforced is not None
+        if enforced is None:
             self._instructions.append(in_words(schema))
         else:
-            # Beside the format there is the effort, which is the user's.
+            # The effort stands beside the format, and belongs to the user.
             given = self._fixed.get("output_config", {})
-            self._fixed["output_config"] = {"format": {"type": "json_schema", "schema": held}, **given}
+            self._fixed["output_config"] = {"format": {"type": "json_schema", "schema": enforced}, **given}
 
-    def _learns(self, sent: dict[str, Any], said: str) -> bool:
-        if not self._native or "output_config" not in said:
-            return self._knows_no_temperature(sent, said)
-        if "schema" in said:
-            self._least_form = IN_WORDS  # it takes schemas, but not this one
+    def _learn(self, sent: dict[str, Any], complaint: str) -> bool:
+        if not self._native or "output_config" not in complaint:
+            return self._drop_temperature(sent, complaint)
+        if "schema" in complaint:
+            self._least_form = IN_WORDS  # it accepts schemas, but not this one
         else:
             self._dialect.form = IN_WORDS
             self._dialect.version += 1
@@ -117,13 +115,13 @@ class MessagesWire(Adaptive):
         talk = [_turn(message) for message in messages if message["role"] != "system"]
         system += self._instructions
         try:
-            told = b',"system":' + _encode("\n\n".join(system)) if system else b""
-            return self._prefix + told + b',"messages":' + _encode(talk) + b"}"
-        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            prompt = b',"system":' + _encode("\n\n".join(system)) if system else b""
+            return self._prefix + prompt + b',"messages":' + _encode(talk) + b"}"
+        except request.NOT_JSON as error:
             raise self._failures.unsendable(error) from None
 
     def decode(self, raw: bytes, request_id: str | None) -> Reply:
-        """Return the reply in the body of an answer with status 200, or raise what it says instead of one."""
+        """Return the reply in the body of an answer with status 200; raises ModelError for any other content."""
         try:
             message = _decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -138,8 +136,8 @@ class MessagesWire(Adaptive):
             refusal.usage = Usage(prompt_tokens, completion_tokens)
             raise refusal
         reasoning = "\n\n".join([block.thinking for block in message.content if block.thinking]) or None
-        if "think>" in text:  # not of Anthropic's models, but of others behind the same API
-            thought, text = split_thinking(text)
+        if "think>" in text:  # not Anthropic's own models, but others behind the same API
+            thought, text = request.split_thinking(text)
             reasoning = reasoning or thought
         ended = _ENDED.get(message.stop_reason or "", message.stop_reason)
         return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native)
@@ -150,7 +148,7 @@ def _text(content: Any) -> str:
 
 
 def _turn(message: Message) -> Message:
-    """Turn a message from OpenAI's form into Anthropic's: they differ in what is not text."""
+    """Return a message in Anthropic's form, which differs from OpenAI's in what is not text."""
     content = message["content"]
     return message if isinstance(content, str) else {**message, "content": [_block(part) for part in content]}
 

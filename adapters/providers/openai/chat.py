@@ -1,7 +1,7 @@
 """ChatWire: one column's chat completions as bytes, in OpenAI's form.
 
-All that the calls of a column have in common is encoded once, and again when the endpoint was found not to take some of
-it; a call encodes its messages and nothing else. Answers are decoded straight into the few fields that are read.
+What all calls of a column have in common is encoded once, and again when the endpoint turns out not to accept some of
+it; a call encodes its messages and nothing else. Answers are decoded into the few fields that are used.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ....engine.core.errors import RecipeError
 from ....engine.core.events import Usage
 from ....engine.models.provider import ChatParameters, Message, Reply, in_words
+from ..wire import request
 from ..wire.dialect import (
     IN_WORDS,
     JSON_OBJECT,
@@ -29,9 +29,6 @@ from ..wire.dialect import (
 from .strict_schema import strict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ....engine.models.model import Model
     from ...http.errors import Failures
 
 
@@ -65,28 +62,11 @@ class _Completion(msgspec.Struct, gc=False):
 _NO_USAGE = _Usage()
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Completion).decode
-_OURS = {
-    "messages": "the messages come from the column's prompt",
-    "stream": "answers are read whole; leave it out",
-    "n": "one answer is read; leave it out",
-}
+RESERVED = {**request.RESERVED, "n": "one answer is read; leave it out"}
+"""The fields of a body that no `extra` may set, and why."""
+
 _FORMS = ("the form json_schema", "the form json_object, and in the prompt", "the prompt")
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
-
-
-def check_extra(model: Model, ours: Mapping[str, str] = _OURS) -> None:
-    """Refuse an `extra` that cannot be sent, or that would change what is sent and read here; raises RecipeError.
-
-    `ours` are the fields that are no business of the user's, with the reason why.
-    """
-    where = f"Model({model.spec!r}).extra"
-    for field, why in ours.items():
-        if field in model.extra:
-            raise RecipeError(f"{where}.{field}", why)
-    try:
-        _encode(model.extra)
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise RecipeError(where, f"this cannot be written as JSON: {error}") from None
 
 
 class ChatWire(Adaptive):
@@ -106,7 +86,7 @@ class ChatWire(Adaptive):
             messages = _with_words(messages, self._words)
         try:
             return self._prefix + _encode(messages) + b"}"
-        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        except request.NOT_JSON as error:
             raise self._failures.unsendable(error) from None
 
     def body(self, messages: list[Message]) -> dict[str, Any]:
@@ -115,25 +95,25 @@ class ChatWire(Adaptive):
             messages = _with_words(messages, self._words)
         return {**self._fixed, "messages": messages}
 
-    def _learns(self, sent: dict[str, Any], said: str) -> bool:
+    def _learn(self, sent: dict[str, Any], complaint: str) -> bool:
         dialect, label = self._dialect, self._failures.label
-        if "response_format" in sent and is_about_format(said):
-            if is_about_this_schema(said):
+        if "response_format" in sent and is_about_format(complaint):
+            if is_about_this_schema(complaint):
                 self._least_form = self._form + 1
                 return True
             dialect.form = self._form + 1
             logger.info("%s: answers that obey a schema are asked for in %s", label, _FORMS[dialect.form])
-        elif dialect.max_tokens in sent and is_about_field(dialect.max_tokens, said):
+        elif dialect.max_tokens in sent and is_about_field(dialect.max_tokens, complaint):
             if self._swapped:
-                return False  # it takes neither
+                return False  # it accepts neither name
             self._swapped = True
             dialect.max_tokens = MAX_TOKENS[dialect.max_tokens == MAX_TOKENS[0]]
         else:
-            return self._knows_no_temperature(sent, said)
+            return self._drop_temperature(sent, complaint)
         dialect.version += 1
         return True
 
-    def _put_together(self) -> None:
+    def _prepare(self) -> None:
         parameters, dialect = self._parameters, self._dialect
         self._fixed["model"] = self._name
         if parameters.temperature is not None and dialect.temperature:
@@ -150,7 +130,7 @@ class ChatWire(Adaptive):
         self._prefix = _encode(self._fixed)[:-1] + b',"messages":'
 
     def _ask_for(self, schema: dict[str, Any]) -> None:
-        """Ask for an answer that obeys the schema, in the best form that the endpoint takes."""
+        """Ask for an answer that obeys the schema, in the best form that the endpoint accepts."""
         form = max(self._dialect.form, self._least_form)
         if form == JSON_OBJECT and schema.get("type", "object") != "object":
             form = IN_WORDS
@@ -164,7 +144,7 @@ class ChatWire(Adaptive):
         self._words = in_words(schema)
 
     def decode(self, raw: bytes, request_id: str | None) -> Reply:
-        """Return the reply in the body of an answer with status 200, or raise what it says instead of one."""
+        """Return the reply in the body of an answer with status 200; raises ModelError for any other content."""
         try:
             completion = _decode(raw)
             choice = completion.choices[0]
@@ -182,38 +162,23 @@ class ChatWire(Adaptive):
             text = "".join([part.text for part in text]) if text else ""
         reasoning = message.reasoning_content or message.reasoning
         if "think>" in text:
-            thought, text = split_thinking(text)
+            thought, text = request.split_thinking(text)
             reasoning = reasoning or thought
         return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native)
-
-
-def split_thinking(text: str) -> tuple[str | None, str]:
-    """Return the reasoning that a text opens with, and the text without it.
-
-    The opening tag may be missing, since some chat templates put it into the prompt; so may the closing one, where
-    the answer was cut while the model was still thinking.
-    """
-    before, closing, after = text.partition("</think>")
-    head = before.lstrip()
-    if head.startswith("<think>"):
-        return head.removeprefix("<think>").strip(), after.lstrip()
-    if closing and "<think>" not in before:
-        return before.strip(), after.lstrip()
-    return None, text
 
 
 def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
     closed = strict(schema)
     named = _NOT_IN_A_NAME.sub("_", str(schema.get("title") or "answer"))[:64]
-    asked = {"name": named, "strict": closed is not None, "schema": schema if closed is None else closed}
-    return {"type": "json_schema", "json_schema": asked}
+    wanted = {"name": named, "strict": closed is not None, "schema": schema if closed is None else closed}
+    return {"type": "json_schema", "json_schema": wanted}
 
 
 def _with_words(messages: list[Message], words: str) -> list[Message]:
-    """Return messages of which the first of the user's ends in these words as well."""
+    """Return the messages with these words at the end of the user's first one."""
     first = next((i for i, message in enumerate(messages) if message["role"] == "user"), None)
     if first is None:
         return [*messages, {"role": "user", "content": words}]
     content = messages[first]["content"]
-    said = [*content, {"type": "text", "text": words}] if isinstance(content, list) else f"{content}\n\n{words}"
-    return [*messages[:first], {**messages[first], "content": said}, *messages[first + 1 :]]
+    longer = [*content, {"type": "text", "text": words}] if isinstance(content, list) else f"{content}\n\n{words}"
+    return [*messages[:first], {**messages[first], "content": longer}, *messages[first + 1 :]]

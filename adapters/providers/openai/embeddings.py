@@ -1,7 +1,7 @@
 """EmbeddingWire: one column's embeddings as bytes, in OpenAI's form.
 
-Vectors are asked for in base64, a quarter of the bytes and of the time to read them; an endpoint that gives them as
-numbers all the same is understood as well.
+Vectors are requested in base64, which takes a quarter of the bytes and of the time to read them. An endpoint that
+answers with numbers anyway is understood as well.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ....engine.models.provider import Embedded
+from ..wire.request import NOT_JSON
 
 if TYPE_CHECKING:
     from ....engine.models.provider import EmbeddingParameters
@@ -57,7 +58,7 @@ class EmbeddingWire:
         """Return the body of a request."""
         try:
             return self._prefix + _encode(_input(texts)) + b"}"
-        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        except NOT_JSON as error:
             raise self._failures.unsendable(error) from None
 
     def body(self, texts: list[str]) -> dict[str, Any]:
@@ -65,11 +66,15 @@ class EmbeddingWire:
         return {**self._fixed, "input": _input(texts)}
 
     def decode(self, raw: bytes, texts: list[str]) -> list[Embedded]:
-        """Return what is in the body of an answer with status 200 to these texts, or raise what it says instead."""
+        """Return the vectors in the body of an answer with status 200; raises ModelError for any other content."""
         try:
             answer = _decode(raw)
             vectors = [_numbers(item.embedding) for item in sorted(answer.data, key=_index)]
-        except (msgspec.DecodeError, ValueError, RecursionError) as error:  # also no base64, half a number
+        except (
+            msgspec.DecodeError,
+            ValueError,
+            RecursionError,
+        ) as error:  # base64 raises ValueError
             raise self._failures.undecoded(raw, error) from None
         if len(vectors) != len(texts):
             raise self._failures.unreadable(raw, truncated=False)
@@ -78,7 +83,7 @@ class EmbeddingWire:
 
 
 def shares(tokens: int, letters: list[int]) -> list[int]:
-    """Divide the tokens of a request among its texts by their letters; each has one at least, if there are enough."""
+    """Divide the tokens of a request among its texts by their lengths; each gets at least one if there are enough."""
     least = 1 if tokens >= len(letters) else 0
     rest, total = tokens - least * len(letters), sum(letters) or 1
     ends = [rest * of // total for of in accumulate(letters)]

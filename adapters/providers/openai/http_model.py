@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...http.transport import Exchange
-from ..wire.dialect import adapting, dialect_of
+from ..wire.dialect import adapting
 from ..wire.embedding_batches import embedding
 from .chat import ChatWire
 from .embeddings import EmbeddingWire
+from .endpoint import dialect_for
 
 if TYPE_CHECKING:
     import aiohttp
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     from ...http.errors import Failures
 
 
-def headers_for(endpoint: Endpoint) -> dict[str, str]:
-    """Return the headers of OpenAI's own: for OpenAI itself the variables of its package count too."""
-    if not endpoint.is_openai:
-        return {}
-    named = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
-    return {name: os.environ[variable] for name, variable in named.items() if os.environ.get(variable)}
-
-
 class HttpChat:
     """A connected model on a shared session, which chats."""
 
@@ -48,12 +40,12 @@ class HttpChat:
         self._exchange = Exchange(session, endpoint, failures, key)
 
     async def probe(self) -> tuple[int, bytes]:
-        """Ask for the list of models, which costs nothing; raises ModelError where there is no answer."""
+        """Ask for the list of models, which costs nothing; raises ModelError if there is no answer."""
         return await self._exchange.get("models")
 
     def chat(self, parameters: ChatParameters) -> Ask:
         """Encode a column's parameters once."""
-        wire = ChatWire(self._name, parameters, self._failures, dialect_of(self._endpoint, self._name))
+        wire = ChatWire(self._name, parameters, self._failures, dialect_for(self._endpoint, self._name))
         post, encode, decode = self._exchange.poster("chat/completions"), wire.encode, wire.decode
 
         async def ask(messages: list[Message]) -> Reply:

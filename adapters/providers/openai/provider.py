@@ -1,8 +1,8 @@
-"""The `openai:` provider: models of OpenAI and of every endpoint that speaks its API, for chat and for embeddings.
+"""OpenAIProvider: models of OpenAI and of every endpoint that speaks its API, for chat and for embeddings.
 
     openai:NAME                    OPENAI_API_KEY and OPENAI_BASE_URL, else OpenAI itself
     base_url=...                   any other endpoint; one on this machine needs no key
-    client=lambda: AsyncAzureOpenAI(...)    a client of the user's own carries the requests
+    client=lambda: AsyncAzureOpenAI(...)    the user's own client carries the requests
 
 Both ways encode, decode and classify with the same code; the client only carries bytes.
 """
@@ -13,54 +13,71 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ....engine.core.errors import RecipeError
+from ....engine.models.provider import Limits
 from ...http.endpoint import Endpoint
 from ...http.errors import Failures
 from ...http.probe import probe
-from ...http.transport import open_session
-from .chat import check_extra
-from .http_model import HttpModel, headers_for
+from ..wire.request import check_extra
+from .chat import RESERVED
+from .endpoint import OPENAI, headers_for
+from .prices import PRICE_LIST
 
 if TYPE_CHECKING:
-    from ....engine.models.model import Model
+    from ....engine.models.model import Model, Price
     from ....engine.models.provider import ChatModel, Provider
     from ....runtime import Runtime
+    from .http_model import HttpModel
     from .sdk_model import ClientChat
 
 
 class OpenAIProvider:
     """Connects models to OpenAI-compatible endpoints."""
 
+    limits = Limits(most=512, first=16)
+
+    def price(self, model: Model) -> Price | None:
+        """Return OpenAI's list price."""
+        return PRICE_LIST.price(model)
+
     def check(self, model: Model) -> None:
-        """Refuse a model without a name, an address that is none, and a missing key."""
+        """Refuse a missing name or key, an invalid address, and what a client of the user's own overrides."""
         if not model.name:
             raise RecipeError(f"Model({model.spec!r})", "the model's name is missing; write openai:NAME")
-        check_extra(model)
+        check_extra(model, RESERVED)
         if model.client is None:
-            Endpoint.of(model)
+            Endpoint.of(model, OPENAI)
             return
         for field in ("base_url", "api_key", "api_key_env"):
             if getattr(model, field) is not None:
                 raise RecipeError(f"Model({model.spec!r}).{field}", "the client brings its own; give one or the other")
 
     async def connect(self, model: Model, runtime: Runtime) -> ChatModel:
-        """Open or share the client, and see whether the endpoint is there and takes the key."""
-        chat: HttpModel | ClientChat
-        if model.client is None:
-            endpoint = Endpoint.of(model)
-            failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key)
-            opened = partial(open_session, endpoint, headers_for(endpoint))
-            session = await runtime.aenter(opened, key=("openai", endpoint))
-            chat = HttpModel(session, endpoint, model.name, failures)
-        else:
-            # openai is imported by those who bring a client: they have it anyway, and it takes a second.
-            from .sdk_model import ClientChat, endpoint_of, open_client  # noqa: PLC0415
-
-            client = await runtime.aenter(partial(open_client, model.client), key=("openai", model.client))
-            endpoint = endpoint_of(client)
-            failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key)
-            chat = ClientChat(client, model.name, failures)
-        await probe(chat, endpoint, failures)
+        """Open or share the client, and check that the endpoint can be reached and accepts the key."""
+        endpoint, failures, chat = await (_by_address if model.client is None else _by_client)(model, runtime)
+        await probe(chat, endpoint, OPENAI, failures)
         return chat
+
+
+async def _by_address(model: Model, runtime: Runtime) -> tuple[Endpoint, Failures, HttpModel | ClientChat]:
+    from ...http.transport import open_session  # noqa: PLC0415 - aiohttp is slow to import
+    from .http_model import HttpModel  # noqa: PLC0415 - the same
+
+    endpoint = Endpoint.of(model, OPENAI)
+    failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key)
+    opened = partial(open_session, headers_for(endpoint), secure=endpoint.secure)
+    session = await runtime.aenter(opened, key=("openai", endpoint))
+    return endpoint, failures, HttpModel(session, endpoint, model.name, failures)
+
+
+async def _by_client(model: Model, runtime: Runtime) -> tuple[Endpoint, Failures, HttpModel | ClientChat]:
+    assert model.client is not None  # noqa: S101 - by the caller
+    # The openai package takes a second to import; only users who bring a client pay for it.
+    from .sdk_model import ClientChat, endpoint_of, open_client  # noqa: PLC0415
+
+    client = await runtime.aenter(partial(open_client, model.client), key=("openai", model.client))
+    endpoint = endpoint_of(client)
+    failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key)
+    return endpoint, failures, ClientChat(client, model.name, failures)
 
 
 provider: Provider = OpenAIProvider()

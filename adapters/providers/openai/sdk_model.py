@@ -1,7 +1,7 @@
 """ClientChat: requests through a client that the user brings, an openai.AsyncOpenAI in any of its forms.
 
-It is the general path (Azure, custom authentication, custom transports) and does what the fast path does: the
-client carries the requests, and nothing else is left to it, neither retries nor redirects nor decoding.
+It is the general path (Azure, custom authentication, custom transports) and behaves like the fast path: the client
+carries the requests and does nothing else, neither retries nor redirects nor decoding.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import openai
 from ....engine.core.errors import RecipeError
 from ....engine.models.bytes_received import Arrival
 from ...http.endpoint import Endpoint
-from ..wire.dialect import adapting, dialect_of
+from ..wire.dialect import adapting
 from ..wire.embedding_batches import embedding
 from .chat import ChatWire
 from .embeddings import EmbeddingWire
+from .endpoint import dialect_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -32,7 +33,7 @@ _AS_IT_IS: Any = {"follow_redirects": False}
 
 @asynccontextmanager
 async def open_client(make: Callable[[], Any]) -> AsyncIterator[openai.AsyncOpenAI]:
-    """Have the user's factory make a client on the loop that it will be used on, and close it there at the end."""
+    """Call the user's factory on the loop that will use its client, and close the client there at the end."""
     made = make()
     if not isinstance(made, openai.AsyncOpenAI):
         kind = f"{type(made).__module__}.{type(made).__qualname__}"
@@ -42,12 +43,12 @@ async def open_client(make: Callable[[], Any]) -> AsyncIterator[openai.AsyncOpen
 
 
 def endpoint_of(client: openai.AsyncOpenAI) -> Endpoint:
-    """Return where a client of the user's leads to, and the key it holds."""
+    """Return the address of the user's client, and the key it holds."""
     return Endpoint(str(client.base_url).rstrip("/"), client.api_key or None)
 
 
 class ClientChat:
-    """A connected model on a client of the user's."""
+    """A connected model on the user's client."""
 
     def __init__(self, client: openai.AsyncOpenAI, name: str, failures: Failures) -> None:
         """Take an entered client."""
@@ -57,7 +58,7 @@ class ClientChat:
         self._failures = failures
 
     async def probe(self) -> tuple[int, bytes]:
-        """Ask for the list of models, which costs nothing; raises ModelError where there is no answer."""
+        """Ask for the list of models, which costs nothing; raises ModelError if there is no answer."""
         try:
             response = await self._client.get("/models", cast_to=httpx2.Response, options=_AS_IT_IS)
         except openai.APIStatusError as error:
@@ -67,18 +68,18 @@ class ClientChat:
         return response.status_code, response.content
 
     def chat(self, parameters: ChatParameters) -> Ask:
-        """Put together once what a column's calls have in common."""
-        wire = ChatWire(self._name, parameters, self._failures, dialect_of(self._endpoint, self._name))
+        """Prepare what all calls of a column have in common."""
+        wire = ChatWire(self._name, parameters, self._failures, dialect_for(self._endpoint, self._name))
 
         async def ask(messages: list[Message]) -> Reply:
-            # Encoding raises where the messages are the reason that they cannot be sent.
+            # Encoding raises the ModelError of messages that cannot be sent.
             response = await self._answer("/chat/completions", wire.body(messages), lambda: wire.encode(messages))
             return wire.decode(response.content, response.headers.get("x-request-id"))
 
         return adapting(wire, ask)
 
     def embed(self, parameters: EmbeddingParameters) -> Embed:
-        """Put together once what a column's calls have in common."""
+        """Prepare what all calls of a column have in common."""
         wire = EmbeddingWire(self._name, parameters, replace(self._failures, expected="list of embeddings"))
 
         async def send(texts: list[str]) -> list[Embedded]:
@@ -88,7 +89,7 @@ class ClientChat:
         return embedding(send, parameters)
 
     async def _answer(self, path: str, body: dict[str, Any], encode: Callable[[], bytes]) -> httpx2.Response:
-        """Give an answer with status 200, or raise ModelError; `encode` raises one where the body is the reason."""
+        """Return an answer with status 200, or raise ModelError; `encode` raises one if the body is the reason."""
         try:
             return await self._post(path, body)
         except openai.APIStatusError as error:
@@ -100,17 +101,17 @@ class ClientChat:
             raise self._failures.transport(error) from None
 
     async def _post(self, path: str, body: dict[str, Any]) -> httpx2.Response:
-        """Post and read the whole answer, which is counted while it comes."""
+        """Post and read the whole answer, whose bytes are counted as they arrive."""
         with Arrival() as answer:
             posted: Any = await self._client.post(
                 path,
                 cast_to=httpx2.Response,
                 body=body,
                 options=_AS_IT_IS,
-                stream=True,  # as far as the client goes: it gives the response before its body has come
+                stream=True,  # for the client alone: it then returns the response before its body has arrived
                 stream_cls=openai.AsyncStream[object],
             )
-            response: httpx2.Response = posted  # which the types of `post` do not know
+            response: httpx2.Response = posted  # the types of `post` do not know it
             answer.count = lambda: response.num_bytes_downloaded
             try:
                 await response.aread()

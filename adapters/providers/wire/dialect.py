@@ -1,12 +1,12 @@
-"""Dialect: what an endpoint was found not to take in requests to a model, remembered for the process.
+"""Dialect: what an endpoint does not accept in requests to a model, remembered for the process.
 
-Endpoints that speak one API differ in what they know of it, and say so with status 400. Then the request is put in
-other words and asked again at once:
+Endpoints that speak one API support different parts of it, and report that with status 400. The request is then put
+in another way and sent again at once:
 
     response_format       json_schema, then json_object with the schema in the prompt, then the prompt alone
     output_config         the prompt alone
     max_tokens            max_completion_tokens, and the other way round
-    temperature           left out, with a warning: the model has its own
+    temperature           left out, with a warning: the model uses its own
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger("rowloop")
 JSON_SCHEMA: Final = 0
 JSON_OBJECT: Final = 1
 IN_WORDS: Final = 2
-"""How an answer that obeys a schema is asked for; an endpoint that refuses one of these is asked in the next."""
+"""The forms in which an answer that obeys a schema is asked for; an endpoint that refuses one is asked in the next."""
 
 MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens")
 
@@ -45,7 +45,7 @@ _UNKNOWN = re.compile(
 
 @dataclass(slots=True)
 class Dialect:
-    """What is known of one model at one endpoint. `version` changes whenever something is learnt."""
+    """What one model at one endpoint accepts. `version` grows with every change."""
 
     form: int = JSON_SCHEMA
     max_tokens: str = MAX_TOKENS[0]
@@ -56,76 +56,76 @@ class Dialect:
 _known: dict[tuple[str, str], Dialect] = {}
 
 
-def dialect_of(endpoint: Endpoint, model: str) -> Dialect:
-    """Give what is known of a model. OpenAI's own API takes no `max_tokens` for its newer models."""
-    return _known.setdefault((endpoint.url, model), Dialect(max_tokens=MAX_TOKENS[endpoint.is_openai]))
+def dialect_of(endpoint: Endpoint, model: str, max_tokens: str = MAX_TOKENS[0]) -> Dialect:
+    """Return the dialect of a model, which begins with this name for the limit of tokens."""
+    return _known.setdefault((endpoint.url, model), Dialect(max_tokens=max_tokens))
 
 
 def forget() -> None:
-    """Know nothing any more."""
+    """Forget all dialects."""
     _known.clear()
 
 
-def is_about_format(said: str) -> bool:
-    """Tell whether an endpoint complains of the form in which an answer is asked for."""
-    return _FORMAT.search(said) is not None
+def is_about_format(complaint: str) -> bool:
+    """Return whether an endpoint complains about the form in which an answer is asked for."""
+    return _FORMAT.search(complaint) is not None
 
 
-def is_about_this_schema(said: str) -> bool:
-    """Tell whether it takes schemas, but not this one."""
-    return _OF_THIS_SCHEMA.search(said) is not None
+def is_about_this_schema(complaint: str) -> bool:
+    """Return whether an endpoint accepts schemas, but not this one."""
+    return _OF_THIS_SCHEMA.search(complaint) is not None
 
 
-def is_about_field(name: str, said: str) -> bool:
-    """Tell whether an endpoint complains that there is a field at all, rather than of its value."""
-    return name in said and _UNKNOWN.search(said) is not None
+def is_about_field(name: str, complaint: str) -> bool:
+    """Return whether an endpoint complains that a field exists at all, rather than about its value."""
+    return name in complaint and _UNKNOWN.search(complaint) is not None
 
 
 class Adaptive:
-    """Requests of one column that are put together once, and again whenever something is learnt of the endpoint."""
+    """Requests of one column that are prepared once, and again whenever the dialect of the endpoint changes."""
 
     def __init__(self, parameters: ChatParameters, failures: Failures, dialect: Dialect) -> None:
-        """Put them together as the endpoint is known to take them."""
+        """Prepare requests in the endpoint's dialect."""
         self._parameters = parameters
         self._failures = failures
         self._dialect = dialect
         self._least_form = JSON_SCHEMA
-        self._times = 0
-        self._again()
+        self._preparations = 0
+        self._prepare_again()
 
     @property
-    def spoken(self) -> int:
-        """A number that is another one once requests are put together in another way."""
+    def preparation(self) -> int:
+        """The number of the current preparation, after a new one if another column has changed the dialect."""
         if self._version != self._dialect.version:
-            self._again()  # another column has learnt something
-        return self._times
+            self._prepare_again()
+        return self._preparations
 
-    def adapts(self, spoken: int, said: str) -> bool:
-        """Learn from what an endpoint said to a request put together `spoken` way; False if nothing is learnt."""
-        if spoken != self.spoken:
-            return True  # another request has been told the same
+    def adapts(self, preparation: int, complaint: str) -> bool:
+        """Learn from an endpoint's complaint about a request of this preparation; False if that changes nothing."""
+        if preparation != self.preparation:
+            return True  # another request has received the same complaint
         sent = {name: value for name, value in self._fixed.items() if name not in self._parameters.extra}
-        if not self._learns(sent, said):
+        if not self._learn(sent, complaint):
             return False
-        self._again()
+        self._prepare_again()
         return True
 
-    def _again(self) -> None:
+    def _prepare_again(self) -> None:
         self._version = self._dialect.version
-        self._times += 1
+        self._preparations += 1
         self._fixed: dict[str, Any] = {}
-        self._put_together()
+        self._prepare()
 
-    def _put_together(self) -> None:
+    def _prepare(self) -> None:
         """Fill `_fixed` with what all requests have in common."""
         raise NotImplementedError
 
-    def _learns(self, sent: dict[str, Any], said: str) -> bool:
-        """Learn from what was said to a request with these fields, which are ours to change."""
+    def _learn(self, sent: dict[str, Any], complaint: str) -> bool:
+        """Change the dialect after a complaint about a request with these fields, none of which the user set."""
         raise NotImplementedError
 
-    def _knows_no_temperature(self, sent: dict[str, Any], said: str) -> bool:
-        if "temperature" not in sent or not is_about_field("temperature", said):
+    def _drop_temperature(self, sent: dict[str, Any], complaint: str) -> bool:
+        if "temperature" not in sent or not is_about_field("temperature", complaint):
             return False
         self._dialect.temperature = False
         self._dialect.version += 1
@@ -134,14 +134,14 @@ class Adaptive:
 
 
 def adapting(wire: Adaptive, send: Callable[[list[Message]], Awaitable[Reply]]) -> Ask:
-    """Give the call that asks again, in other words, what the endpoint did not take."""
+    """Return the call that asks again, in another way, after an endpoint's complaint."""
 
     async def ask(messages: list[Message]) -> Reply:
-        spoken = wire.spoken
+        preparation = wire.preparation
         try:
             return await send(messages)
         except ModelError as error:
-            if error.status not in _REFUSALS or not wire.adapts(spoken, str(error)):
+            if error.status not in _REFUSALS or not wire.adapts(preparation, str(error)):
                 raise
         reply = await ask(messages)
         reply.requests += 1

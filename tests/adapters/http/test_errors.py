@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from rowloop.adapters.http.errors import Failures, retry_after
+from rowloop.adapters.http.errors import Failures
+from rowloop.adapters.http.headers import retry_after
 
 KEY = "sk-very-secret-1234"
 FAILURES = Failures("openai:m at http://host/v1", KEY)

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from pydantic import BaseModel, Field
 
-from rowloop.adapters.http.errors import Failures, retry_after
+from rowloop.adapters.http.errors import Failures
+from rowloop.adapters.http.headers import retry_after
 from rowloop.adapters.providers.anthropic.messages import MessagesWire
 from rowloop.adapters.providers.anthropic.schema import enforceable
 from rowloop.adapters.providers.wire.dialect import Dialect
@@ -30,7 +31,7 @@ def wire(dialect: Dialect | None = None, **parameters: Any) -> MessagesWire:
 
 def body(compiled: MessagesWire) -> dict[str, Any]:
     """Give what it sends now."""
-    compiled.spoken  # noqa: B018 - it is looked at before each request
+    compiled.preparation  # noqa: B018 - it is looked at before each request
     return json.loads(compiled.encode([{"role": "user", "content": "hello"}]))
 
 
@@ -40,21 +41,21 @@ def test_what_an_endpoint_does_not_take_is_asked_for_in_another_way():
     first = wire(dialect, schema=NOTE, temperature=0.5, extra={"output_config": {"effort": "low"}})
     second = wire(dialect, schema=NOTE, temperature=0.5)
     assert body(first)["output_config"]["format"]["type"] == "json_schema"
-    assert first.adapts(first.spoken, "answered 400: output_config.format: Extra inputs are not permitted")
+    assert first.adapts(first.preparation, "answered 400: output_config.format: Extra inputs are not permitted")
     assert body(first)["output_config"] == {"effort": "low"}
     assert '"integer"' in body(first)["system"]
     assert "output_config" not in body(second)
-    assert first.adapts(first.spoken, "answered 400: `temperature` is deprecated for this model.")
+    assert first.adapts(first.preparation, "answered 400: `temperature` is deprecated for this model.")
     assert "temperature" not in {**body(first), **body(second)}
-    assert not first.adapts(first.spoken, "answered 400: output_config: Extra inputs are not permitted")
-    assert not first.adapts(first.spoken, "answered 400: messages: too long")
+    assert not first.adapts(first.preparation, "answered 400: output_config: Extra inputs are not permitted")
+    assert not first.adapts(first.preparation, "answered 400: messages: too long")
 
 
 def test_a_schema_that_is_too_much_for_the_endpoint_is_no_matter_of_other_columns():
     """They are asked for in the best form still."""
     dialect = Dialect()
     first, second = wire(dialect, schema=NOTE), wire(dialect, schema=NOTE)
-    assert first.adapts(first.spoken, "answered 400: output_config.format.schema: Schema is too complex.")
+    assert first.adapts(first.preparation, "answered 400: output_config.format.schema: Schema is too complex.")
     assert "output_config" not in body(first)
     assert "output_config" in body(second)
     assert (first.decode(said(), None).native, second.decode(said(), None).native) == (False, True)

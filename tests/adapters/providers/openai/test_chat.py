@@ -7,9 +7,10 @@ import pytest
 from pydantic import BaseModel, Field
 
 from rowloop.adapters.http.errors import Failures
-from rowloop.adapters.providers.openai.chat import ChatWire, split_thinking
+from rowloop.adapters.providers.openai.chat import ChatWire
 from rowloop.adapters.providers.openai.strict_schema import strict
 from rowloop.adapters.providers.wire.dialect import Dialect
+from rowloop.adapters.providers.wire.request import split_thinking
 from rowloop.engine.core.errors import ModelError
 from rowloop.engine.core.events import Usage
 from rowloop.engine.models.provider import ChatParameters

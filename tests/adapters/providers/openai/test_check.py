@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from rowloop.adapters.http.endpoint import Endpoint, is_loopback
-from rowloop.adapters.providers.openai.http_model import headers_for
+from rowloop.adapters.providers.openai.endpoint import OPENAI, headers_for
 from rowloop.adapters.providers.openai.provider import provider
 from rowloop.engine.core.errors import RecipeError
 from rowloop.engine.models.model import Model
@@ -32,7 +32,7 @@ def test_an_endpoint_on_this_machine_needs_no_key(host):
     """But one that is named must be there."""
     model = Model("openai:gpt", base_url=f"http://{host}:8000/v1")
     provider.check(model)
-    assert Endpoint.of(model).key is None
+    assert Endpoint.of(model, OPENAI).key is None
     with pytest.raises(RecipeError, match="MY_KEY is not set"):
         provider.check(Model("openai:gpt", base_url=f"http://{host}:8000/v1", api_key_env="MY_KEY"))
 
@@ -41,18 +41,18 @@ def test_the_environment_gives_address_and_key(monkeypatch):
     """OPENAI_BASE_URL and OPENAI_API_KEY count where the model says nothing; what it says goes first."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://10.0.0.1/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "from-environment\n")
-    assert Endpoint.of(Model("openai:gpt")) == Endpoint("http://10.0.0.1/v1", "from-environment")
+    assert Endpoint.of(Model("openai:gpt"), OPENAI) == Endpoint("http://10.0.0.1/v1", "from-environment")
     model = Model("openai:gpt", base_url="https://other/v1", api_key=SecretStr("given"))
-    assert Endpoint.of(model) == Endpoint("https://other/v1", "given")
+    assert Endpoint.of(model, OPENAI) == Endpoint("https://other/v1", "given")
     monkeypatch.setenv("MY_KEY", "named")
-    assert Endpoint.of(Model("openai:gpt", api_key_env="MY_KEY")).key == "named"
+    assert Endpoint.of(Model("openai:gpt", api_key_env="MY_KEY"), OPENAI).key == "named"
 
 
 def test_openai_is_the_default_address(monkeypatch):
     """As in the openai package; an empty variable is none."""
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_BASE_URL", "")
-    assert Endpoint.of(Model("openai:gpt")).url == "https://api.openai.com/v1"
+    assert Endpoint.of(Model("openai:gpt"), OPENAI).url == "https://api.openai.com/v1"
 
 
 @pytest.mark.parametrize(

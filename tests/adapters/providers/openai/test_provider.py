@@ -4,7 +4,6 @@ import asyncio
 import gc
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -13,6 +12,7 @@ import openai
 import pytest
 from pydantic import SecretStr
 
+from canned import PROXY_PASSWORD, canned, proxied
 from rowloop.adapters.providers.openai.provider import provider
 from rowloop.engine.core.errors import ModelError, RecipeError
 from rowloop.engine.models.model import Model
@@ -284,33 +284,15 @@ def test_https_where_http_is_spoken_is_told_before_any_call(server, runtime, way
     assert (caught.value.kind, caught.value.fatal) == ("connection", True)
 
 
-@pytest.fixture
-def proxied(runtime, monkeypatch):
-    """Serve canned bytes as the proxy that the environment names."""
-
-    @contextmanager
-    def serve(said: bytes) -> Iterator[list[bytes]]:
-        seen: list[bytes] = []
-        with canned(runtime, said, seen) as url:
-            for scheme in ("http", "https", "all", "no"):
-                monkeypatch.delenv(f"{scheme}_proxy", raising=False)
-                monkeypatch.delenv(f"{scheme}_proxy".upper(), raising=False)
-            for scheme in ("http", "https"):
-                monkeypatch.setenv(f"{scheme}_proxy", url.removesuffix("/v1").replace("://", "://me:pass@"))
-            yield seen
-
-    return serve
-
-
-PROXY_PASSWORD = b"proxy-authorization: basic bwu6cgfzcw=="
 SDK_ON_PROXIES = "ignore:.*(BasicAuth|proxy_auth).*:DeprecationWarning"  # the openai package's own transport
 
 
 @pytest.mark.filterwarnings(SDK_ON_PROXIES)
-def test_a_proxy_from_the_environment_is_used(runtime, way, proxied):
+def test_a_proxy_from_the_environment_is_used(runtime, way, monkeypatch):
     """With its password, and with the key where it belongs."""
     said = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}'
-    with proxied(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said)) as seen:
+    answered = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said)
+    with proxied(runtime, answered, monkeypatch) as seen:
         assert answer(runtime, connect(runtime, way("http://model.example/v1"))).text == "hi"
     request, *headers = seen[-1].lower().split(b"\r\n")
     assert request == b"post http://model.example/v1/chat/completions http/1.1"
@@ -319,10 +301,10 @@ def test_a_proxy_from_the_environment_is_used(runtime, way, proxied):
 
 
 @pytest.mark.filterwarnings(SDK_ON_PROXIES)
-def test_the_key_does_not_reach_a_proxy(runtime, way, proxied):
+def test_the_key_does_not_reach_a_proxy(runtime, way, monkeypatch):
     """What opens a tunnel carries the proxy's password and nothing of ours."""
     with (
-        proxied(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as seen,
+        proxied(runtime, b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", monkeypatch) as seen,
         pytest.raises(ModelError, match=r"could not be reached through the proxy: .*Forbidden") as caught,
     ):
         connect(runtime, way("https://model.example/v1"))
@@ -455,27 +437,3 @@ def test_a_date_is_measured_by_the_endpoints_clock(runtime, way):
     with canned(runtime, answer.encode()) as url:
         error = failure(runtime, connect(runtime, way(url)))
     assert error.retry_after == pytest.approx(20, abs=1.1)
-
-
-@contextmanager
-def canned(runtime: Runtime, answer: bytes, seen: list[bytes] | None = None) -> Iterator[str]:
-    """Serve the same bytes to every request, and close; requests for the list of models go unanswered but for 4xx."""
-    with runtime.context(_canned(answer, [] if seen is None else seen)) as url:
-        yield url
-
-
-@asynccontextmanager
-async def _canned(answer: bytes, seen: list[bytes]):
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        seen.append(head)
-        for line in head.lower().split(b"\r\n"):
-            if line.startswith(b"content-length:"):
-                await reader.readexactly(int(line.split(b":")[1]))
-        writer.write(answer)
-        writer.close()
-        await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"

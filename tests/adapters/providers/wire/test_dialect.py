@@ -11,6 +11,7 @@ import pytest
 from rowloop.adapters.http.endpoint import Endpoint
 from rowloop.adapters.http.errors import Failures
 from rowloop.adapters.providers.openai.chat import ChatWire
+from rowloop.adapters.providers.openai.endpoint import dialect_for
 from rowloop.adapters.providers.wire.dialect import Dialect, adapting, dialect_of, forget
 from rowloop.engine.core.errors import ModelError
 from rowloop.engine.models.provider import ChatParameters, Reply
@@ -41,14 +42,14 @@ def test_an_endpoint_says_in_many_ways_that_it_knows_no_schemas(said: str):
     dialect = Dialect()
     first, second = wire(dialect, schema=NOTE), wire(dialect, schema=NOTE)
     assert first.body(HELLO)["response_format"]["type"] == "json_schema"
-    assert first.adapts(first.spoken, said)
+    assert first.adapts(first.preparation, said)
     assert first.body(HELLO)["response_format"] == {"type": "json_object"}
-    assert second.spoken == 2
+    assert second.preparation == 2
     assert second.body(HELLO) == first.body(HELLO)
-    assert first.adapts(first.spoken, said)
+    assert first.adapts(first.preparation, said)
     assert "response_format" not in first.body(HELLO)
     assert '"integer"' in first.body(HELLO)["messages"][0]["content"]
-    assert not first.adapts(first.spoken, said)
+    assert not first.adapts(first.preparation, said)
 
 
 @pytest.mark.parametrize(
@@ -57,13 +58,13 @@ def test_an_endpoint_says_in_many_ways_that_it_knows_no_schemas(said: str):
 def test_other_complaints_teach_nothing(said: str):
     """They are errors of the cell."""
     spoken = wire(Dialect(), schema=NOTE, temperature=3.0, max_tokens=5)
-    assert not spoken.adapts(spoken.spoken, said)
+    assert not spoken.adapts(spoken.preparation, said)
 
 
 def test_a_request_put_otherwise_meanwhile_is_sent_again():
     """What it was told is known already."""
     spoken = wire(Dialect(), schema=NOTE)
-    before = spoken.spoken
+    before = spoken.preparation
     said = "response_format is not supported"
     assert spoken.adapts(before, said)
     assert spoken.adapts(before, said)
@@ -74,10 +75,10 @@ def test_a_schema_of_its_own_that_is_refused_is_no_news_of_the_endpoint():
     """Only this column asks in another form."""
     dialect = Dialect()
     first, second = wire(dialect, schema=NOTE), wire(dialect, schema=NOTE)
-    assert first.adapts(first.spoken, "Invalid schema for response_format 'answer': In context=(), ...")
+    assert first.adapts(first.preparation, "Invalid schema for response_format 'answer': In context=(), ...")
     assert first.body(HELLO)["response_format"] == {"type": "json_object"}
     assert second.body(HELLO)["response_format"]["type"] == "json_schema"
-    assert second.spoken == 1
+    assert second.preparation == 1
 
 
 def test_json_objects_are_not_asked_for_where_the_answer_is_none():
@@ -92,7 +93,7 @@ def test_what_extra_says_is_left_as_it_is():
     extra = {"response_format": {"type": "text"}, "temperature": 1, "max_tokens": 7}
     spoken = wire(Dialect(), schema=NOTE, temperature=0.5, max_tokens=5, extra=extra)
     for said in ("response_format is not supported", "temperature is not supported", "max_tokens is not supported"):
-        assert not spoken.adapts(spoken.spoken, said)
+        assert not spoken.adapts(spoken.preparation, said)
 
 
 @pytest.mark.parametrize(
@@ -111,23 +112,23 @@ def test_the_limit_of_tokens_has_two_names(there: str, said: str, then: str):
     """Where one is not known the other is; where neither is, it is an error."""
     dialect = Dialect(max_tokens=there)
     spoken = wire(dialect, max_tokens=5)
-    assert spoken.adapts(spoken.spoken, said)
+    assert spoken.adapts(spoken.preparation, said)
     assert spoken.body(HELLO) == {"model": "m", then: 5, "messages": HELLO}
     assert wire(dialect, max_tokens=6).body(HELLO)[then] == 6
-    assert not spoken.adapts(spoken.spoken, f"{then} is not supported")
+    assert not spoken.adapts(spoken.preparation, f"{then} is not supported")
 
 
 def test_a_limit_that_is_too_high_is_an_error():
     """The field is known, its value will not do."""
     spoken = wire(Dialect(), max_tokens=100_000)
     said = "max_tokens is too large: 100000. This model supports at most 4096 completion tokens"
-    assert not spoken.adapts(spoken.spoken, said)
+    assert not spoken.adapts(spoken.preparation, said)
 
 
 def test_a_temperature_that_is_not_taken_is_left_out_and_told(caplog: pytest.LogCaptureFixture):
     """Once; the answers are not what was asked for."""
     spoken = wire(Dialect(), temperature=0.5)
-    before = spoken.spoken
+    before = spoken.preparation
     said = "Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) is supported."
     with caplog.at_level(logging.WARNING, "rowloop"):
         assert spoken.adapts(before, said)
@@ -162,7 +163,7 @@ def test_what_is_known_is_known_of_one_model_at_one_endpoint():
     here, there = Endpoint("http://localhost:1/v1"), Endpoint("https://api.openai.com/v1", "k")
     assert dialect_of(here, "m") is dialect_of(Endpoint("http://localhost:1/v1", "another key"), "m")
     assert dialect_of(here, "m") is not dialect_of(here, "n")
-    assert (dialect_of(here, "m").max_tokens, dialect_of(there, "m").max_tokens) == (
+    assert (dialect_for(here, "m").max_tokens, dialect_for(there, "m").max_tokens) == (
         "max_tokens",
         "max_completion_tokens",
     )

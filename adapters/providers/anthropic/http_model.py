@@ -1,0 +1,46 @@
+"""AnthropicChat: messages over aiohttp directly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ...http.headers import request_id
+from ...http.transport import Exchange
+from ..wire.dialect import adapting, dialect_of
+from .messages import MessagesWire
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from ....engine.models.provider import Ask, ChatParameters, Message, Reply
+    from ...http.endpoint import Endpoint
+    from ...http.errors import Failures
+
+
+class AnthropicChat:
+    """A connected model on a shared session."""
+
+    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, name: str, failures: Failures) -> None:
+        """Take an open session."""
+        self._name = name
+        self._endpoint = endpoint
+        self._failures = failures
+        self._base = "" if urlsplit(endpoint.url).path.rstrip("/").endswith("/v1") else "v1/"
+        key = {} if endpoint.key is None else {"x-api-key": endpoint.key}
+        self._exchange = Exchange(session, endpoint, failures, key)
+
+    async def probe(self) -> tuple[int, bytes]:
+        """Ask for the list of models, which costs nothing; raises ModelError if there is no answer."""
+        return await self._exchange.get(f"{self._base}models")
+
+    def chat(self, parameters: ChatParameters) -> Ask:
+        """Encode a column's parameters once."""
+        wire = MessagesWire(self._name, parameters, self._failures, dialect_of(self._endpoint, self._name))
+        post, encode, decode = self._exchange.poster(f"{self._base}messages"), wire.encode, wire.decode
+
+        async def ask(messages: list[Message]) -> Reply:
+            raw, headers = await post(encode(messages))
+            return decode(raw, request_id(headers))
+
+        return adapting(wire, ask)
