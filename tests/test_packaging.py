@@ -72,8 +72,9 @@ def installed(wheel, tmp_path_factory):
 
 def modules() -> set[str]:
     """Give the modules that there are in the checkout."""
-    found = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-    names = {".".join(("rowloop", *path.relative_to(ROOT).with_suffix("").parts)) for path in found}
+    found = [path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    found += [path.relative_to(ROOT / "src/rowloop") for path in (ROOT / "src/rowloop/testing").rglob("*.py")]
+    names = {".".join(("rowloop", *path.with_suffix("").parts)) for path in found}
     return {name.removesuffix(".__init__") for name in names}
 
 
