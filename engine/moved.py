@@ -16,7 +16,7 @@ MOVED: Final = {
     "registry": ("core.registry",),
     "results": ("datasets.result", "runs.handle"),
     "settings": ("runs.settings",),
-    "validation": ("columns.validation",),
+    "validation": ("columns.validation", "columns.validators"),
 }
 """The places of the names of each old module, in the order in which they are searched."""
 

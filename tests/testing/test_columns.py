@@ -9,16 +9,13 @@ import pytest
 from pydantic import Field
 
 import rowloop as rl
-from rowloop.engine.columns.work import CellError, Fill, Render
-from rowloop.engine.core.graph import Node
-from rowloop.engine.core.spec import spec
+from rowloop.engine.columns import CellError, Column, Fill, Node, Render, spec
 from rowloop.testing import check_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rowloop.engine.columns.column import Binding
-    from rowloop.engine.core.graph import Lane
+    from rowloop.engine.columns import Binding, Lane
 
 DATA = [{"n": n, "text": f"text {n}"} for n in range(6)]
 GRADE = {"type": "object", "properties": {"stars": {"type": "integer"}}, "required": ["stars"]}
@@ -75,14 +72,13 @@ def test_a_column_without_needs_takes_no_data():
 
 
 @spec
-class Shout:
+class Shout(Column):
     """The text of a column in capitals: a kind of column from outside."""
 
-    name: str
     of: str
     type: Literal["shout"] = Field(default="shout", kw_only=True)
 
-    def node(self, _lanes: Mapping[str, Lane]) -> Node:
+    def node(self, _lanes: Mapping[str, Lane], /) -> Node:
         """Need the column."""
         return Node(self.name, (self.of,))
 
@@ -90,14 +86,21 @@ class Shout:
         """Text."""
         return "string"
 
-    def bind(self, _binding: Binding) -> Any:
+    def bind(self, _binding: Binding, /) -> Any:
         """Work a cell on the spot."""
         return Render(str.upper)
 
 
 def test_a_kind_from_outside_conforms():
-    """It is a spec with the members of ColumnSpec."""
+    """It is a subclass of Column."""
     check_column(Shout("loud", of="text"), data=DATA)
+
+
+def broken(**faults: Any) -> Shout:
+    """Make a column that conforms but for some members."""
+    kind: Any = type("Broken", (Shout,), {"__module__": __name__, **faults})
+    column: Shout = spec(kind)("loud", of="text")
+    return column
 
 
 COUNTER = itertools.count()
@@ -128,6 +131,16 @@ def forgets_its_name(_self: Shout, _lanes: Mapping[str, Lane]) -> Node:
     return Node("loud", ("text",), after=("n",) * next(COUNTER))
 
 
+def adds_to_its_field(self: Shout) -> dict[str, Any]:
+    """Describe another column than it is."""
+    return {"name": self.name, "type": self.type, "of": f"{self.of}!"}
+
+
+def leaves_a_field_out(self: Shout) -> dict[str, Any]:
+    """Describe only half of it."""
+    return {"name": self.name, "type": self.type}
+
+
 def refuses_cells(_self: Shout, _binding: Binding) -> Any:
     """Work no cell."""
 
@@ -156,7 +169,7 @@ def refuses_a_cell(_self: Shout, _binding: Binding) -> Any:
         (
             "node",
             forgets_its_name,
-            r"Broken\('loud'\)\.node\(\) returned .* and then .*; it must depend on the",
+            r"Broken\('loud'\)\.node\(\) returned .* and then .*; it has one place",
         ),
         (
             "arrow_type",
@@ -166,27 +179,49 @@ def refuses_a_cell(_self: Shout, _binding: Binding) -> Any:
         ("bind", refuses_cells, r"a preview of 6 rows failed: .*not today"),
         ("bind", refuses_a_cell, r"has the status 'partial': \[\['loud', 'CellError', 'not this one'\]\]"),
         ("bind", counts, r"has other values in a second run with the same seed: row 0 of 'loud' is '\d+' and '\d+'"),
+        ("identity", lambda _self: {"code": next(COUNTER)}, r"Broken\('loud'\)\.identity\(\) returned .* and then"),
+        ("identity", lambda _self: {"a": {1, 2}}, r"Broken\('loud'\)\.identity\(\) must return plain data: .*set"),
+        ("describe", lambda _self: {"name": "loud"}, r"Broken\('loud'\) is described as .*, without its type"),
+        ("describe", adds_to_its_field, r"Broken\('loud'\) is read back as .*'text!!'.*, from .*'text!'"),
+        (
+            "describe",
+            leaves_a_field_out,
+            r"Broken\('loud'\) cannot be read back from \{.*\}: (?s:.)*of\n  Field req",
+        ),
+        ("model_alias", "writer", r"Broken\('loud'\)\.model_alias is 'writer', which is none of the models \[\]"),
         ("bind", numbers_groups, r"has other values in row groups of 2 rows: row 2 of 'loud' is '0' and '2'"),
     ],
 )
 def test_a_broken_kind_fails_with_the_reason(member: str, fault: Any, reason: str):
     """Each conforms but for one member."""
-    broken = type("Broken", (Shout,), {member: fault})("loud", of="text")
+    column = broken(**{member: fault})
     with pytest.raises(AssertionError, match=reason):
-        check_column(broken, data=DATA)
+        check_column(column, data=DATA)
 
 
-def test_a_column_without_a_type_fails_with_the_reason():
-    """Every column says by a name what kind it is."""
+def test_what_is_no_column_fails_with_the_reason():
+    """A class with the right methods is not enough: recipe files and the JSON Schema need a spec."""
 
-    class Nameless:
-        name = "x"
+    class Duck:
+        name, type = "x", "duck"
 
-    with pytest.raises(AssertionError, match=r"a column has an attribute type, a str; that of .* is None"):
-        check_column(Nameless())
+    with pytest.raises(AssertionError, match=r"a column is a rowloop\.engine\.columns\.ColumnSpec, not <tests"):
+        check_column(Duck())
+
+
+def test_a_kind_without_a_type_of_its_own_fails_with_the_reason():
+    """It could not be named in a recipe file."""
+
+    @spec
+    class Nameless(Shout):
+        """Has another type in each instance."""
+
+        type: str = Field(default="any", kw_only=True)  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride] - the fault
+
+    with pytest.raises(AssertionError, match=r"Nameless\('loud'\) cannot be named in a recipe file: the field `type`"):
+        check_column(Nameless("loud", of="text"), data=DATA)
 
 
 def test_a_column_of_chance_may_say_so():
     """Its values differ from run to run; rows that are there keep theirs when a build is resumed all the same."""
-    chance = type("Chance", (Shout,), {"bind": counts})("loud", of="text")
-    check_column(chance, data=DATA, repeatable=False)
+    check_column(broken(bind=counts), data=DATA, repeatable=False)

@@ -1,15 +1,19 @@
-"""check_column: whether a kind of column keeps the contract of rowloop.engine.columns.column.ColumnSpec."""
+"""check_column: whether a kind of column keeps the contract of rowloop.engine.columns.ColumnSpec."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import pydantic
+
+from ..engine.columns import Column, ColumnSpec, Lane, Node
 from ..engine.columns.seeds import Seed
 from ..engine.core.errors import RecipeError, RowloopError
-from ..engine.core.graph import Lane, Node
+from ..engine.core.spec import check_kind
 from ..engine.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -18,7 +22,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..engine.models.model import Model, ModelFunction
-
 
 _SEED: Final = 1
 
@@ -37,15 +40,20 @@ def check_column(
     rows are made a few times, in memory and in a temporary directory. `repeatable=False`: its values may differ from
     run to run.
     """
+    _check_kind(column)
     recipe = _recipe(column, data, models)
-    _check_statements(column, recipe)
+    for one in column.expand():
+        _check_place(one, recipe)
+    _check_description(column)
     whole = _made(recipe, rows, row_group_size=rows)
-    _check_values(column, whole, rows)
+    for one in column.expand():
+        _check_values(one, whole, rows)
     pieces = _made(recipe, rows, row_group_size=2)
     sequential = _made(recipe, rows, engine="sequential")
     if repeatable:
+        again = _made(recipe, rows, row_group_size=rows)
         for other, how in (
-            (_made(recipe, rows, row_group_size=rows), "in a second run with the same seed"),
+            (again, "in a second run with the same seed"),
             (pieces, "in row groups of 2 rows"),
             (sequential, "with the sequential engine"),
         ):
@@ -53,10 +61,16 @@ def check_column(
     _check_resuming(column, recipe, rows)
 
 
-def _recipe(column: Any, data: Sequence[Mapping[str, Any]], models: Any) -> Recipe:
-    for name in ("name", "type"):
-        value = getattr(column, name, None)
-        assert isinstance(value, str), f"a column has an attribute {name}, a str; that of {column!r:.80} is {value!r}"
+def _check_kind(column: Any) -> None:
+    assert isinstance(column, ColumnSpec), f"a column is a rowloop.engine.columns.ColumnSpec, not {column!r:.80}"
+    if _is_for_files(column):
+        try:
+            check_kind(type(column), ColumnSpec, column.type)
+        except TypeError as error:
+            raise AssertionError(f"{_label(column)} cannot be named in a recipe file: {error}") from error
+
+
+def _recipe(column: ColumnSpec, data: Sequence[Mapping[str, Any]], models: Any) -> Recipe:
     columns = [column]
     if data:
         import pandas as pd  # noqa: PLC0415 - not at import time
@@ -68,23 +82,42 @@ def _recipe(column: Any, data: Sequence[Mapping[str, Any]], models: Any) -> Reci
         raise AssertionError(f"{_label(column)} makes no recipe with the data and models given: {error}") from error
 
 
-def _check_statements(column: Any, recipe: Recipe) -> None:
-    """Check what a column states before it is worked."""
+def _check_place(column: Column, recipe: Recipe) -> None:
+    """Check a column's place in the graph, and the model that it asks."""
     lanes = {alias: Lane(alias, 1) for alias in recipe.models}
     node, again = column.node(lanes), column.node(lanes)
     assert isinstance(node, Node), f"{_label(column)}.node() must return a Node; it returned {node!r:.80}"
-    assert node == again, (
-        f"{_label(column)}.node() returned {node} and then {again}; it must depend on the column alone"
-    )
+    assert node == again, f"{_label(column)}.node() returned {node} and then {again}; it has one place"
     assert node.name == column.name, f"{_label(column)}.node() has the name {node.name!r}, not {column.name!r}"
-    wrong = [need for need in (*node.needs, *node.after) if not isinstance(need, str)]
-    assert not wrong, f"{_label(column)}.node() needs {wrong}; needs are names of columns"
-    described = recipe.to_dict()["columns"][-1]
-    try:
-        json.dumps(described)
-    except TypeError as error:
-        raise AssertionError(f"{_label(column)} cannot be written to a recipe file: {error}; {described}") from error
-    assert described.get("type") == column.type, f"{_label(column)} is written as {described}, without its type"
+    alias = column.model_alias
+    assert alias is None or alias in recipe.models, (
+        f"{_label(column)}.model_alias is {alias!r}, which is none of the models {list(recipe.models)}"
+    )
+
+
+def _check_description(column: ColumnSpec) -> None:
+    """Check what a recipe file and the metadata say of a column: all of it, and each time the same."""
+    for name in ("describe", "identity"):
+        plain, again = getattr(column, name)(), getattr(column, name)()
+        assert plain == again, f"{_label(column)}.{name}() returned {plain} and then {again}"
+        try:
+            json.dumps(plain)
+        except (TypeError, ValueError) as error:
+            raise AssertionError(f"{_label(column)}.{name}() must return plain data: {error}; it is {plain}") from error
+    described = column.describe()
+    assert described.get("type") == column.type, f"{_label(column)} is described as {described}, without its type"
+    if _is_for_files(column):
+        try:
+            read = pydantic.TypeAdapter(type(column)).validate_python(described)
+        except (RecipeError, pydantic.ValidationError) as error:
+            raise AssertionError(f"{_label(column)} cannot be read back from {described}: {error}") from error
+        assert read.describe() == described, f"{_label(column)} is read back as {read.describe()}, from {described}"
+
+
+def _is_for_files(column: ColumnSpec) -> bool:
+    """Return whether plain data says all of a column; a function, for example, is left out."""
+    fields = dataclasses.fields(column)  # pyright: ignore[reportArgumentType] - every spec is a dataclass
+    return all(not getattr(field.default, "exclude", None) or getattr(column, field.name) is None for field in fields)
 
 
 def _made(recipe: Recipe, rows: int, **options: Any) -> pa.Table:
@@ -101,23 +134,21 @@ def _failures(result: Any) -> list[Any]:
     return found
 
 
-def _check_values(column: Any, table: pa.Table, rows: int) -> None:
+def _check_values(column: Column, table: pa.Table, rows: int) -> None:
     import pyarrow as pa  # noqa: PLC0415 - not at import time
 
     from ..engine.datasets.tables import Frames  # noqa: PLC0415 - the same
 
     assert table.num_rows == rows, f"{rows} rows were wanted, and {table.num_rows} made"
-    assert column.name in table.column_names, (
-        f"{_label(column)} is not in the table, whose columns are {table.schema.names}"
-    )
+    assert column.name in table.column_names, f"{_label(column)} is not among the columns {table.column_names}"
     stated = Frames([column.name], [column.arrow_type()]).schema.field(0).type
     real = table.schema.field(column.name).type
     fits = pa.types.is_null(stated) or real.equals(stated)
     assert fits, f"{_label(column)}.arrow_type() is {stated}, and its values are {real}"
 
 
-def _check_resuming(column: Any, recipe: Recipe, rows: int) -> None:
-    """Build some rows, then the rest: those that are there keep their values."""
+def _check_resuming(column: ColumnSpec, recipe: Recipe, rows: int) -> None:
+    """Build some rows, then the rest: the first ones keep their values."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "out"
         first = recipe.build(path, rows - 2, row_group_size=2, progress=False).to_arrow()
@@ -140,5 +171,6 @@ def _difference(one: pa.Table, other: pa.Table) -> str:
     return f"{one.num_rows} and {other.num_rows} rows"
 
 
-def _label(column: Any) -> str:
-    return f"{type(column).__name__}({column.name!r})"
+def _label(column: ColumnSpec) -> str:
+    name = getattr(column, "name", None)
+    return type(column).__name__ if name is None else f"{type(column).__name__}({name!r})"

@@ -12,14 +12,14 @@ from canned import PROXY_PASSWORD, canned, proxied
 from fake_validator import FakeValidator
 from rowloop.adapters.validators import http
 from rowloop.adapters.validators.http import validator
-from rowloop.engine.columns.validation import Verdict
+from rowloop.engine.columns.validators import Verdict
 from rowloop.engine.models.bytes_received import received
 from rowloop.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rowloop.engine.columns.validation import AskVerdict
+    from rowloop.engine.columns.validators import AskVerdict
 
 KEY = "sk-very-secret-1234"
 VALID = b'{"valid": true}'
