@@ -1,4 +1,12 @@
-"""Where models come from: endpoints, this process, Python functions.
+"""Sources of models: endpoints, this process, Python functions.
+
+| file        | what it contains                                                  |
+|-------------|-------------------------------------------------------------------|
+| local.py    | a language model in this process, served by llama.cpp             |
+| function.py | plain Python functions as models                                  |
+| openai/     | OpenAI, and every endpoint that speaks its API                    |
+| anthropic/  | Anthropic, and every endpoint that speaks its Messages API        |
+| wire/       | what the providers that speak HTTP share                          |
 
 To add a provider, write it in one file and add one line to the table below. Other packages list theirs under the entry
 points `rowloop.models`.

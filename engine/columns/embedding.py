@@ -79,13 +79,13 @@ class Embedding(Column):
             raise RecipeError(f"columns.{self.name}.model", problem)
         embed = connected.embed(EmbeddingParameters(self.dimensions, self.batch_size, model.extra))
         render, check = self._compile().renderer(), size_check(model, None)
-        hold = Deadline(model.timeout).hold
+        enforce = Deadline(model.timeout).enforce
 
         async def call(*values: object) -> Answer:
             text = render(*values)
             if check is not None:
                 check([{"content": text}])
-            embedded, seconds = await hold(embed(text))
+            embedded, seconds = await enforce(embed(text))
             usage = Usage(embedded.prompt_tokens, 0, seconds)
             try:
                 return Answer(self._checked(embedded.vector), usage)

@@ -104,14 +104,14 @@ class Prompted(Column):
         ask = binding.connected[self.model].chat(parameters)
         if binding.cache is not None:
             ask = binding.cache.around(ask, model.lane, parameters)
-        hold = Deadline(model.timeout).hold
+        enforce = Deadline(model.timeout).enforce
         check = size_check(model, max_tokens)
         if check is None:
-            return lambda messages: hold(ask(messages))
+            return lambda messages: enforce(ask(messages))
 
         def send(messages: list[Message]) -> Awaitable[tuple[Reply, float]]:
             check(messages)
-            return hold(ask(messages))
+            return enforce(ask(messages))
 
         return send
 

@@ -160,10 +160,10 @@ class Validate(Column):
             ask = validators.get(url.partition(":")[0]).connect(url, self.api_key_env)
         except RecipeError as error:
             raise RecipeError(f"columns.{self.name}.{error.path or 'url'}", error.problem) from None
-        hold = Deadline(self.timeout).hold
+        enforce = Deadline(self.timeout).enforce
 
         async def call(*values: object) -> bool:
-            verdict, _ = await hold(ask(dict(zip(needs, values, strict=True))))
+            verdict, _ = await enforce(ask(dict(zip(needs, values, strict=True))))
             return self._value(verdict)
 
         return Await(call)

@@ -1,12 +1,14 @@
 """A model, its price, and one request to it.
 
-    model             Model and Price: what a user writes
-    provider          Provider: the protocols of an adapter that serves models, and the values that pass
-    prices            what a model's tokens cost
-    usage             the tokens and requests of a reply
-    deadline          Deadline: the time limit of each attempt
-    response_cache    ResponseCache: answers of earlier runs
-    bytes_received    Arrival: how much of an answer has been received
+| file | what it has |
+|---|---|
+| model | Model and Price: what a user writes |
+| provider | the protocols of an adapter that serves models, and the values that pass between it and the engine |
+| prices | what a model's tokens cost, and how an amount is written |
+| usage | the tokens and requests of a reply |
+| deadline | the time limit of each attempt, fixed or learnt from answers |
+| response_cache | answers of earlier runs, in one SQLite file |
+| bytes_received | how many bytes of an answer have been received |
 
 This package hands on the names that authors of providers need, each when it is first used.
 """

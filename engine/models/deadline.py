@@ -1,4 +1,4 @@
-"""The total time limit of each attempt at a column's cells, one that really ends it: fixed, or learnt from answers."""
+"""Deadline: the total time limit of each attempt at a column's cells, fixed or learnt from answers."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ T = TypeVar("T")
 
 
 class Deadline:
-    """What the attempts of one column are held to. A limit that changes holds for those in flight as well."""
+    """The time limit of one column's attempts. A change applies to the attempts in flight as well."""
 
     def __init__(self, timeout: float | Literal["auto"], policy: TimeLimit | None = None) -> None:
-        """Take the seconds, or "auto" and what to learn them by."""
+        """Take the seconds, or "auto" and the policy that learns them."""
         self._policy = policy or TimeLimit()
         self._learning = timeout == "auto"
         self._seconds = self._policy.first if timeout == "auto" else timeout
         self._answers = Latency()
         self._in_flight: dict[asyncio.Timeout, float] = {}
 
-    async def hold(self, answer: Awaitable[T]) -> tuple[T, float]:
-        """Await an answer and say how many seconds it took; raises ModelError for one that takes too long."""
+    async def enforce(self, answer: Awaitable[T]) -> tuple[T, float]:
+        """Return an answer and the seconds it took; raises ModelError for one that takes too long."""
         time = asyncio.get_running_loop().time
         began = time()
         timeout = asyncio.timeout_at(began + self._seconds)
@@ -49,16 +49,16 @@ class Deadline:
         return answered, took
 
     def _missed(self, took: float) -> ModelError:
-        said = f'{took:.0f} s (timeout="auto")' if self._learning else f"timeout={self._seconds:g} s"
+        limit = f'{took:.0f} s (timeout="auto")' if self._learning else f"timeout={self._seconds:g} s"
         if self._learning:
             self._answers.add(self._policy.counts_as(took))
             self._learn()
-        error = ModelError(f"no answer within {said}", kind="timeout", retryable=True)
+        error = ModelError(f"no answer within {limit}", kind="timeout", retryable=True)
         error.usage = Usage(seconds=took)
         return error
 
     def _learn(self) -> None:
-        """Hold all that is in flight to what the answers now say."""
+        """Apply the limit that follows from the answers so far to all attempts in flight."""
         seconds = self._policy.seconds(self._answers.count, self._answers.quantile(0.99))
         if seconds != self._seconds:
             self._seconds = seconds

@@ -1,4 +1,4 @@
-"""Usage: what a reply has cost."""
+"""Usage of a reply: its tokens, its seconds and the requests behind it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Asked(Usage, frozen=True, gc=False):
-    """What an attempt cost that was more than one plain request, and how its answer came to obey a schema."""
+    """The usage of an attempt of more than one plain request, and how its answer came to obey a schema."""
 
     requests: int = 1
     native: bool = False
@@ -21,7 +21,7 @@ class Asked(Usage, frozen=True, gc=False):
 
 
 def usage_of(reply: Reply, seconds: float) -> Usage:
-    """Tell what a reply has cost."""
+    """Return the usage of a reply that took so many seconds."""
     if reply.requests == 1:
         return Usage(reply.prompt_tokens, reply.completion_tokens, seconds)
     return Asked(reply.prompt_tokens, reply.completion_tokens, seconds, requests=reply.requests)

@@ -1,8 +1,8 @@
 """enforceable(): a JSON Schema in the part of the language that Anthropic's structured outputs can enforce.
 
-Their decoding is constrained by a grammar, which knows types, enumerations, alternatives and references, objects that
-are closed, and a few formats. Other keywords are refused with status 400, so they are told in descriptions instead,
-where the model reads them; the engine holds each answer against the whole schema anyway. The rules are those of
+A grammar constrains the decoding. It supports types, enumerations, alternatives, references, closed objects and a few
+formats. Other keywords are refused with status 400, so they go into descriptions instead, where the model reads them;
+the engine checks each answer against the whole schema anyway. The rules are those of
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs and of anthropic-sdk-python's own conversion.
 """
 
@@ -27,7 +27,7 @@ _KINDS = {"object", "array", "string", "integer", "number", "boolean", "null"}
 
 
 def enforceable(schema: Schema) -> Schema | None:
-    """Return a copy of `schema` that can be enforced, or None where it leaves keys or types free, or holds itself."""
+    """Return a copy of `schema` that can be enforced, None for one with free keys or types, or that contains itself."""
     try:
         _follow(schema, schema, (), set())
         return _enforced(schema)
@@ -40,7 +40,7 @@ class _FreeError(Exception):
 
 
 def _follow(part: Any, root: Schema, on_the_way: tuple[str, ...], done: set[str]) -> None:
-    """Refuse references that lead nowhere, or back to where they came from."""
+    """Refuse references without a target, and those that lead back to themselves."""
     if isinstance(part, list):
         for item in part:
             _follow(item, root, on_the_way, done)
@@ -53,7 +53,7 @@ def _follow(part: Any, root: Schema, on_the_way: tuple[str, ...], done: set[str]
         _follow(_target(reference, root), root, (*on_the_way, reference), done)
         done.add(reference)
     for key, value in part.items():
-        if key not in _MAPS:  # a definition that nothing leads to does no harm
+        if key not in _MAPS:  # a definition without references to it does no harm
             _follow(value, root, on_the_way, done)
 
 
@@ -88,11 +88,11 @@ def _enforced(schema: Any) -> Schema:
         made["type"] = kind
     elif not made.keys() & {"anyOf", "allOf", "enum", "const"}:
         raise _FreeError
-    return _noted(made | _OF_TYPE.get(kind, _nothing)(schema), schema, kind)
+    return _with_notes(made | _OF_TYPE.get(kind, _nothing)(schema), schema, kind)
 
 
 def _meant_for(kind: str, shared: Schema) -> Schema:
-    """Leave out what says something about other types only."""
+    """Leave out keywords that concern other types only."""
     if "enum" in shared:
         shared = {**shared, "enum": [value for value in shared["enum"] if (value is None) == (kind == "null")]}
     others = {key for other, keys in _OF_KIND.items() if other != kind for key in keys}
@@ -131,10 +131,10 @@ def _chosen(schema: Schema, key: str, among: set[Any] | None = None) -> Schema:
     return {key: schema[key]} if key in schema and (among is None or schema[key] in among) else {}
 
 
-def _noted(made: Schema, schema: Schema, kind: str | None) -> Schema:
-    """Tell in the description what cannot be enforced."""
-    told = {*made, *_READ, *_OF_KIND.get(kind or "", ())}
-    notes = [f"{key}: {msgspec.json.encode(value).decode()}" for key, value in schema.items() if key not in told]
+def _with_notes(made: Schema, schema: Schema, kind: str | None) -> Schema:
+    """Add the keywords that cannot be enforced to the description."""
+    handled = {*made, *_READ, *_OF_KIND.get(kind or "", ())}
+    notes = [f"{key}: {msgspec.json.encode(value).decode()}" for key, value in schema.items() if key not in handled]
     if not notes:
         return made
     return made | {"description": " ".join(filter(None, [made.get("description"), f"({', '.join(notes)})"]))}

@@ -1,8 +1,8 @@
-"""strict(): a JSON Schema in the form that strict structured output asks for.
+"""strict(): a JSON Schema in the form that strict structured output requires.
 
-OpenAI's strict mode wants every object closed and every property required, down to the last definition. What
-conforms to the closed schema conforms to the original as well. The rules are those of openai-python's own
-conversion (`openai.lib._pydantic`), on plain schemas and without touching the one that was given.
+OpenAI's strict mode needs every object closed and every property required, down to the last definition. A value that
+conforms to the closed schema conforms to the original as well. The rules are those of openai-python's own conversion
+(`openai.lib._pydantic`), applied to plain schemas; the given one is not changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 
 
 def strict(schema: Schema) -> Schema | None:
-    """Return a closed copy of `schema`, or None where it describes objects with free keys and cannot be closed."""
+    """Return a closed copy of `schema`, None if it describes objects with free keys and cannot be closed."""
     try:
         return _closed(schema)
     except _OpenObjectError:
@@ -29,7 +29,7 @@ class _OpenObjectError(Exception):
 
 
 def _closed(schema: Schema) -> Schema:
-    # Nothing may stand beside a reference, not even a description.
+    # No keyword may stand beside a reference, not even a description.
     closed = {key: schema[key] for key in _BESIDE_REF if key in schema} if "$ref" in schema else dict(schema)
     for key in _MAPS:
         if isinstance(closed.get(key), dict):

@@ -25,20 +25,20 @@ def now() -> float:
 async def missed(deadline: Deadline, seconds: float) -> str:
     """Take too long, and give the message."""
     with pytest.raises(ModelError) as raised:
-        await deadline.hold(asyncio.sleep(seconds))
+        await deadline.enforce(asyncio.sleep(seconds))
     assert raised.value.kind == "timeout"
     assert raised.value.retryable
     return str(raised.value)
 
 
-def test_c21_the_limit_is_600_seconds_until_50_answers_are_in():
+def test_the_limit_is_600_seconds_until_50_answers_are_in():
     """Too few answers say nothing."""
     limit = TimeLimit()
     assert limit.seconds(49, 0.1) == 600
     assert limit.seconds(50, 0.1) == 30
 
 
-def test_c21_the_limit_is_ten_times_the_p99_where_that_is_more_than_30_seconds():
+def test_the_limit_is_ten_times_the_p99_where_that_is_more_than_30_seconds():
     """Slow reasoning models are left in peace."""
     limit = TimeLimit()
     assert limit.seconds(50, 2.9) == 30
@@ -46,7 +46,7 @@ def test_c21_the_limit_is_ten_times_the_p99_where_that_is_more_than_30_seconds()
     assert limit.seconds(50, 120.0) == 1200
 
 
-def test_c21_attempts_that_ran_into_the_limit_double_it_up_to_600_seconds():
+def test_attempts_that_ran_into_the_limit_double_it_up_to_600_seconds():
     """Where many attempts are cut off, the answers may be slower than those seen so far."""
     limit = TimeLimit()
     assert limit.seconds(100, limit.counts_as(30)) == 60
@@ -54,7 +54,7 @@ def test_c21_attempts_that_ran_into_the_limit_double_it_up_to_600_seconds():
     assert limit.seconds(100, limit.counts_as(900)) == 900
 
 
-def test_c21_a_fixed_limit_ends_an_attempt_when_it_is_over(virtually):
+def test_a_fixed_limit_ends_an_attempt_when_it_is_over(virtually):
     """timeout=5 means five seconds in all."""
 
     async def main():
@@ -64,14 +64,14 @@ def test_c21_a_fixed_limit_ends_an_attempt_when_it_is_over(virtually):
     virtually(main())
 
 
-def test_c21_an_attempt_that_hangs_from_the_start_is_ended_by_a_limit_learnt_after_it_began(virtually):
+def test_an_attempt_that_hangs_from_the_start_is_ended_by_a_limit_learnt_after_it_began(virtually):
     """The first wave holds the hung requests: what is learnt later must hold for them as well."""
 
     async def main():
         deadline = Deadline("auto")
         hung = asyncio.create_task(missed(deadline, 1e6))
         for _ in range(50):
-            await deadline.hold(asyncio.sleep(0.2))
+            await deadline.enforce(asyncio.sleep(0.2))
         assert now() == pytest.approx(10)
         assert await hung == 'no answer within 30 s (timeout="auto")'
         assert now() == pytest.approx(30)
@@ -79,29 +79,29 @@ def test_c21_an_attempt_that_hangs_from_the_start_is_ended_by_a_limit_learnt_aft
     virtually(main())
 
 
-def test_c21_without_50_answers_a_hung_attempt_ends_after_600_seconds(virtually):
+def test_without_50_answers_a_hung_attempt_ends_after_600_seconds(virtually):
     """The limit that holds before anything is known."""
 
     async def main():
         deadline = Deadline("auto")
-        await deadline.hold(asyncio.sleep(1))
+        await deadline.enforce(asyncio.sleep(1))
         await missed(deadline, 1e6)
         assert now() == pytest.approx(601)
 
     virtually(main())
 
 
-def test_c21_a_model_whose_answers_become_slow_is_not_cut_off_for_ever(virtually):
+def test_a_model_whose_answers_become_slow_is_not_cut_off_for_ever(virtually):
     """Fast answers first, then slow ones: a few are cut off, then the limit has followed."""
 
     async def main():
         deadline = Deadline("auto")
         for _ in range(50):
-            await deadline.hold(asyncio.sleep(0.2))
+            await deadline.enforce(asyncio.sleep(0.2))
         cut = 0
         for _ in range(20):
             try:
-                await deadline.hold(asyncio.sleep(200))
+                await deadline.enforce(asyncio.sleep(200))
             except ModelError:
                 cut += 1
         assert cut <= 4
@@ -109,14 +109,14 @@ def test_c21_a_model_whose_answers_become_slow_is_not_cut_off_for_ever(virtually
     virtually(main())
 
 
-def test_c21_half_a_percent_that_hangs_leaves_the_limit_where_it_is(virtually):
+def test_half_a_percent_that_hangs_leaves_the_limit_where_it_is(virtually):
     """The doubling is for models that are slow, not for a few requests that hang."""
 
     async def main():
         deadline = Deadline("auto")
         hung = [asyncio.create_task(missed(deadline, 1e6)) for _ in range(10)]
         for _ in range(40):
-            await asyncio.gather(*[deadline.hold(asyncio.sleep(0.2)) for _ in range(50)])
+            await asyncio.gather(*[deadline.enforce(asyncio.sleep(0.2)) for _ in range(50)])
         await asyncio.gather(*hung)
         assert now() == pytest.approx(30)
         await missed(deadline, 1e6)
@@ -125,12 +125,12 @@ def test_c21_half_a_percent_that_hangs_leaves_the_limit_where_it_is(virtually):
     virtually(main())
 
 
-def test_c21_cancelling_an_attempt_is_no_timeout_and_leaves_nothing_behind(virtually):
+def test_cancelling_an_attempt_is_no_timeout_and_leaves_nothing_behind(virtually):
     """A cancellation goes through as it is."""
 
     async def main():
         deadline = Deadline("auto")
-        task = asyncio.create_task(deadline.hold(asyncio.sleep(100)))
+        task = asyncio.create_task(deadline.enforce(asyncio.sleep(100)))
         await asyncio.sleep(1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -140,7 +140,7 @@ def test_c21_cancelling_an_attempt_is_no_timeout_and_leaves_nothing_behind(virtu
     virtually(main())
 
 
-def test_c21_the_default_timeout_of_a_model_is_auto():
+def test_the_default_timeout_of_a_model_is_auto():
     """Both forms are accepted, everything else is refused by name."""
     assert rl.Model("openai:m").timeout == "auto"
     assert rl.Model("openai:m", timeout=2).timeout == 2
@@ -149,9 +149,7 @@ def test_c21_the_default_timeout_of_a_model_is_auto():
             rl.Model("openai:m", timeout=wrong)  # type: ignore[arg-type]
 
 
-def test_c21_a_run_of_short_answers_survives_requests_that_hang_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_run_of_short_answers_survives_requests_that_hang_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """End to end, with a floor of half a second: requests that are never answered are ended and asked again."""
     monkeypatch.setattr("rowloop.engine.models.deadline.TimeLimit", lambda: TimeLimit(least=0.5))
     with FakeOpenAI(latency=0.005, fault_hang=0.02, fault_attempts=1, seed=1) as server:
