@@ -114,14 +114,14 @@ def test_the_status_of_every_client_is_read(there: str, client: Any, status: int
 
 
 @pytest.mark.parametrize("client", CLIENTS[:4])
-def test_a_connection_that_fails_may_succeed_later(nowhere: str, client: Any):
-    """In the words of each client."""
+def test_a_failed_connection_is_retryable(nowhere: str, client: Any):
+    """Whatever each client calls it."""
     assert judge(raised(client, nowhere)) == Judgement("connection", retryable=True)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_time_out_may_pass(silent: str, client: Any):
-    """In the words of each client."""
+def test_a_time_out_is_retryable(silent: str, client: Any):
+    """Whatever each client calls it."""
     assert judge(raised(client, silent)) == Judgement("timeout", retryable=True)
 
 
@@ -136,7 +136,7 @@ def test_an_address_that_no_client_can_use_is_hopeless():
 
 @pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError("x"), OSError("x"), asyncio.CancelledError()])
 def test_errors_of_no_connection_are_not_judged(error: BaseException):
-    """They say nothing about a later attempt."""
+    """They allow no conclusion about a later attempt."""
     assert judge(error) is None
 
 
@@ -151,7 +151,7 @@ def test_a_connection_error_counts_whatever_caused_it():
 
 
 @given(st.integers(100, 599))
-def test_the_statuses_that_may_pass_are_these(status: int):
+def test_the_retryable_statuses_are_these(status: int):
     """408, 409, 425, 429 and 5xx; only 429 is a rate limit."""
     meaning = meaning_of_status(status)
     assert meaning.retryable == (status in {408, 409, 425, 429} or status >= 500)

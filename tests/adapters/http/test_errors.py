@@ -1,4 +1,4 @@
-"""What is wrong with a request is told by plain calls: nothing here needs a server."""
+"""Failures: the error of each way in which a request can fail, by plain calls without a server."""
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ def body(**error) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("sent", "message"),
     [
         (b'{"error": {"message": "Too long."}}', "Too long"),
         (b'{"error": "Too long."}', "Too long"),
@@ -29,17 +29,17 @@ def body(**error) -> bytes:
         (b"\xff\xfe", "\ufffd\ufffd"),
     ],
 )
-def test_the_endpoints_words_are_found(said, told):
+def test_the_endpoints_message_is_found(sent, message):
     """Endpoints have many shapes for an error, and plain text is one."""
-    assert str(FAILURES.status(400, {}, said)) == f"openai:m at http://host/v1 answered 400 Bad Request: {told}"
+    assert str(FAILURES.status(400, {}, sent)) == f"openai:m at http://host/v1 answered 400 Bad Request: {message}"
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"{}", b"<html><body>Bad</body></html>", b"\n<!DOCTYPE html>", b'{"error": null}']
+    "sent", [b"", b"{}", b"<html><body>Bad</body></html>", b"\n<!DOCTYPE html>", b'{"error": null}']
 )
-def test_nothing_is_said_where_nothing_is_told(said):
-    """An empty body or a page adds nothing to the line."""
-    assert str(FAILURES.status(400, {}, said)) == "openai:m at http://host/v1 answered 400 Bad Request"
+def test_a_body_without_a_message_adds_nothing(sent):
+    """Neither does an empty body or a page."""
+    assert str(FAILURES.status(400, {}, sent)) == "openai:m at http://host/v1 answered 400 Bad Request"
 
 
 def test_long_words_are_cut():
@@ -79,8 +79,8 @@ def test_the_key_is_cut_out_wherever_it_stands():
         (599, None, "server", False),
     ],
 )
-def test_codes_are_more_precise_than_statuses(status, code, kind, fatal):
-    """A used-up quota comes as 429, and waiting will not help."""
+def test_error_codes_override_statuses(status, code, kind, fatal):
+    """A used-up quota arrives as 429, and waiting does not help."""
     error = FAILURES.status(status, {}, body(message="So.", code=code))
     assert (error.kind, error.fatal, error.status) == (kind, fatal, status)
     assert error.retryable == (kind in {"rate_limited", "server"})
@@ -118,7 +118,7 @@ def test_retry_after_is_a_number_of_seconds_or_nothing(headers, seconds):
 
 
 def test_errors_in_answers_with_status_200_are_errors():
-    """Gateways do that; the code in the body is then the status."""
+    """Gateways send them; the code in the body is then the status."""
     error = FAILURES.unreadable(body(message="Slow down", code=429), truncated=False)
     assert (error.kind, error.retryable, error.status) == ("rate_limited", True, 429)
     assert str(error) == "openai:m at http://host/v1 answered with an error: Slow down"
@@ -134,7 +134,7 @@ def test_an_empty_answer_is_truncated():
 
 
 def test_the_innermost_cause_counts():
-    """Clients wrap exceptions in others that say less, or something else."""
+    """Clients wrap exceptions in others with less or other information."""
     outer = RuntimeError("wrapped")
     outer.__cause__ = TimeoutError()
     error = FAILURES.transport(outer)
@@ -142,7 +142,7 @@ def test_the_innermost_cause_counts():
 
 
 def test_an_exception_of_no_client_is_not_tried_again():
-    """Whatever a user's own authentication raises is told, with its class."""
+    """The message has the class of whatever a user's own authentication raises."""
     error = FAILURES.transport(LookupError("no token for this tenant"))
     assert (error.kind, error.retryable) == ("connection", False)
     assert str(error) == "openai:m at http://host/v1 could not be asked: LookupError: no token for this tenant"

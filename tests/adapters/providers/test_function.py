@@ -75,7 +75,7 @@ def test_a_coroutine_function_is_awaited_on_the_loop(runtime):
 
 
 def test_synchronous_functions_run_side_by_side_in_threads(runtime):
-    """As many as max_parallel says: 20 calls that all wait for each other end."""
+    """As many as max_parallel allows: 20 calls that all wait for each other end."""
     together = threading.Barrier(20, timeout=5)
 
     def wait(_prompt: str) -> str:
@@ -125,8 +125,8 @@ def test_structures_become_json(runtime):
         ({"a": "\ud800"}, r"tell\(\) returned a dict that is not JSON: "),
     ],
 )
-def test_anything_else_is_told(runtime, value, problem):
-    """With the function's name and what came."""
+def test_anything_else_is_an_error(runtime, value, problem):
+    """With the function's name and the type that it returned."""
 
     def tell(_prompt: str) -> Any:
         return value
@@ -136,8 +136,8 @@ def test_anything_else_is_told(runtime, value, problem):
     assert (caught.value.kind, caught.value.retryable) == ("function", False)
 
 
-def test_what_a_function_raises_is_its_cells_failure(runtime):
-    """Wrapped, with the cause kept; a ModelError of its own says itself whether to try again."""
+def test_an_exception_of_a_function_is_its_cells_failure(runtime):
+    """Wrapped, with the cause kept; a ModelError of its own states whether to retry."""
 
     def fail(_prompt: str) -> str:
         raise LookupError("nothing there")

@@ -46,7 +46,7 @@ async def called(ask: Ask, prompt: str) -> Reply:
 
 @needs_extra
 def test_a_prompt_is_continued(runtime):
-    """The base model goes on where the prompt ends, and stops where it is told to."""
+    """The base model continues the prompt, and stops at the stop sequence."""
     ask = connect(runtime, temperature=0.0, max_tokens=20, stop=("\n",))
     reply = runtime.run(called(ask, PROMPT))
     assert reply.text.strip() == "Rome"
@@ -57,7 +57,7 @@ def test_a_prompt_is_continued(runtime):
 
 @needs_extra
 def test_a_schema_is_obeyed(runtime):
-    """Whatever the model would rather say, the answer has the schema's form."""
+    """Every answer has the schema's form."""
     schema = {
         "type": "object",
         "properties": {"stars": {"type": "integer", "minimum": 1, "maximum": 5}, "mood": {"enum": ["good", "bad"]}},
@@ -91,7 +91,7 @@ def test_more_calls_than_slots_all_end(runtime):
 
 @needs_extra
 def test_the_model_is_loaded_once(runtime, monkeypatch):
-    """A second column, or a second run, finds the server that is there."""
+    """A second column, or a second run, uses the same server."""
     ask = connect(runtime, max_tokens=1)
     monkeypatch.setattr(local, "_load", None)
     again = connect(runtime, max_tokens=1)
@@ -100,8 +100,8 @@ def test_the_model_is_loaded_once(runtime, monkeypatch):
 
 
 @needs_extra
-def test_a_prompt_beyond_the_context_is_told(runtime):
-    """llama.cpp's own words say how many tokens were too many."""
+def test_a_prompt_beyond_the_context_is_an_error(runtime):
+    """The message is llama.cpp's own, with the number of tokens."""
     ask = connect(runtime, max_tokens=1)
     with pytest.raises(ModelError, match=r"local:gemma-3-270m answered 400 .* exceeds the available context") as caught:
         runtime.run(called(ask, "word " * 2 * local.SLOT_TOKENS))
@@ -109,8 +109,8 @@ def test_a_prompt_beyond_the_context_is_told(runtime):
 
 
 @needs_extra
-def test_cancelled_calls_make_room(runtime):
-    """Long answers that nobody waits for any more do not hold the slots."""
+def test_cancelled_calls_free_their_slots(runtime):
+    """Long answers that nobody awaits any more do not occupy slots."""
     ask = connect(runtime, max_tokens=1500, extra={"ignore_eos": True})
     short = connect(runtime, max_tokens=1)
 
@@ -127,7 +127,7 @@ def test_cancelled_calls_make_room(runtime):
 
 @needs_extra
 def test_nothing_is_printed_and_the_process_ends(tmp_path):
-    """Loading, calling, failing to load and leaving without closing anything: not a line of llama.cpp's."""
+    """Loading, calling, failing to load and leaving without closing anything print no line of llama.cpp's."""
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(1000))
     script = f"""
@@ -170,7 +170,7 @@ def test_a_missing_extra_names_the_way_out(monkeypatch):
         ("", "unknown local model"),
     ],
 )
-def test_a_model_that_is_not_there_is_refused(name, problem):
+def test_an_unknown_model_is_refused(name, problem):
     """Before anything is loaded."""
     with pytest.raises(RecipeError, match=problem):
         provider.check(Model(f"local:{name}"))
@@ -178,7 +178,7 @@ def test_a_model_that_is_not_there_is_refused(name, problem):
 
 @needs_extra
 def test_half_written_weights_are_written_again(tmp_path, monkeypatch):
-    """A process that was killed in the middle leaves nothing that looks like a model."""
+    """A process killed in the middle leaves no file that looks like a model."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = local._weights()
     size = path.stat().st_size
@@ -200,8 +200,8 @@ def test_a_containers_quota_bounds_the_threads(tmp_path, monkeypatch, quota, cor
     assert local._cores() == 3
 
 
-def test_how_long_to_spin_is_told_only_while_loading(monkeypatch):
-    """Child processes do not inherit it, and who has set it is right."""
+def test_the_spin_count_is_set_only_while_loading(monkeypatch):
+    """Child processes do not inherit it, and a value set by the user is kept."""
     for variable in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(variable, raising=False)
     with local._short_spinning():
@@ -214,7 +214,7 @@ def test_how_long_to_spin_is_told_only_while_loading(monkeypatch):
 
 @needs_extra
 def test_others_on_this_machine_are_kept_out(runtime):
-    """The server asks for a key that nobody else has."""
+    """The server requires a key that nobody else has."""
     provider.check(GEMMA)
     chat = runtime.run(provider.connect(GEMMA, runtime))
     url = chat._endpoint.at("chat/completions")

@@ -65,7 +65,7 @@ def test_a_proxy_from_the_environment_is_used(runtime, monkeypatch, key):
 
 
 def test_the_key_does_not_reach_a_proxy(runtime, monkeypatch, key):
-    """The request for a tunnel carries the proxy's password and nothing of ours."""
+    """The request for a tunnel has the proxy's password, and not our key."""
     with (
         proxied(runtime, http_answer(b"", b"403 Forbidden"), monkeypatch) as seen,
         pytest.raises(rl.ModelError, match=r"could not be reached through the proxy: .*Forbidden") as caught,

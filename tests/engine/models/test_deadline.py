@@ -1,4 +1,4 @@
-"""Time limits: fixed ones, and those learnt from the answers, on a virtual clock and against a server that hangs."""
+"""Deadline: fixed limits and limits learnt from answers, on a virtual clock and against a server that hangs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def now() -> float:
-    """Tell the virtual time."""
+    """Return the virtual time."""
     return asyncio.get_running_loop().time()
 
 
 async def missed(deadline: Deadline, seconds: float) -> str:
-    """Take too long, and give the message."""
+    """Take too long, and return the message."""
     with pytest.raises(ModelError) as raised:
         await deadline.enforce(asyncio.sleep(seconds))
     assert raised.value.kind == "timeout"
@@ -32,14 +32,14 @@ async def missed(deadline: Deadline, seconds: float) -> str:
 
 
 def test_the_limit_is_600_seconds_until_50_answers_are_in():
-    """Too few answers say nothing."""
+    """Too few answers allow no estimate."""
     limit = TimeLimit()
     assert limit.seconds(49, 0.1) == 600
     assert limit.seconds(50, 0.1) == 30
 
 
 def test_the_limit_is_ten_times_the_p99_where_that_is_more_than_30_seconds():
-    """Slow reasoning models are left in peace."""
+    """Slow reasoning models keep their time."""
     limit = TimeLimit()
     assert limit.seconds(50, 2.9) == 30
     assert limit.seconds(50, 45.0) == 450
@@ -65,7 +65,7 @@ def test_a_fixed_limit_ends_an_attempt_when_it_is_over(virtually):
 
 
 def test_an_attempt_that_hangs_from_the_start_is_ended_by_a_limit_learnt_after_it_began(virtually):
-    """The first wave holds the hung requests: what is learnt later must hold for them as well."""
+    """The first requests may hang: a limit learnt later applies to them as well."""
 
     async def main():
         deadline = Deadline("auto")
@@ -80,7 +80,7 @@ def test_an_attempt_that_hangs_from_the_start_is_ended_by_a_limit_learnt_after_i
 
 
 def test_without_50_answers_a_hung_attempt_ends_after_600_seconds(virtually):
-    """The limit that holds before anything is known."""
+    """The limit before anything is known."""
 
     async def main():
         deadline = Deadline("auto")
@@ -92,7 +92,7 @@ def test_without_50_answers_a_hung_attempt_ends_after_600_seconds(virtually):
 
 
 def test_a_model_whose_answers_become_slow_is_not_cut_off_for_ever(virtually):
-    """Fast answers first, then slow ones: a few are cut off, then the limit has followed."""
+    """Fast answers first, then slow ones: a few are cut off, then the limit is higher."""
 
     async def main():
         deadline = Deadline("auto")
@@ -126,7 +126,7 @@ def test_half_a_percent_that_hangs_leaves_the_limit_where_it_is(virtually):
 
 
 def test_cancelling_an_attempt_is_no_timeout_and_leaves_nothing_behind(virtually):
-    """A cancellation goes through as it is."""
+    """A cancellation is passed on."""
 
     async def main():
         deadline = Deadline("auto")
@@ -141,7 +141,7 @@ def test_cancelling_an_attempt_is_no_timeout_and_leaves_nothing_behind(virtually
 
 
 def test_the_default_timeout_of_a_model_is_auto():
-    """Both forms are accepted, everything else is refused by name."""
+    """Both forms are accepted; everything else is refused with the name of the field."""
     assert rl.Model("openai:m").timeout == "auto"
     assert rl.Model("openai:m", timeout=2).timeout == 2
     for wrong in (0, -1, float("nan"), float("inf"), "soon", True, None):

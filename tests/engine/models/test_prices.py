@@ -66,7 +66,7 @@ def test_models_in_this_process_have_no_price():
     assert price_of(rl.Model(lambda prompt: prompt)) is None
 
 
-def test_a_model_put_in_anothers_place_does_not_keep_its_price():
+def test_a_replaced_model_does_not_keep_its_price():
     """Another spec or address costs something else; other settings do not."""
     recipe = rl.Recipe(models={"m": rl.Model("openai:x", price=OWN)})
     assert recipe.replace_model("m", temperature=1).models["m"].price == OWN
@@ -77,7 +77,7 @@ def test_a_model_put_in_anothers_place_does_not_keep_its_price():
 
 @pytest.mark.parametrize("wrong", [-0.01, math.nan, math.inf, "cheap", "1", True, None])
 @pytest.mark.parametrize("field", ["prompt", "completion"])
-def test_what_is_no_price_is_refused_by_its_field(field: str, wrong: Any):
+def test_an_invalid_price_is_refused_with_its_field(field: str, wrong: Any):
     """Also within a model."""
     fields = {"prompt": 1.0, "completion": 2.0, field: wrong}
     with pytest.raises(rl.RecipeError, match=rf"^Price\.{field}: Input should be"):
@@ -132,8 +132,8 @@ def test_costs_add_up_over_columns(prices: tuple[rl.Price | None, rl.Price | Non
     assert known_cost(columns.values()) == (pytest.approx(sum(priced)) if priced else None)
 
 
-def test_a_model_that_was_not_asked_takes_nothing_from_the_sum():
-    """A column without a price that has no requests has cost nothing; one that has leaves the sum unknown."""
+def test_a_model_without_requests_does_not_make_the_sum_unknown():
+    """A column without a price and without requests costs nothing; one with requests makes the sum unknown."""
     priced, idle, asked = Spent(1, 10, 10, 0.5), Spent(), Spent(1, 10, 10)
     assert added_up([priced, idle]) == priced
     assert added_up([priced, asked]) == Spent(2, 20, 20)
@@ -141,7 +141,7 @@ def test_a_model_that_was_not_asked_takes_nothing_from_the_sum():
     assert added_up([Spent(cost=0.0), idle]).cost == 0
 
 
-def test_answers_that_do_not_tell_their_tokens_have_no_known_cost():
+def test_answers_without_token_counts_have_no_known_cost():
     """An endpoint may leave usage out; failures without tokens cost nothing."""
     observer = UsageObserver({0: OWN, 1: OWN})
     observer.on_event(Done(0, 0, 0, Usage(10, 10)))

@@ -124,7 +124,7 @@ def test_limits_are_those_that_a_provider_states(spec: str, limit: int, start: i
 
 
 def test_functions_run_in_this_process():
-    """Thirty-two calls at once, where the user does not say."""
+    """Thirty-two calls at once, unless the user sets another limit."""
     assert limits_of(rl.Model(lambda prompt: prompt)) == Limits(32, in_process=True)
 
 

@@ -35,7 +35,7 @@ def body(compiled: MessagesWire) -> dict[str, Any]:
     return json.loads(compiled.encode([{"role": "user", "content": "hello"}]))
 
 
-def test_what_an_endpoint_does_not_take_is_asked_for_in_another_way():
+def test_a_complaint_changes_the_requests_of_all_columns():
     """The output format goes into words and the temperature is left out, in all columns; the effort stays."""
     dialect = Dialect()
     first = wire(dialect, schema=NOTE, temperature=0.5, extra={"output_config": {"effort": "low"}})
@@ -51,8 +51,8 @@ def test_what_an_endpoint_does_not_take_is_asked_for_in_another_way():
     assert not first.adapts(first.preparation, "answered 400: messages: too long")
 
 
-def test_a_schema_that_is_too_much_for_the_endpoint_is_no_matter_of_other_columns():
-    """They are asked for in the best form still."""
+def test_a_complaint_about_one_schema_changes_one_column():
+    """The others keep the best form."""
     dialect = Dialect()
     first, second = wire(dialect, schema=NOTE), wire(dialect, schema=NOTE)
     assert first.adapts(first.preparation, "answered 400: output_config.format.schema: Schema is too complex.")
@@ -77,8 +77,8 @@ def said(*content: dict[str, Any], stop_reason: str | None = "end_turn", **more:
         (None, None),
     ],
 )
-def test_reasons_to_stop_are_told_in_the_engines_words(stop_reason, finish_reason):
-    """What the engine has no word for is passed on."""
+def test_reasons_to_stop_are_translated_for_the_engine(stop_reason, finish_reason):
+    """A reason without a translation is passed on."""
     assert wire().decode(said(stop_reason=stop_reason), None).finish_reason == finish_reason
 
 

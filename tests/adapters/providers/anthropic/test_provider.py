@@ -116,7 +116,7 @@ def test_the_address_may_name_the_version_or_not(server, runtime, path):
 
 
 def test_a_schema_becomes_an_output_format(server, runtime):
-    """Objects are closed, and what cannot be enforced is told in descriptions; the server refuses anything else."""
+    """Objects are closed, and keywords that cannot be enforced are in descriptions: the server refuses them."""
     ask = connect(runtime, model(server.url), schema=NOTE, extra={"output_config": {"effort": "low"}})
     reply = answer(runtime, ask)
     assert json.loads(reply.text).keys() == {"title", "stars"}
@@ -134,8 +134,8 @@ def test_a_schema_becomes_an_output_format(server, runtime):
     }
 
 
-def test_a_schema_that_cannot_be_enforced_is_told_in_words(server, runtime):
-    """Free keys have no form there: the model reads the schema in the system prompt, after the column's own."""
+def test_a_schema_that_cannot_be_enforced_goes_into_the_prompt(server, runtime):
+    """The model reads a schema with free keys in the system prompt, after the column's own."""
     free = {"type": "object", "additionalProperties": {"type": "integer"}}
     ask = connect(runtime, model(server.url), schema=free)
     answer(runtime, ask, [{"role": "system", "content": "be brief"}, *HELLO])
@@ -145,8 +145,8 @@ def test_a_schema_that_cannot_be_enforced_is_told_in_words(server, runtime):
     assert json.loads(body["system"].splitlines()[-1]) == free
 
 
-def test_what_the_endpoint_does_not_take_is_asked_for_in_another_way(server, runtime, caplog):
-    """Older models know no output format, the newest no temperature: the request is put in other words, and counted."""
+def test_a_request_is_adapted_to_what_the_endpoint_accepts(server, runtime, caplog):
+    """Older models support no output format, the newest no temperature: a changed request is sent, and counted."""
     forget()
     server.configure(structured=False, unknown=("temperature",), record=3)
     reply = answer(runtime, connect(runtime, model(server.url), schema=NOTE, temperature=0.5))
@@ -164,7 +164,7 @@ def test_thinking_is_kept_out_of_the_text(server, runtime, fault):
     assert (reply.text, reply.reasoning) == ("The answer.", "Let me think about this step by step.")
 
 
-def test_a_cut_answer_is_a_reply_that_says_so(server, runtime):
+def test_a_cut_answer_has_the_finish_reason_length(server, runtime):
     """`max_tokens` as the reason to stop is "length" to the engine."""
     server.configure(fault_length=1)
     assert answer(runtime, connect(runtime, model(server.url))).finish_reason == "length"
@@ -188,8 +188,8 @@ def test_a_cut_answer_is_a_reply_that_says_so(server, runtime):
         ("garbage", "unreadable", True, False, None),
     ],
 )
-def test_failures_are_told_apart(server, runtime, fault, kind, retryable, fatal, status):  # noqa: PLR0913, PLR0917 - one table
-    """Each fault has its kind, says whether to try again, and is told in one short line; nothing is asked twice."""
+def test_each_failure_has_its_kind(server, runtime, fault, kind, retryable, fatal, status):  # noqa: PLR0913, PLR0917 - one table
+    """Kind, retryable and one short line for each fault; no request is sent twice."""
     ask = connect(runtime, model(server.url))
     server.configure(**{f"fault_{fault}": 1})
     error = failure(runtime, ask)
@@ -201,8 +201,8 @@ def test_failures_are_told_apart(server, runtime, fault, kind, retryable, fatal,
     assert server.counters().requests == 1
 
 
-def test_an_error_carries_the_endpoints_words_and_request_id(server, runtime):
-    """What the API says is in the message, and the id that its support will ask for."""
+def test_an_error_has_the_endpoints_message_and_request_id(server, runtime):
+    """The id is the one that its support will ask for."""
     ask = connect(runtime, model(server.url))
     server.configure(fault_529=1)
     error = failure(runtime, ask)
@@ -212,7 +212,7 @@ def test_an_error_carries_the_endpoints_words_and_request_id(server, runtime):
 
 
 def test_retry_after_is_read(server, runtime):
-    """It comes with 429."""
+    """It arrives with 429."""
     ask = connect(runtime, model(server.url))
     server.configure(fault_429=1, retry_after=2.5)
     assert failure(runtime, ask).retry_after == 2.5
@@ -247,8 +247,8 @@ def test_models_of_one_endpoint_share_connections(server, runtime):
     assert (server.counters().requests, server.counters().connections) == (40, 1)
 
 
-def test_a_wrong_key_is_told_before_any_call(server, runtime):
-    """The list of models is asked for, which costs nothing, and 401 there ends it; the key is not repeated."""
+def test_a_wrong_key_fails_before_any_call(server, runtime):
+    """The request for the list of models, which costs nothing, is answered 401; the key is not repeated."""
     server.configure(api_key="another")
     with pytest.raises(ModelError, match=r"answered 401 Unauthorized: .*; check the key") as caught:
         connect(runtime, model(server.url))
@@ -261,7 +261,7 @@ def test_a_wrong_key_is_told_before_any_call(server, runtime):
     assert server.counters().requests == 0
 
 
-def test_an_endpoint_that_is_not_there_is_told_before_any_call(server, runtime):
+def test_an_unreachable_endpoint_fails_before_any_call(server, runtime):
     """Connecting to a closed port fails at once, with the variable that would give another address."""
     server.stop()
     with pytest.raises(
@@ -271,8 +271,8 @@ def test_an_endpoint_that_is_not_there_is_told_before_any_call(server, runtime):
     assert (caught.value.kind, caught.value.fatal) == ("connection", True)
 
 
-def test_a_message_that_is_no_text_is_refused_before_it_is_sent(server, runtime):
-    """A lone surrogate has no UTF-8 form; the error says so, and the call alone fails."""
+def test_a_message_that_cannot_be_encoded_is_not_sent(server, runtime):
+    """A lone surrogate has no UTF-8 form; only this call fails, with that reason."""
     ask = connect(runtime, model(server.url))
     with pytest.raises(ModelError, match=r"a message to anthropic:m at .* cannot be sent: .*surrogates"):
         answer(runtime, ask, [{"role": "user", "content": "\ud800"}])
@@ -305,7 +305,7 @@ def test_a_recipe_runs_from_end_to_end(server, tmp_path: Path, monkeypatch: pyte
     assert KEY not in repr(result) + repr(recipe) + recipe.to_yaml()
 
 
-def test_images_of_a_column_go_along(server):
+def test_images_of_a_column_are_sent(server):
     """In the API's own form, beside the prompt."""
     recipe = rl.Recipe(
         models={"m": model(server.url)},
@@ -321,8 +321,8 @@ def test_images_of_a_column_go_along(server):
     assert image["source"] == {"type": "base64", "media_type": "image/png", "data": "aGk="}
 
 
-def test_thinking_can_be_had_in_a_column_of_its_own(server):
-    """What `reasoning` asks for is found in thinking blocks."""
+def test_thinking_fills_a_column_of_its_own(server):
+    """The column that `reasoning` names gets the thinking blocks."""
     server.configure(reply="fixed:The answer.", fault_reasoning=1)
     columns = [rl.Text("answer", model="m", prompt="Why?", reasoning="why")]
     frame = rl.Recipe(models={"m": model(server.url)}, columns=columns).preview(1).dataset
@@ -330,7 +330,7 @@ def test_thinking_can_be_had_in_a_column_of_its_own(server):
 
 
 class TestCheck:
-    """What is wrong with a model is told before anything is connected."""
+    """A wrong model is refused before anything is connected."""
 
     def test_a_missing_key_names_its_variable(self):
         with pytest.raises(RecipeError, match=r"ANTHROPIC_API_KEY is not set; put the key for api\.anthropic\.com"):
@@ -372,7 +372,7 @@ class TestCheck:
             ({"client": object}, r"client: only openai: models take one"),
         ],
     )
-    def test_what_cannot_work_is_refused(self, settings, problem):
+    def test_settings_that_cannot_work_are_refused(self, settings, problem):
         with pytest.raises(RecipeError, match=problem):
             provider.check(rl.Model("anthropic:claude-x", base_url="http://localhost", **settings))
 

@@ -135,8 +135,8 @@ def test_a_refusal_is_an_error_that_was_paid_for(message, more, why):
         (b'data: {"choices": []}\n\n', "unreadable"),
     ],
 )
-def test_what_is_no_completion_is_an_error(said, kind):
-    """Whatever comes with status 200 ends as a reply or as a ModelError, and may be tried again."""
+def test_an_answer_without_a_completion_is_an_error(said, kind):
+    """Every body with status 200 becomes a reply or a retryable ModelError."""
     with pytest.raises(ModelError) as caught:
         wire().decode(said, None)
     assert (caught.value.kind, caught.value.retryable) == (kind, True)

@@ -1,4 +1,4 @@
-"""What is wrong with a model is told before anything is connected."""
+"""The check of a model: what it refuses before anything is connected."""
 
 import pytest
 from pydantic import SecretStr
@@ -38,7 +38,7 @@ def test_an_endpoint_on_this_machine_needs_no_key(host):
 
 
 def test_the_environment_gives_address_and_key(monkeypatch):
-    """OPENAI_BASE_URL and OPENAI_API_KEY count where the model says nothing; what it says goes first."""
+    """OPENAI_BASE_URL and OPENAI_API_KEY count unless the model overrides them."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://10.0.0.1/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "from-environment\n")
     assert Endpoint.of(Model("openai:gpt"), OPENAI) == Endpoint("http://10.0.0.1/v1", "from-environment")
@@ -59,7 +59,7 @@ def test_openai_is_the_default_address(monkeypatch):
     "url", ["localhost:8000/v1", "ftp://host/v1", "http://", "http://host:port/v1", "http://[::1", ""]
 )
 def test_an_address_that_is_none_is_refused(url):
-    """The line says where it stands and what one looks like."""
+    """With its place and an example of a valid one."""
     with pytest.raises(RecipeError, match=r"base_url: this is no http address; it looks like http://localhost:8000/v1"):
         provider.check(Model("openai:gpt", base_url=url))
 
@@ -111,7 +111,7 @@ def test_an_address_that_goes_too_far_is_refused():
 
 
 def test_a_name_is_needed():
-    """`openai:` alone says too little."""
+    """`openai:` alone is not enough."""
     with pytest.raises(RecipeError, match="write openai:NAME"):
         provider.check(Model("openai:", base_url="http://localhost/v1"))
 
@@ -138,7 +138,7 @@ def test_a_query_stays_behind_the_path_and_out_of_messages():
     assert endpoint.shown == "https://host/base/"
 
 
-def test_loopback_is_told_from_names_that_look_like_it():
+def test_loopback_is_distinguished_from_similar_names():
     """localhost.example is somebody else's."""
     assert is_loopback("::1")
     assert not is_loopback("localhost.example")

@@ -39,8 +39,8 @@ def said(*embeddings: object, **more: Any) -> bytes:
         ({"extra": {"encoding_format": "float", "user": "u"}}, {"encoding_format": "float", "user": "u"}),
     ],
 )
-def test_a_request_says_what_the_parameters_say(parameters, sent):
-    """Base64 unless `extra` says otherwise; both paths send the same."""
+def test_a_request_has_all_parameters(parameters, sent):
+    """In base64 unless `extra` sets another encoding; both paths send the same."""
     compiled = wire(**parameters)
     assert json.loads(compiled.encode(["hello"])) == {"model": "m", "input": "hello", **sent}
     assert compiled.body(["hello"]) == json.loads(compiled.encode(["hello"]))
@@ -61,7 +61,7 @@ def test_missing_usage_counts_nothing():
 
 
 def test_vectors_are_given_to_their_texts_by_their_index():
-    """Whatever order they come in; tokens are divided by the texts' letters."""
+    """In whatever order they arrive; tokens are divided by the texts' lengths."""
     data = [{"index": 1, "embedding": [1.0]}, {"index": 0, "embedding": [0.0]}]
     both = wire().decode(msgspec.json.encode({"data": data, "usage": {"prompt_tokens": 9}}), ["a" * 10, "b" * 70])
     assert [(one.vector, one.prompt_tokens) for one in both] == [([0.0], 1), ([1.0], 8)]
@@ -93,14 +93,14 @@ def test_tokens_are_divided_without_a_rest(tokens, letters):
         (b'{"error": {"message": "Slow down", "code": 429}}', "rate_limited"),
     ],
 )
-def test_what_is_no_vector_is_an_error(body, kind):
+def test_an_answer_without_vectors_is_an_error(body, kind):
     """Whatever comes with status 200 ends as a vector or as a ModelError, and may be tried again."""
     with pytest.raises(ModelError) as caught:
         wire().decode(body, ["hello"])
     assert (caught.value.kind, caught.value.retryable) == (kind, True)
 
 
-def test_a_text_that_is_none_is_refused():
+def test_a_text_that_cannot_be_encoded_is_refused():
     """A lone surrogate has no UTF-8 form."""
     with pytest.raises(ModelError, match=r"cannot be sent: .*surrogates"):
         wire().encode(["\ud800"])

@@ -1,4 +1,4 @@
-"""The openai provider over real HTTP: one suite, run on the fast path and on a client of the user's own."""
+"""The openai provider over real HTTP: one suite for the fast path and for the user's own client."""
 
 import asyncio
 import gc
@@ -89,8 +89,8 @@ def test_a_reply_carries_text_usage_and_request_id(server, runtime, way):
     assert str(reply.request_id).startswith("req_")
 
 
-def test_a_request_says_what_the_parameters_say(server, runtime, way):
-    """Name, parameters and extra are in the body, the key in the header; extra goes before the rest."""
+def test_a_request_has_all_parameters(server, runtime, way):
+    """Name, parameters and extra are in the body, the key in the header; extra overrides the rest."""
     ask = connect(
         runtime,
         way(server.url),
@@ -122,8 +122,8 @@ def test_reasoning_is_kept_out_of_the_text(server, runtime, way, fault):
 
 
 @pytest.mark.parametrize("schema", [None, NOTE])
-def test_a_cut_answer_is_a_reply_that_says_so(server, runtime, way, schema):
-    """What half an answer is worth is for the engine to judge."""
+def test_a_cut_answer_has_the_finish_reason_length(server, runtime, way, schema):
+    """The engine decides what half an answer is worth."""
     server.configure(fault_length=1)
     assert answer(runtime, connect(runtime, way(server.url), schema=schema)).finish_reason == "length"
 
@@ -148,8 +148,8 @@ def test_a_cut_answer_is_a_reply_that_says_so(server, runtime, way, schema):
         ("garbage", "unreadable", True, False, None),
     ],
 )
-def test_failures_are_told_apart(server, runtime, way, fault, kind, retryable, fatal, status):  # noqa: PLR0913, PLR0917 - one table
-    """Each fault has its kind, says whether to try again, and is told in one short line; nothing is asked twice."""
+def test_each_failure_has_its_kind(server, runtime, way, fault, kind, retryable, fatal, status):  # noqa: PLR0913, PLR0917 - one table
+    """Kind, retryable and one short line for each fault; no request is sent twice."""
     ask = connect(runtime, way(server.url))
     server.configure(**{f"fault_{fault}": 1})
     error = failure(runtime, ask)
@@ -161,8 +161,8 @@ def test_failures_are_told_apart(server, runtime, way, fault, kind, retryable, f
     assert server.counters().requests == 1
 
 
-def test_an_error_carries_the_endpoints_words_and_request_id(server, runtime, way):
-    """What the endpoint says is in the message, and the id that its support will ask for."""
+def test_an_error_has_the_endpoints_message_and_request_id(server, runtime, way):
+    """The id is the one that its support will ask for."""
     ask = connect(runtime, way(server.url))
     server.configure(fault_400=1)
     error = failure(runtime, ask)
@@ -195,7 +195,7 @@ def test_cancelling_closes_the_connection(server, runtime, way):
 
 
 def test_cancelling_in_the_middle_of_a_body_closes_the_connection(server, runtime, way):
-    """The same holds when half the answer has come."""
+    """Also when half of the answer has arrived."""
     ask = connect(runtime, way(server.url))
     server.configure(fault_trickle=1)
 
@@ -246,8 +246,8 @@ def test_a_body_of_megabytes_goes_through(server, runtime):
     assert reply.text == prompt
 
 
-def test_a_message_that_is_no_text_is_refused_before_it_is_sent(server, runtime, way):
-    """A lone surrogate has no UTF-8 form; the error says so, and the call alone fails."""
+def test_a_message_that_cannot_be_encoded_is_not_sent(server, runtime, way):
+    """A lone surrogate has no UTF-8 form; only this call fails, with that reason."""
     ask = connect(runtime, way(server.url))
     with pytest.raises(ModelError, match=r"a message to openai:m at .* cannot be sent: .*surrogates") as caught:
         answer(runtime, ask, "\ud800")
@@ -255,7 +255,7 @@ def test_a_message_that_is_no_text_is_refused_before_it_is_sent(server, runtime,
     assert server.counters().requests == 0
 
 
-def test_an_endpoint_that_is_not_there_is_told_before_any_call(runtime, way):
+def test_an_unreachable_endpoint_fails_before_any_call(runtime, way):
     """Connecting to a closed port fails at once, with the address and what to do."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -268,8 +268,8 @@ def test_an_endpoint_that_is_not_there_is_told_before_any_call(runtime, way):
     assert "start a server there, or set another address (base_url" in str(error)
 
 
-def test_a_host_that_does_not_exist_is_told_before_any_call(runtime, way):
-    """So is a name that leads nowhere."""
+def test_an_unknown_host_fails_before_any_call(runtime, way):
+    """The name cannot be resolved."""
     with pytest.raises(
         ModelError, match=r"no-such-host.invalid/v1 could not be reached: .*; check the network"
     ) as caught:
@@ -277,8 +277,8 @@ def test_a_host_that_does_not_exist_is_told_before_any_call(runtime, way):
     assert (caught.value.kind, caught.value.fatal) == ("connection", True)
 
 
-def test_https_where_http_is_spoken_is_told_before_any_call(server, runtime, way):
-    """The wrong scheme is a common slip; no retry would mend it."""
+def test_https_at_an_http_server_fails_before_any_call(server, runtime, way):
+    """The wrong scheme is a common slip; no retry can help."""
     with pytest.raises(ModelError, match=r"openai:m at https://.* could not be reached: ") as caught:
         connect(runtime, way(server.url.replace("http:", "https:")))
     assert (caught.value.kind, caught.value.fatal) == ("connection", True)
@@ -302,7 +302,7 @@ def test_a_proxy_from_the_environment_is_used(runtime, way, monkeypatch):
 
 @pytest.mark.filterwarnings(SDK_ON_PROXIES)
 def test_the_key_does_not_reach_a_proxy(runtime, way, monkeypatch):
-    """What opens a tunnel carries the proxy's password and nothing of ours."""
+    """The request for a tunnel has the proxy's password, and not our key."""
     with (
         proxied(runtime, b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", monkeypatch) as seen,
         pytest.raises(ModelError, match=r"could not be reached through the proxy: .*Forbidden") as caught,
@@ -316,16 +316,16 @@ def test_the_key_does_not_reach_a_proxy(runtime, way, monkeypatch):
         assert KEY.encode() not in request
 
 
-def test_a_refused_connection_may_be_tried_again_later(server, runtime, way):
-    """In the middle of a run a server that is gone may come back."""
+def test_a_refused_connection_is_retryable(server, runtime, way):
+    """In the middle of a run, a stopped server may start again."""
     ask = connect(runtime, way(server.url))
     server.stop()
     error = failure(runtime, ask)
     assert (error.kind, error.retryable, error.fatal) == ("connection", True, False)
 
 
-def test_a_wrong_key_is_told_before_any_call(server, runtime, way):
-    """The list of models is asked for, which costs nothing, and 401 there ends it."""
+def test_a_wrong_key_fails_before_any_call(server, runtime, way):
+    """The request for the list of models, which costs nothing, is answered 401."""
     server.configure(api_key="another")
     with pytest.raises(ModelError, match=r"answered 401 Unauthorized: .*; check the key") as caught:
         connect(runtime, way(server.url))
@@ -334,7 +334,7 @@ def test_a_wrong_key_is_told_before_any_call(server, runtime, way):
 
 
 def test_an_endpoint_without_a_list_of_models_is_fine(runtime, way):
-    """404 there says nothing about chat completions."""
+    """404 for the list allows no conclusion about chat completions."""
     with canned(runtime, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as url:
         connect(runtime, way(url))
 
@@ -355,7 +355,7 @@ def test_a_moved_endpoint_is_not_followed(runtime, way):
     assert "it has moved to https://new.example/v1; set base_url accordingly" in str(error)
 
 
-def test_an_answer_that_is_not_http_is_told(runtime, way):
+def test_an_answer_that_is_not_http_is_an_error(runtime, way):
     """Something else may be listening on that port."""
     with canned(runtime, b"SSH-2.0-OpenSSH_9.6\r\n\r\n") as url:
         error = failure(runtime, connect(runtime, way(url)))
@@ -363,8 +363,8 @@ def test_an_answer_that_is_not_http_is_told(runtime, way):
     assert "answered with something that is not HTTP" in str(error)
 
 
-def test_json_that_breaks_off_is_truncated_and_html_is_unreadable(runtime, way):
-    """Half an object with status 200 is not the same as a page."""
+def test_json_that_breaks_off_is_truncated_and_other_json_is_unreadable(runtime, way):
+    """Half an object with status 200 differs from a whole one of another form."""
     with canned(runtime, b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"choices":[') as url:
         error = failure(runtime, connect(runtime, way(url)))
     assert (error.kind, error.retryable) == ("truncated", True)
@@ -423,7 +423,7 @@ def test_azure_goes_through_a_client(runtime):
 
 
 def test_nothing_is_left_open(server, way):
-    """With the runtime closed there is no session or socket for the garbage collector to complain about."""
+    """After the runtime is closed, the garbage collector finds no open session or socket."""
     with Runtime() as runtime:
         answer(runtime, connect(runtime, way(server.url)))
     gc.collect()

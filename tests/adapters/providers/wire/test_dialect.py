@@ -1,4 +1,4 @@
-"""Dialects, by plain calls: what an endpoint's words are taken to mean, and what is sent then."""
+"""Dialects, by plain calls: what an endpoint's complaint means, and what is sent then."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def wire(dialect: Dialect, **parameters: Any) -> ChatWire:
         "body.response_format.type: Input should be 'text' or 'json_object'",
     ],
 )
-def test_an_endpoint_says_in_many_ways_that_it_knows_no_schemas(said: str):
-    """Each is followed by the next form, for all columns; after the last there is nothing more to learn."""
+def test_every_complaint_about_schemas_leads_to_the_next_form(said: str):
+    """In all columns; after the last form, a complaint changes nothing."""
     dialect = Dialect()
     first, second = wire(dialect, schema=NOTE), wire(dialect, schema=NOTE)
     assert first.body(HELLO)["response_format"]["type"] == "json_schema"
@@ -55,14 +55,14 @@ def test_an_endpoint_says_in_many_ways_that_it_knows_no_schemas(said: str):
 @pytest.mark.parametrize(
     "said", ["Your request could not be understood.", "context length exceeded", "temperature must be at most 2", ""]
 )
-def test_other_complaints_teach_nothing(said: str):
+def test_other_complaints_change_nothing(said: str):
     """They are errors of the cell."""
     spoken = wire(Dialect(), schema=NOTE, temperature=3.0, max_tokens=5)
     assert not spoken.adapts(spoken.preparation, said)
 
 
-def test_a_request_put_otherwise_meanwhile_is_sent_again():
-    """What it was told is known already."""
+def test_a_request_of_an_older_preparation_is_sent_again():
+    """Its complaint is known already."""
     spoken = wire(Dialect(), schema=NOTE)
     before = spoken.preparation
     said = "response_format is not supported"
@@ -71,7 +71,7 @@ def test_a_request_put_otherwise_meanwhile_is_sent_again():
     assert spoken.body(HELLO)["response_format"] == {"type": "json_object"}
 
 
-def test_a_schema_of_its_own_that_is_refused_is_no_news_of_the_endpoint():
+def test_a_complaint_about_one_schema_does_not_change_the_dialect():
     """Only this column asks in another form."""
     dialect = Dialect()
     first, second = wire(dialect, schema=NOTE), wire(dialect, schema=NOTE)
@@ -81,15 +81,15 @@ def test_a_schema_of_its_own_that_is_refused_is_no_news_of_the_endpoint():
     assert second.preparation == 1
 
 
-def test_json_objects_are_not_asked_for_where_the_answer_is_none():
-    """A list can be asked for in words alone."""
+def test_an_answer_that_is_no_object_is_not_requested_as_one():
+    """A list is requested in words alone."""
     body = wire(Dialect(form=1), schema={"type": "array"}).body(HELLO)
     assert "response_format" not in body
     assert body["messages"][0]["content"].endswith('{"type":"array"}')
 
 
-def test_what_extra_says_is_left_as_it_is():
-    """Whoever wrote it there wants to hear of it."""
+def test_fields_of_extra_are_never_changed():
+    """The user set them, and gets the error."""
     extra = {"response_format": {"type": "text"}, "temperature": 1, "max_tokens": 7}
     spoken = wire(Dialect(), schema=NOTE, temperature=0.5, max_tokens=5, extra=extra)
     for said in ("response_format is not supported", "temperature is not supported", "max_tokens is not supported"):
@@ -109,7 +109,7 @@ def test_what_extra_says_is_left_as_it_is():
     ],
 )
 def test_the_limit_of_tokens_has_two_names(there: str, said: str, then: str):
-    """Where one is not known the other is; where neither is, it is an error."""
+    """An endpoint accepts one or the other; if neither, it is an error."""
     dialect = Dialect(max_tokens=there)
     spoken = wire(dialect, max_tokens=5)
     assert spoken.adapts(spoken.preparation, said)
@@ -119,14 +119,14 @@ def test_the_limit_of_tokens_has_two_names(there: str, said: str, then: str):
 
 
 def test_a_limit_that_is_too_high_is_an_error():
-    """The field is known, its value will not do."""
+    """The endpoint supports the field, but not its value."""
     spoken = wire(Dialect(), max_tokens=100_000)
     said = "max_tokens is too large: 100000. This model supports at most 4096 completion tokens"
     assert not spoken.adapts(spoken.preparation, said)
 
 
-def test_a_temperature_that_is_not_taken_is_left_out_and_told(caplog: pytest.LogCaptureFixture):
-    """Once; the answers are not what was asked for."""
+def test_a_refused_temperature_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture):
+    """A single warning, because the answers differ from what the user wants."""
     spoken = wire(Dialect(), temperature=0.5)
     before = spoken.preparation
     said = "Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) is supported."
@@ -139,8 +139,8 @@ def test_a_temperature_that_is_not_taken_is_left_out_and_told(caplog: pytest.Log
     assert spoken.body(HELLO) == {"model": "m", "messages": HELLO}
 
 
-def test_words_go_to_the_first_message_of_the_user_whatever_it_holds():
-    """Not to the system's, which some models ignore, and after pictures."""
+def test_words_go_to_the_first_message_of_the_user():
+    """Not to the system's, which some models ignore; they follow pictures."""
     spoken = wire(Dialect(form=2), schema=NOTE)
     parts = [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}]
     messages = [
@@ -157,8 +157,8 @@ def test_words_go_to_the_first_message_of_the_user_whatever_it_holds():
     assert spoken.body([])["messages"][0]["role"] == "user"
 
 
-def test_what_is_known_is_known_of_one_model_at_one_endpoint():
-    """OpenAI's own is known to take max_completion_tokens."""
+def test_a_dialect_belongs_to_one_model_at_one_endpoint():
+    """OpenAI's own starts with max_completion_tokens."""
     forget()
     here, there = Endpoint("http://localhost:1/v1"), Endpoint("https://api.openai.com/v1", "k")
     assert dialect_of(here, "m") is dialect_of(Endpoint("http://localhost:1/v1", "another key"), "m")
@@ -171,8 +171,8 @@ def test_what_is_known_is_known_of_one_model_at_one_endpoint():
 
 
 @pytest.mark.parametrize("status", [None, 401, 429, 500])
-def test_only_a_refused_request_is_put_otherwise(status: int | None):
-    """Other failures are passed on, whatever they say."""
+def test_only_a_refused_request_changes_the_dialect(status: int | None):
+    """Other failures are passed on, whatever their message."""
     spoken = wire(Dialect(), schema=NOTE)
 
     async def send(_messages: list[dict[str, Any]]) -> Reply:
@@ -182,8 +182,8 @@ def test_only_a_refused_request_is_put_otherwise(status: int | None):
         asyncio.run(adapting(spoken, send)(HELLO))  # type: ignore[arg-type]
 
 
-def test_a_reply_says_how_many_requests_it_took():
-    """Those that were refused cost nothing, but they were made."""
+def test_a_reply_counts_its_requests():
+    """Refused requests cost nothing, but they are counted."""
     spoken = wire(Dialect(), schema=NOTE, max_tokens=5)
     said = ["response_format is not supported", "max_tokens is not supported"]
 

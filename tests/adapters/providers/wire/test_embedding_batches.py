@@ -1,4 +1,4 @@
-"""Batches: who shares a request with whom, whose error is whose, and when a request ends; on a loop, without HTTP."""
+"""Embedding batches: which texts share a request, whose error is whose, and when a request ends; without HTTP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rowloop.engine.models.provider import Embedded
 
 
 class Endpoint:
-    """Answers with the length of each text, when it is let."""
+    """Answers with the length of each text, when it may."""
 
     def __init__(self) -> None:
         """Answer at once."""
@@ -52,8 +52,8 @@ def test_texts_of_one_turn_share_requests_of_a_size():
     asyncio.run(run())
 
 
-def test_a_refused_request_is_taken_apart():
-    """Only the text that was the reason has the error."""
+def test_a_refused_request_is_split():
+    """Only the refused text has the error."""
 
     async def run() -> None:
         endpoint = Endpoint()
@@ -66,8 +66,8 @@ def test_a_refused_request_is_taken_apart():
     asyncio.run(run())
 
 
-def test_what_may_be_tried_again_is_everyones():
-    """The request is not repeated here: that is the tracker's business."""
+def test_a_retryable_error_reaches_every_caller():
+    """The request is not repeated here: the tracker retries."""
 
     async def run() -> None:
         endpoint = Endpoint()
@@ -79,8 +79,8 @@ def test_what_may_be_tried_again_is_everyones():
     asyncio.run(run())
 
 
-def test_a_request_ends_with_the_last_who_waits():
-    """One who gives up does not end it for the others; the last one waits until it is gone."""
+def test_a_request_ends_with_its_last_caller():
+    """A caller that is cancelled does not end it for the others; the last one waits until it has ended."""
 
     async def run() -> None:
         endpoint = Endpoint()
@@ -105,8 +105,8 @@ def test_a_request_ends_with_the_last_who_waits():
     asyncio.run(run())
 
 
-def test_an_error_of_ours_is_nobodys_answer():
-    """What is no ModelError comes out at everyone who waits."""
+def test_a_slip_in_our_own_code_reaches_every_caller():
+    """Every caller gets an exception that is not a ModelError."""
 
     async def run() -> None:
         async def broken(_texts: list[str]) -> list[Embedded]:
