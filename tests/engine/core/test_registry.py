@@ -60,7 +60,8 @@ def test_the_provider_of_the_documents_works_once_its_package_is_installed(insta
     result = recipe("shout:louder").preview(4)
     assert result.status == "complete"
     assert set(result.dataset["said"]) <= {"HELLO YOU!!!", "BYE YOU!!!"}
-    assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (8, 8)
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens, result.usage.cost) == (8, 8, None)
+    assert recipe("shout:loud").preview(4).usage.cost == pytest.approx(8 * 1e-6 + 8 * 2e-6)
     with pytest.raises(rl.RecipeError, match=r"Model\('shout:softly'\): there is shout:loud, and shout:louder"):
         recipe("shout:softly").preview(1)
 
