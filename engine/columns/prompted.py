@@ -103,7 +103,7 @@ class Prompted(Column):
         parameters = self._parameters(model, max_tokens)
         ask = binding.connected[self.model].chat(parameters)
         if binding.cache is not None:
-            ask = binding.cache.around(ask, model.lane, parameters)
+            ask = binding.cache.wrap(ask, model.lane, parameters)
         enforce = Deadline(model.timeout).enforce
         check = size_check(model, max_tokens)
         if check is None:

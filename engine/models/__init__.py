@@ -8,6 +8,7 @@
 | usage | the tokens and requests of a reply |
 | deadline | the time limit of each attempt, fixed or learnt from answers |
 | response_cache | answers of earlier runs, in one SQLite file |
+| sqlite_file | how the SQLite files of rowloop are opened |
 | bytes_received | how many bytes of an answer have been received |
 
 This package hands on the names that authors of providers need, each when it is first used.

@@ -58,7 +58,7 @@ class ResponseCache:
         except (sqlite3.Error, OSError) as error:
             raise RecipeError("cache", f"'{self.path}' cannot be used as a response cache: {error}") from error
 
-    def around(self, ask: Ask, model: str, parameters: ChatParameters) -> Ask:
+    def wrap(self, ask: Ask, model: str, parameters: ChatParameters) -> Ask:
         """Wrap a call to a model: look for a stored answer first. `model` identifies the model and its endpoint."""
         prefix = _encode([model, asdict(parameters)])
 

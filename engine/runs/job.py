@@ -164,7 +164,7 @@ def _workload_of(compiled: Compiled) -> Workload:
 
 def _facts_of(compiled: Compiled, seed: int) -> RecipeFacts:
     aliases = [compiled.model_of.get(i) for i in range(len(compiled.columns))]
-    prices = {alias: price_of(model, os.environ) for alias, model in _models_called(compiled).items()}
+    prices = {alias: price_of(model) for alias, model in _models_called(compiled).items()}
     columns = [
         ColumnFacts(
             name=column.name,

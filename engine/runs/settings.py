@@ -39,7 +39,7 @@ class RunOptions(TypedDict, total=False):
     - `cache`: the path of a file that stores answers; an equal request to the same model is answered from it.
     - `retry`: a RetryPolicy: which failures are retried, and when.
     - `error_budget`: an ErrorBudget: how many failures end the run early.
-    - `progress`: False for no display, or a display of your own.
+    - `progress`: False for no display, or a display of your own, or the name of one that a package brings.
     - `observers`: objects whose `on_event` is called with every event of the run; see docs/diagnostics.md.
     - `on_part`: a function that is called with each Part once it is committed, in the writer's thread; what it raises
       ends the run.
@@ -61,7 +61,7 @@ class RunOptions(TypedDict, total=False):
     cache: str | os.PathLike[str] | None
     retry: RetryPolicy
     error_budget: ErrorBudget
-    progress: bool | Display | None
+    progress: bool | str | Display | None
     observers: Sequence[Observer]
     on_part: Callable[[Part], object] | None
     trace: bool | None
@@ -121,6 +121,8 @@ class Settings:
             return displays.get("auto")
         if progress is False:
             return None
+        if isinstance(progress, str):
+            return displays.get(progress)
         if not callable(progress):
             raise ValueError(f"takes True, False or a display, not {progress!r:.80}")  # noqa: TRY004 - what pydantic expects
         return progress

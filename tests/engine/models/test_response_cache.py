@@ -1,4 +1,4 @@
-"""The response cache (E29): what was asked before is not asked again, and the same twice in one run is."""
+"""The response cache: a stored answer replaces a request, and equal requests of one run get different answers."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def recipe(url: str, **changes: Any) -> rl.Recipe:
     )
 
 
-def test_e29_what_was_answered_is_not_asked_for_again(tmp_path: Path):
-    """The second run makes no request and gives the same rows; usage and cost are those of what was really asked."""
+def test_an_answered_request_is_not_sent_again(tmp_path: Path):
+    """The second run makes no request and gives the same rows; usage and cost count real requests only."""
     with FakeOpenAI() as server:
         first = recipe(server.url).preview(20, cache=tmp_path / "cache" / "replies.sqlite", **QUIET)
         assert server.counters().requests == first.usage.requests == 40
@@ -55,16 +55,16 @@ def test_e29_what_was_answered_is_not_asked_for_again(tmp_path: Path):
 @pytest.mark.parametrize(
     "changes", [{"temperature": 0.5}, {"max_tokens": 9}, {"extra": {"top_p": 0.5}}], ids=lambda c: next(iter(c))
 )
-def test_e29_another_request_is_asked_for(tmp_path: Path, changes: dict[str, Any]):
-    """Every parameter of it counts."""
+def test_a_different_request_is_sent(tmp_path: Path, changes: dict[str, Any]):
+    """Every parameter counts."""
     with FakeOpenAI() as server:
         recipe(server.url).preview(2, cache=tmp_path / "c", **QUIET)
         recipe(server.url, **changes).preview(2, cache=tmp_path / "c", **QUIET)
         assert server.counters().requests == 8
 
 
-def test_e29_failures_are_not_kept(tmp_path: Path):
-    """A request that failed is made again, and its answer is the first that is kept."""
+def test_failures_are_not_stored(tmp_path: Path):
+    """A request that failed is sent again, and its answer is the first that is stored."""
     asked: list[str] = []
 
     async def ask(messages: list[Message]) -> Reply:
@@ -75,14 +75,14 @@ def test_e29_failures_are_not_kept(tmp_path: Path):
 
     async def run() -> None:
         cache = ResponseCache(tmp_path / "c")
-        call = cache.around(ask, "m", ChatParameters())
+        call = cache.wrap(ask, "m", ChatParameters())
         with pytest.raises(rl.ModelError):
             await call([{"role": "user", "content": "x"}])
         assert (await call([{"role": "user", "content": "x"}])).text == "answer 2"
         assert (await call([{"role": "user", "content": "x"}])).text == "answer 3"
         cache.close()
         cache = ResponseCache(tmp_path / "c")
-        call = cache.around(ask, "m", ChatParameters())
+        call = cache.wrap(ask, "m", ChatParameters())
         replies = [await call([{"role": "user", "content": "x"}]) for _ in range(2)]
         assert [(reply.text, reply.prompt_tokens) for reply in replies] == [("answer 2", 0), ("answer 3", 0)]
         assert (cache.hits, len(asked)) == (2, 3)
@@ -91,7 +91,7 @@ def test_e29_failures_are_not_kept(tmp_path: Path):
     asyncio.run(run())
 
 
-def test_e29_a_file_that_is_something_else_is_named_and_left_alone(tmp_path: Path):
+def test_a_file_of_another_format_is_named_and_not_changed(tmp_path: Path):
     """A foreign database, text, a directory: refused before anything is paid for."""
     with sqlite3.connect(tmp_path / "mine.sqlite") as db:
         db.execute("CREATE TABLE mine (x)")
@@ -107,8 +107,8 @@ def test_e29_a_file_that_is_something_else_is_named_and_left_alone(tmp_path: Pat
         assert server.counters().requests == 0
 
 
-def test_g37_no_key_is_in_the_cache(tmp_path: Path):
-    """It holds requests by their hash, and replies."""
+def test_no_key_is_in_the_cache(tmp_path: Path):
+    """It has the hashes of requests, and replies."""
     with FakeOpenAI() as server:
         recipe(server.url, api_key="sk-a-very-secret-key").preview(2, cache=tmp_path / "c", **QUIET)
     kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
