@@ -33,7 +33,7 @@ class Endpoint:
 
     @classmethod
     def of(cls, model: Model, api: Api) -> Endpoint:
-        """Read address and key from the model and the environment; raises RecipeError that tells what to set."""
+        """Read address and key from the model and the environment; raises RecipeError with advice."""
         url, named = _address(model, api)
         return cls(url, _key(model, url, named, api))
 

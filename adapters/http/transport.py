@@ -87,7 +87,7 @@ class Exchange:
         self._options = request_options(endpoint.url, key_headers)
 
     async def get(self, path: str) -> tuple[int, bytes]:
-        """Get the status and the body of what is at `path`; raises ModelError if there is no answer."""
+        """Return the status and the body of the resource at `path`; raises ModelError if there is no answer."""
         try:
             async with self._session.get(self._url(path), **self._options) as response:
                 return response.status, await response.read()

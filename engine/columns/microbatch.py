@@ -1,7 +1,7 @@
-"""MicroBatcher: calls of one item each that share a call of many, behind a plain await.
+"""MicroBatcher: callers with one item each share calls of many items, behind a plain await.
 
-Items that come in one turn of the loop go together, and so do those that come while no call may begin. No item waits
-for others to be ready. A call that can be cancelled ends with the last caller who waits for it.
+Items of one turn of the loop share a call, and so do those that arrive while no call may begin. No item waits for others
+to be ready. A call that can be cancelled ends with its last caller.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class MicroBatcher(Generic[T, R]):
                 self._under_way += 1
                 try:
                     batch.call = self._start(batch.items, partial(self._ended, batch))
-                except Exception as error:  # noqa: BLE001 - its callers are the ones to tell, and they wait elsewhere
+                except Exception as error:  # noqa: BLE001 - its callers get it
                     self._under_way -= 1
                     batch.settle(None, error)
 

@@ -132,7 +132,7 @@ class Provider(Protocol):
     """
 
     def check(self, model: Model) -> None:
-        """Check for a missing key, package or name; raises RecipeError that tells the user what to do. Does no IO."""
+        """Check for a missing key, package or name; raises RecipeError with advice. Does no IO."""
         ...
 
     async def connect(self, model: Model, runtime: Runtime) -> ChatModel:

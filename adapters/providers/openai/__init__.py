@@ -6,7 +6,7 @@
 | endpoint.py      | OpenAI's address and variables, and what its own endpoint needs                 |
 | prices.py        | the list prices                                                                 |
 | http_model.py    | the fast path: chat and embeddings over aiohttp                                 |
-| sdk_model.py     | the general path: the same through a client of the user's own                   |
+| sdk_model.py     | the general path: the same through the user's own client                        |
 | chat.py          | a column's chat completions as bytes, and their answers                         |
 | embeddings.py    | a column's embeddings as bytes, and their answers                               |
 | strict_schema.py | a JSON Schema in the form that strict structured output requires                |

@@ -10,7 +10,7 @@
     def test_column():
         check_column(Shout("loud", of="text"), data=[{"text": "hello"}, {"text": "bye"}])
 
-A check that fails raises AssertionError, which tells what was expected and what happened.
+A check that fails raises AssertionError; its message has what was expected and what happened.
 
     providers    check_provider and check_embedder
     columns      check_column

@@ -96,7 +96,7 @@ def _check_place(column: Column, recipe: Recipe) -> None:
 
 
 def _check_description(column: ColumnSpec) -> None:
-    """Check what a recipe file and the metadata say of a column: all of it, and each time the same."""
+    """Check a column's description in recipe files and its identity: complete, and the same each time."""
     for name in ("describe", "identity"):
         plain, again = getattr(column, name)(), getattr(column, name)()
         assert plain == again, f"{_label(column)}.{name}() returned {plain} and then {again}"
@@ -115,7 +115,7 @@ def _check_description(column: ColumnSpec) -> None:
 
 
 def _is_for_files(column: ColumnSpec) -> bool:
-    """Return whether plain data says all of a column; a function, for example, is left out."""
+    """Return whether plain data describes all of a column; a function, for example, is left out."""
     fields = dataclasses.fields(column)  # pyright: ignore[reportArgumentType] - every spec is a dataclass
     return all(not getattr(field.default, "exclude", None) or getattr(column, field.name) is None for field in fields)
 
