@@ -9,10 +9,10 @@ import msgspec
 
 from ..core.errors import ResumeError
 from ..telemetry.failures import FailedCell
-from ..telemetry.report import Details
+from ..telemetry.report import Details, report_of
 from .directory import METADATA
 from .metadata import Metadata
-from .result import Result, report_of
+from .result import Result
 
 if TYPE_CHECKING:
     from pathlib import Path

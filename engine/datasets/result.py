@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.errors import DatasetGenerationError, Option, RecipeError
-from ..telemetry.report import Report
-from ..telemetry.spending import added_up, known_cost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..core.adaptive_limit import Change
-    from ..telemetry.report import Details
+    from ..telemetry.report import Report
     from ..telemetry.spending import Spent, StructuredCounts
     from ..telemetry.traces import TaskTrace, Traces
     from .metadata import Metadata, Status
@@ -157,33 +155,6 @@ class Result:
         """Show the counts, the usage and the directory."""
         names = ("status", "target", "actual", "dropped", "usage", "elapsed", "path")
         return f"Result({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
-
-
-def report_of(metadata: Metadata, details: Details) -> Report:
-    """Make the report of a run from its metadata, with what only the run itself knows."""
-    spent = added_up(details.spent)
-    return Report(
-        status=metadata.status,
-        target=metadata.target_num_records,
-        actual=metadata.actual_num_records,
-        dropped=metadata.dropped_num_records,
-        elapsed=details.elapsed,
-        requests=spent.requests,
-        prompt_tokens=spent.prompt_tokens,
-        completion_tokens=spent.completion_tokens,
-        retries=dict(details.retries),
-        failures=metadata.failures,
-        models=list(details.models),
-        slowest=list(details.slowest),
-        load=details.load,
-        error=metadata.error,
-        cost=spent.cost,
-        known_cost=known_cost(details.spent),
-        earlier=details.earlier,
-        budget_spent=metadata.budget_spent,
-        cached=details.cached,
-        structured=dict(details.structured),
-    )
 
 
 class PartialDatasetError(DatasetGenerationError):

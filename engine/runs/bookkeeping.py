@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..datasets.metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMetadata
-from ..datasets.result import History, Result, report_of
+from ..datasets.result import History, Result
 from ..telemetry.failures import FailureTable
 from ..telemetry.progress import ColumnProgress, ProgressSnapshot
-from ..telemetry.report import Details
+from ..telemetry.report import Details, report_of
 from ..telemetry.spending import Spent, StructuredCounts, UsageObserver, added_up, by_model
 from ..telemetry.stalls import LongWaits
 from .diagnostics import Diagnostics

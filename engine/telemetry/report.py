@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from ..models.prices import dollars
+from .spending import added_up, known_cost
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -85,6 +86,45 @@ class Details:
     slowest: Sequence[SlowCell] = ()
     load: Load | None = None
     structured: Mapping[str, StructuredCounts] = field(default_factory=dict)
+
+
+class Described(Protocol):
+    """The part of a report that metadata.json has as well."""
+
+    @property
+    def status(self) -> str:
+        """How the run ended."""
+        ...
+
+    @property
+    def target_num_records(self) -> int:
+        """The number of rows requested."""
+        ...
+
+    @property
+    def actual_num_records(self) -> int:
+        """The number of rows in the dataset."""
+        ...
+
+    @property
+    def dropped_num_records(self) -> int:
+        """The number of rows with a failed cell."""
+        ...
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """The number of failed cells, by error."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """The error of a run that failed."""
+        ...
+
+    @property
+    def budget_spent(self) -> bool:
+        """Whether the run ended because its budget was spent."""
+        ...
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +214,33 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             for lane in self.load.lanes:
                 yield "lane", _lane_text(lane)
             yield "time", f"event loop busy {self.load.loop:.0%}, writing {self.load.writing:.0%}"
+
+
+def report_of(metadata: Described, details: Details) -> Report:
+    """Make the report of a run from its metadata, with what only the run itself knows."""
+    spent = added_up(details.spent)
+    return Report(
+        status=metadata.status,
+        target=metadata.target_num_records,
+        actual=metadata.actual_num_records,
+        dropped=metadata.dropped_num_records,
+        elapsed=details.elapsed,
+        requests=spent.requests,
+        prompt_tokens=spent.prompt_tokens,
+        completion_tokens=spent.completion_tokens,
+        retries=dict(details.retries),
+        failures=metadata.failures,
+        models=list(details.models),
+        slowest=list(details.slowest),
+        load=details.load,
+        error=metadata.error,
+        cost=spent.cost,
+        known_cost=known_cost(details.spent),
+        earlier=details.earlier,
+        budget_spent=metadata.budget_spent,
+        cached=details.cached,
+        structured=dict(details.structured),
+    )
 
 
 def _model_text(model: ModelReport) -> str:
