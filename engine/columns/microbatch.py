@@ -1,7 +1,7 @@
 """MicroBatcher: callers with one item each share calls of many items, behind a plain await.
 
-Items of one turn of the loop share a call, and so do those that arrive while no call may begin. No item waits for others
-to be ready. A call that can be cancelled ends with its last caller.
+Items of one turn of the loop share a call, and so do those that arrive while no call may begin. No item waits for
+others to be ready. A call that can be cancelled ends with its last caller.
 """
 
 from __future__ import annotations
