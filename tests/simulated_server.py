@@ -1,4 +1,4 @@
-"""A server that is not there and a client with retries, in virtual time: what a limit comes to, in little CPU."""
+"""A simulated server and a client with retries, in virtual time: how a limit behaves, at little CPU."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Server:
     """Takes `limit(now)` requests at once and `per_minute` in each minute; some fail whatever the load.
 
     `spread` is the sigma of a lognormal that latencies are multiplied by. `refusal`: seconds until a 429 is there;
-    None: as many as an answer takes. `retry_after` is told with a 429, or the rest of the minute where that is used up.
+    None: as many as an answer takes. A 429 has `retry_after`, or the rest of the minute where its quota is used up.
     """
 
     rng: random.Random
@@ -45,7 +45,7 @@ class Server:
     used: int = 0
 
     def take(self, now: float) -> tuple[Outcome, float]:
-        """Give what becomes of a request, and in how many seconds."""
+        """Return how a request ends, and after how many seconds."""
         latency = self.latency * math.exp(self.rng.gauss(0, self.spread) if self.spread else 0)
         if int(now // 60) != self.minute:
             self.minute, self.used = int(now // 60), 0
@@ -61,7 +61,7 @@ class Server:
         return "ok", latency
 
     def failure(self, outcome: Outcome, now: float) -> Failure:
-        """Tell why a request failed."""
+        """Return why a request failed."""
         if outcome != "429":
             return Failure("ModelError", outcome, retryable=True)
         wait = 60 - now % 60 if self.used >= self.per_minute and self.retry_after else self.retry_after
@@ -75,13 +75,13 @@ class Fixed(LimitState):
         super().__init__(AdaptiveLimit(most=limit, start=limit), 0.0)
 
     def rate_limited(self, ticket: Ticket, now: float, retry_after: float | None = None) -> None:  # noqa: ARG002 - see above
-        """Make nothing of it."""
+        """Ignore it."""
         self.cancelled(ticket)
 
 
 @dataclass
 class Ran:
-    """What a run came to. `answers` has the time, the outcome and the limit at each answer."""
+    """How a run went. `answers` has the time, the outcome and the limit at each answer."""
 
     seconds: float = 0.0
     done: int = 0

@@ -1,4 +1,4 @@
-"""What a tracker must do, said a second time: a reference that watches a run and objects.
+"""What a tracker must do, written a second time: a reference that watches a run and objects.
 
 `Reference` knows the rules as sets and scans, slow and plain, and shares nothing with the tracker but events and
 commands. `Shell` plays the scheduler: it remembers what is in flight and hands every event to both. `Journal` is what
@@ -123,7 +123,7 @@ class Journal:
         """The rows of each row group that were committed last."""
 
     def earlier(self, plan: Plan) -> Earlier:
-        """Give what the next run is told, when one with this plan has ended somehow."""
+        """Return what the next run starts from, after one with this plan has ended in any way."""
         over = {line.group: line.tally for line in self.log if isinstance(line, Over)}
         return Earlier((*plan.earlier.targets, plan.rows), over, {line.group for line in self.log} - set(over))
 
@@ -351,7 +351,7 @@ class Reference:
         return all(self._over(part, column) for column in columns)
 
     def _over(self, part: Part, column: int) -> bool:
-        """Tell whether a column has a value for every live row, and nothing of it is in flight."""
+        """Return whether a column has a value for every live row, and nothing of it is in flight."""
         if self.nodes[column].strategy == "whole":
             return part.state.get((column, WHOLE)) in VALUE or not (part.live or self._in_flight(part, column))
         return not self._in_flight(part, column) and all(part.state.get((column, row)) in VALUE for row in part.live)
@@ -689,7 +689,7 @@ class Shell:
         plan = Plan(plan.rows + more, plan.row_group_size, plan.open_rows, self.journal.earlier(plan))
         return replace(self.setup, plan=plan)
 
-    def go_on(self, rng: random.Random, fate: Fate) -> None:
+    def step(self, rng: random.Random, fate: Fate) -> None:
         """Let one thing happen, whichever; `fate` says how an attempt ends."""
         kinds = [kind for kind in ("running", "timers", "commits", "restoring") if getattr(self, kind)]
         kind = rng.choice([*kinds, "running"] if self.running else kinds)
@@ -706,16 +706,16 @@ class Shell:
             at %= len(self.running)
             self.answer(at, fate(self.running[at]))
 
-    def go_on_by_luck(self, rng: random.Random, health: float = 1.0) -> None:
+    def step_at_random(self, rng: random.Random, health: float = 1.0) -> None:
         """Let one thing happen, whichever; an attempt succeeds with the probability `health`."""
         if rng.random() > 0.95 + health / 20:
             self.send(Halted(rng.choice(("cancelled", "early_shutdown", "failed"))))
         else:
             weights = 8, 8, 4, 4, 1 + 4 * self.reference.cancelled, 4
-            self.go_on(rng, lambda _: None if rng.random() < health else rng.choices(FAILURES, weights)[0])
+            self.step(rng, lambda _: None if rng.random() < health else rng.choices(FAILURES, weights)[0])
 
     def finish(self, rng: random.Random, health: float = 1.0) -> None:
-        """Go on until nothing is left to happen."""
+        """Run until nothing is left to happen."""
         while self.pending:
-            self.go_on_by_luck(rng, health)
+            self.step_at_random(rng, health)
         assert self.stopped

@@ -29,15 +29,13 @@ if TYPE_CHECKING:
 class LaneState:
     """A lane at one moment: how many tasks are in flight, the most there may be, and how many are ready to start.
 
-    `shut`: seconds until the next may be sent, where there is room. `rate_limited_since`: the second of the run since
-    which every request has been rate limited.
+    `rate_limited_since`: the second of the run since which every request has been rate limited.
     """
 
     name: str
     limit: int
     in_flight: int
     ready: int
-    shut: float = 0.0
     rate_limited_since: float | None = None
 
 
@@ -68,13 +66,13 @@ class LaneQueue:
         self.held: dict[tuple[int, int, int], object] = {}
         """The permits of the tasks in flight, by row group, column and row."""
 
-    def state(self, now: float, began: float) -> LaneState:
-        """Describe the lane at this moment of a run that began at `began`."""
+    def state(self, began: float) -> LaneState:
+        """Describe the lane of a run that began at `began`."""
         if self.permits is None:
             return LaneState(self.name, self.limit, self.in_flight, self.waiting)
-        shut, since = max(0.0, self.wakes_at - now), self.permits.rate_limited_since
+        since = self.permits.rate_limited_since
         since = None if since is None else max(0.0, since - began)
-        return LaneState(self.name, self.permits.limit, self.in_flight, self.waiting, shut, since)
+        return LaneState(self.name, self.permits.limit, self.in_flight, self.waiting, since)
 
 
 class Lanes:
@@ -177,9 +175,9 @@ class Lanes:
             lane.turn.rotate(-1)
         return task if ready else None
 
-    def states(self, now: float, began: float) -> list[LaneState]:
-        """Describe the lanes at this moment of a run that began at `began`."""
-        return [lane.state(now, began) for lane in self.queues]
+    def states(self, began: float) -> list[LaneState]:
+        """Describe the lanes of a run that began at `began`, as they are now."""
+        return [lane.state(began) for lane in self.queues]
 
     def limits(self, began: float) -> dict[str, Sequence[Change]]:
         """Return how the limits that follow an endpoint have changed since `began`, by the lane's name."""

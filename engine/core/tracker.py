@@ -154,7 +154,7 @@ class Tracker:
     @property
     def lanes(self) -> list[LaneState]:
         """The lanes at this moment, in the order of the graph's."""
-        return self._lanes.states(self._now, self._began)
+        return self._lanes.states(self._began)
 
     @property
     def limits(self) -> dict[str, Sequence[Change]]:

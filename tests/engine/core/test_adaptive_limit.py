@@ -1,4 +1,4 @@
-"""The adaptive limit (B13), in a simulation of servers on twenty seeds each, and by its rules in any order."""
+"""The adaptive limit, in a simulation of servers on twenty seeds each, and by its rules in any order."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def settled(most: int = 64) -> tuple[LimitState, list[Ticket]]:
 # What it does
 
 
-def test_b13_slow_start_doubles_each_round_trip():
+def test_slow_start_doubles_each_round_trip():
     """Each answer makes room for two requests, from `start` to `most`."""
     limit = adaptive(most=100, start=4)
     flights, in_flight = [], fill(limit)
@@ -70,7 +70,7 @@ def test_b13_slow_start_doubles_each_round_trip():
     assert flights == [4, 8, 16, 32, 64]
 
 
-def test_b13_it_grows_only_while_it_is_used():
+def test_it_grows_only_while_it_is_used():
     """A lane that has little to do learns nothing about the server."""
     limit = adaptive()
     for _ in range(200):
@@ -78,8 +78,8 @@ def test_b13_it_grows_only_while_it_is_used():
     assert limit.limit == 16
 
 
-def test_b13_one_cut_for_a_burst_of_429s():
-    """Of 64 requests in flight every one is refused: the limit is cut once, to 0.8 of it."""
+def test_one_cut_for_a_burst_of_429s():
+    """Of 64 requests in flight every one is refused: the limit is cut once, to 0.8."""
     limit, tickets = settled()
     for ticket in tickets:
         limit.rate_limited(ticket, 1.0)
@@ -87,7 +87,7 @@ def test_b13_one_cut_for_a_burst_of_429s():
     assert limit.history[-1] == Change(1.0, 52, "rate limited")
 
 
-def test_b13_slow_starts_overshoot_costs_one_burst():
+def test_slow_starts_overshoot_costs_one_burst():
     """However far the doubling has gone beyond it, what was refused tells the server's limit of 40 at once."""
     limit = adaptive()
     ran = run(limit, 1000, 0, limit=lambda _: 40)
@@ -99,7 +99,7 @@ def test_b13_slow_starts_overshoot_costs_one_burst():
 
 
 @pytest.mark.parametrize("trouble", [1, 64])
-def test_b13_growth_is_paused_not_cut_by_5xx_and_time_outs(trouble: int):
+def test_5xx_and_timeouts_pause_growth_and_cut_nothing(trouble: int):
     """Each costs four answers' worth of growth, a storm of them a round trip."""
     limit = adaptive(start=32)
     for _ in range(trouble):
@@ -115,7 +115,7 @@ def test_b13_growth_is_paused_not_cut_by_5xx_and_time_outs(trouble: int):
     assert limit.limit == 33
 
 
-def test_b13_where_everything_is_refused_the_lane_waits_as_it_was_told():
+def test_where_everything_is_refused_the_lane_waits_for_retry_after():
     """A used-up quota: five refusals in a row after the cut, and nothing is sent until Retry-After is over."""
     limit, tickets = settled()
     for ticket in tickets:
@@ -130,7 +130,7 @@ def test_b13_where_everything_is_refused_the_lane_waits_as_it_was_told():
     assert room(limit, 22.0) == 16
 
 
-def test_b13_a_server_that_is_full_is_not_taken_for_one_that_refuses_everything():
+def test_a_busy_server_is_not_mistaken_for_one_that_refuses_everything():
     """It refuses at once while what it took before is still being answered: there is no wait for Retry-After."""
     ran = [run(adaptive(256, start=256), 2000, seed, limit=lambda _: 64, refusal=0.005) for seed in range(5)]
     assert all(one.seconds <= 1.15 * 2000 * 0.25 / 64 for one in ran)
@@ -139,7 +139,7 @@ def test_b13_a_server_that_is_full_is_not_taken_for_one_that_refuses_everything(
     assert "refused throughout" not in {change.why for change in limit.history}
 
 
-def test_b13_a_stray_429_with_a_long_retry_after_holds_nothing_up():
+def test_a_stray_429_with_a_long_retry_after_holds_nothing_up():
     """One request of 64 is asked to come back in an hour: the others go on at once."""
     limit, tickets = settled()
     limit.rate_limited(tickets[0], 1.0, 3600.0)
@@ -147,7 +147,7 @@ def test_b13_a_stray_429_with_a_long_retry_after_holds_nothing_up():
     assert room(limit, 1.1) == limit.limit == 52
 
 
-def test_b13_the_history_is_bounded_and_tells_why():
+def test_the_history_is_bounded_and_has_reasons():
     """An endless run with a server that is never the same keeps the latest changes only."""
     limit = adaptive()
     run(limit, 50_000, 0, latency=0.05, limit=lambda now: 10 if now % 2 < 1 else 60)
@@ -162,7 +162,7 @@ def test_b13_the_history_is_bounded_and_tells_why():
 
 @pytest.mark.parametrize("spread", [0.0, 0.3, 0.8])
 @pytest.mark.parametrize("refusal", [None, 0.005])
-def test_b13_it_finds_a_servers_limit_of_40_within_20_percent_and_holds_it(spread: float, refusal: float | None):
+def test_it_finds_a_servers_limit_of_40_within_20_percent_and_holds_it(spread: float, refusal: float | None):
     """Nine tenths of the steady state are spent there, with less than 2 % of 429s, fast or slow ones, in every run."""
     for seed in SEEDS:
         ran = run(adaptive(), 2500, seed, limit=lambda _: 40, spread=spread, refusal=refusal)
@@ -173,7 +173,7 @@ def test_b13_it_finds_a_servers_limit_of_40_within_20_percent_and_holds_it(sprea
 
 
 @pytest.mark.parametrize("most", [1, 3, 12, 300])
-def test_b13_small_and_large_limits_are_found_as_well(most: int):
+def test_small_and_large_limits_are_found_as_well(most: int):
     """A server that takes one at a time is worked one at a time."""
     for seed in SEEDS[:5]:
         ran = run(adaptive(512), 20 * most + 600, seed, limit=lambda _: most)
@@ -183,7 +183,7 @@ def test_b13_small_and_large_limits_are_found_as_well(most: int):
 
 
 @pytest.mark.parametrize("refusal", [None, 0.1, 0.005])
-def test_b13_a_limit_of_64_below_256_costs_at_most_a_third_more_than_the_ideal(refusal: float | None):
+def test_a_limit_of_64_below_256_costs_at_most_a_third_more_than_the_ideal(refusal: float | None):
     """2,000 rows at 0.25 s, 64 at once, take 7.8 s at best: never more than 1.3 times that."""
     for seed in SEEDS:
         ran = run(adaptive(256), 2000, seed, limit=lambda _: 64, refusal=refusal)
@@ -191,7 +191,7 @@ def test_b13_a_limit_of_64_below_256_costs_at_most_a_third_more_than_the_ideal(r
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.2])
-def test_b13_429s_that_have_nothing_to_do_with_our_load_do_not_collapse_it(share: float):
+def test_429s_that_have_nothing_to_do_with_our_load_do_not_collapse_it(share: float):
     """The time is at most 1.5 times that of a fixed limit of 64, which has the same waits at the end, on average."""
     faults = LUCK | {"429": share}
     plain = [run(Fixed(64), 2000, seed, latency=0.05, faults=faults).seconds for seed in SEEDS]
@@ -202,7 +202,7 @@ def test_b13_429s_that_have_nothing_to_do_with_our_load_do_not_collapse_it(share
 
 
 @pytest.mark.parametrize("most", [2, 4, 8])
-def test_b13_nor_one_that_is_small(most: int):
+def test_429s_that_have_nothing_to_do_with_our_load_do_not_collapse_a_small_limit(most: int):
     """The same with few in flight, where little can be seen in a round trip."""
     plain = [run(Fixed(most), 500, seed, latency=0.05, faults=LUCK).seconds for seed in SEEDS]
     ours = [run(adaptive(most), 500, seed, latency=0.05, faults=LUCK).seconds for seed in SEEDS]
@@ -211,7 +211,7 @@ def test_b13_nor_one_that_is_small(most: int):
 
 @pytest.mark.parametrize("refusal", [None, 0.005])
 @pytest.mark.parametrize("spread", [0.0, 0.3])
-def test_b13_it_follows_a_limit_that_changes(spread: float, refusal: float | None):
+def test_it_follows_a_limit_that_changes(spread: float, refusal: float | None):
     """40, then 10, then 80: a few round trips to come down, some forty to go up, of its own accord."""
     for seed in SEEDS[:8]:
         ran = run(
@@ -228,7 +228,7 @@ def test_b13_it_follows_a_limit_that_changes(spread: float, refusal: float | Non
         assert ran.share("429") < 0.05
 
 
-def test_b13_a_real_limit_is_found_behind_429s_that_are_not():
+def test_a_real_limit_is_found_behind_429s_that_are_not():
     """40 at once, and 2 % refused whatever the load: within a third of it, and few more refused than must be."""
     runs = [run(adaptive(), 3000, seed, limit=lambda _: 40, faults={"429": 0.02}, spread=0.3) for seed in SEEDS]
     assert mean(ran.limits()[len(ran.answers) // 2] for ran in runs) == pytest.approx(40, rel=0.2)
@@ -236,8 +236,8 @@ def test_b13_a_real_limit_is_found_behind_429s_that_are_not():
 
 
 @pytest.mark.parametrize("retry_after", [1.0, None])
-def test_b13_a_quota_per_minute_is_used_up_without_a_storm(retry_after: float | None):
-    """600 per minute, told or not: 1,500 rows need the beginning of a third minute, and fewer 429s than rows."""
+def test_a_quota_per_minute_is_used_up_without_a_storm(retry_after: float | None):
+    """600 per minute, with Retry-After or without: 1,500 rows end early in the third minute, with few 429s."""
     limit = adaptive()
     ran = run(limit, 1500, 0, per_minute=600, refusal=0.01, retry_after=retry_after)
     assert ran.seconds < 120 + 45
@@ -245,7 +245,7 @@ def test_b13_a_quota_per_minute_is_used_up_without_a_storm(retry_after: float | 
     assert "refused throughout" in {change.why for change in limit.history}
 
 
-def test_b13_a_quota_is_spread_over_its_minute_in_time():
+def test_a_quota_is_spread_over_its_minute_in_time():
     """Each time that it is used up too soon, less is in flight in the next minute, and less is refused at its end."""
     ran = run(adaptive(), 2500, 0, per_minute=600, refusal=0.01)
     refused = [
@@ -272,7 +272,7 @@ def stories(draw: st.DrawFn) -> tuple[AdaptiveLimit, list[tuple[str, int]]]:
 
 @settings(deadline=None)
 @given(stories(), st.sampled_from([None, 0.5, 20.0]))
-def test_b13_whatever_happens_the_rules_hold(story: tuple[AdaptiveLimit, list[tuple[str, int]]], asked: float | None):
+def test_whatever_happens_the_rules_hold(story: tuple[AdaptiveLimit, list[tuple[str, int]]], asked: float | None):
     """The limit stays within 1 and `most`; 429s never raise it but back to where it was; nothing grows while paused."""
     policy, steps = story
     limit, in_flight, now, highest = LimitState(policy, 0.0), list[Ticket](), 0.0, 0
@@ -304,7 +304,7 @@ def test_b13_whatever_happens_the_rules_hold(story: tuple[AdaptiveLimit, list[tu
 
 
 @given(st.integers(1, 64), st.randoms(use_true_random=False))
-def test_b13_at_most_one_cut_for_a_burst_in_whatever_order_it_comes(refused: int, rng: random.Random):
+def test_at_most_one_cut_for_a_burst_in_whatever_order_it_comes(refused: int, rng: random.Random):
     """All 429s of requests that were in flight together make one cut, and never below half of that."""
     limit, tickets = settled()
     rng.shuffle(tickets)
@@ -317,7 +317,7 @@ def test_b13_at_most_one_cut_for_a_burst_in_whatever_order_it_comes(refused: int
 
 
 @pytest.mark.parametrize(("field", "value"), [("most", 0), ("start", 0), ("cut", 1.0), ("cut", 0.1), ("most", 1.5)])
-def test_b13_a_policy_that_makes_no_sense_is_refused(field: str, value: float):
+def test_an_impossible_policy_is_refused(field: str, value: float):
     """The error names the field."""
     fields: dict[str, Any] = {field: value}
     with pytest.raises(rl.RecipeError, match=f"AdaptiveLimit.{field}"):

@@ -74,7 +74,7 @@ def test_the_docstring_draws_the_tree_of_all_errors() -> None:
 
 
 def test_a_kind_that_another_package_makes_up_is_reported_as_any_other() -> None:
-    """It is no kind of ours: the run records it, counts it and goes on."""
+    """It is none of ours: the run records it, counts it and continues."""
 
     def overheated(prompt: str) -> str:
         if prompt == "1":

@@ -1,4 +1,4 @@
-"""What is done about failures, decided from facts alone."""
+"""Policies: what to do about failures, decided from facts alone."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_a_rate_limit_delays_and_does_not_drop() -> None:
 
 
 @pytest.mark.parametrize("waited", [0.0, 59.9, 1e9])
-def test_b14_a_rate_limit_never_drops_unless_told_to(waited: float) -> None:
+def test_a_rate_limit_never_drops_a_task_by_default(waited: float) -> None:
     """Without `give_up_after` there is another attempt, however long the task has waited."""
     assert DOUBLING.delay(LIMITED, 5, 0, waited) == 32.0
 
 
-def test_b14_a_rate_limit_delays_until_give_up_after_and_then_drops() -> None:
+def test_a_rate_limit_delays_until_give_up_after_and_then_drops() -> None:
     """The waits go on for a minute, the last of them only to its end, and the attempt after that is the last."""
     patient = replace(DOUBLING, give_up_after=60)
     assert patient.delay(LIMITED, 1, 0, 0.0) == 2.0
@@ -59,7 +59,7 @@ def test_b14_a_rate_limit_delays_until_give_up_after_and_then_drops() -> None:
     assert patient.delay(LIMITED, 6, 0, 60.0) is None
 
 
-def test_b14_give_up_after_concerns_rate_limits_only() -> None:
+def test_give_up_after_concerns_rate_limits_only() -> None:
     """A server error that follows them is retried as often as any other."""
     patient = replace(DOUBLING, give_up_after=60)
     assert patient.delay(FLAKY, 3, 1, 100.0) == 8.0
@@ -67,7 +67,7 @@ def test_b14_give_up_after_concerns_rate_limits_only() -> None:
 
 
 @pytest.mark.parametrize(("said", "asked"), [(10, 10), (86_400, 60), (0, None), (-1, None), (math.nan, None)])
-def test_b13_what_the_endpoint_asks_for_is_capped(said: float, asked: float | None) -> None:
+def test_what_the_endpoint_asks_for_is_capped(said: float, asked: float | None) -> None:
     """An absurd Retry-After is `longest_wait`, and one for no wait is none."""
     assert DOUBLING.asked(Failure("ModelError", "later", retryable=True, retry_after=said)) == asked
     assert DOUBLING.asked(LIMITED) is None

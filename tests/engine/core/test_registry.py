@@ -83,11 +83,11 @@ def test_an_unknown_provider_is_refused_with_the_nearest_of_all_that_there_are(i
         ("raise RuntimeError('no licence')", "rowloop_broken:provider", "no licence"),
     ],
 )
-def test_a_provider_that_cannot_be_loaded_is_told_with_its_package(install: Install, source, target, problem):
+def test_a_provider_that_cannot_be_loaded_is_reported_with_its_package(install: Install, source, target, problem):
     """What it raised is in the message, and is the cause."""
     install("rowloop_broken", source, {"rowloop.models": {"broken": target}})
-    told = rf"'broken' of the package rowloop-broken cannot be loaded \(rowloop_broken:provider\): .*{problem}"
-    with pytest.raises(rl.RecipeError, match=told) as caught:
+    message = rf"'broken' of the package rowloop-broken cannot be loaded \(rowloop_broken:provider\): .*{problem}"
+    with pytest.raises(rl.RecipeError, match=message) as caught:
         recipe("broken:x").preview(1)
     assert caught.value.__cause__ is not None
 

@@ -1,4 +1,4 @@
-"""Limits that follow the endpoint (B13), paces, giving up on rate limits (B14) and budgets (E30), in the tracker."""
+"""Limits that follow the endpoint, paces, giving up on rate limits, and cost budgets, in the tracker."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def ran(commands: list[Command], column: int = 0) -> list[int]:
     return [command.row for command in commands if isinstance(command, Execute) and command.column == column]
 
 
-def test_b13_the_limit_follows_the_answers_and_its_history_is_told():
+def test_the_limit_follows_the_answers_and_keeps_its_history():
     """It doubles while it is used, and a burst of 429s cuts it once; the lane's state has it."""
     run = tracker(Lane("m", limit=64, start=2), rows=60)
     flying = ran(run.handle(Started()))
@@ -80,7 +80,7 @@ def test_b13_the_limit_follows_the_answers_and_its_history_is_told():
     assert changes[-1].time == 3.0
 
 
-def test_b13_a_lane_without_a_start_has_a_limit_that_stays():
+def test_a_lane_without_a_start_has_a_fixed_limit():
     """It needs no clock, and has no history."""
     run = tracker(Lane("f", limit=3))
     assert len(ran(run.handle(Started()))) == 3
@@ -89,8 +89,8 @@ def test_b13_a_lane_without_a_start_has_a_limit_that_stays():
         run.handle(Woken(0))
 
 
-def test_b13_what_is_refused_throughout_waits_for_retry_after_and_no_other_lane_does():
-    """The shell is told once when to look at the lane again; meanwhile another lane is filled as ever."""
+def test_a_lane_that_is_refused_throughout_waits_for_retry_after_and_no_other_lane_does():
+    """One timer is set for the lane; meanwhile another lane is filled as usual."""
     shut, other = Lane("shut", 16, start=16), Lane("other", 2)
     run = tracker(shut, other, rows=40)
     flying = ran(run.handle(Started()))
@@ -100,13 +100,12 @@ def test_b13_what_is_refused_throughout_waits_for_retry_after_and_no_other_lane_
         wakes = [command for command in commands if isinstance(command, Wake)]
         flying += ran(commands)
     assert wakes == [Wake(7.0, 0)]
-    assert run.lanes[0].shut == 7.0
     assert ran(run.handle(Done(0, 1, 0), 2.0), column=1) == [2]
     assert not any(isinstance(command, Wake) for command in run.handle(Done(0, 1, 1), 3.0))
     assert ran(run.handle(Woken(0), 8.0)) != []
 
 
-def test_b13_requests_per_minute_are_spaced():
+def test_requests_per_minute_are_spaced():
     """Sixty a minute: one a second, however many permits there are."""
     run = tracker(Lane("m", limit=8, pace=Pace(requests_per_minute=60)))
     commands = run.handle(Started())
@@ -116,14 +115,14 @@ def test_b13_requests_per_minute_are_spaced():
     assert ran(run.handle(Woken(0), 1.0)) == [1]
 
 
-def test_b13_an_answer_that_was_asked_for_again_counts_as_often_as_it_was():
+def test_every_request_of_a_cell_counts_in_the_pace():
     """Three requests of sixty a minute: the next may go after three seconds."""
     run = tracker(Lane("m", limit=1, pace=Pace(requests_per_minute=60)))
     run.handle(Started())
     assert run.handle(Done(0, 0, 0, Asked(requests=3)), 0.5) == [Wake(2.5, 0)]
 
 
-def test_b13_tokens_per_minute_are_estimated_first_and_corrected_by_the_answers():
+def test_tokens_per_minute_are_estimated_first_and_corrected_by_the_answers():
     """A minute of 6,000 tokens: after an answer of 3,000 the next request waits for half a minute."""
     run = tracker(Lane("m", limit=1, pace=Pace(tokens_per_minute=6000)))
     run.handle(Started())
@@ -131,7 +130,7 @@ def test_b13_tokens_per_minute_are_estimated_first_and_corrected_by_the_answers(
     assert wake == Wake(29.0, 0)
 
 
-def test_b14_since_when_a_lane_is_refused_throughout_is_told():
+def test_a_lane_reports_since_when_it_is_rate_limited():
     """From the first 429 to the next answer."""
     run = tracker(Lane("m", 3, start=3), rows=9)
     run.handle(Started())
@@ -142,7 +141,7 @@ def test_b14_since_when_a_lane_is_refused_throughout_is_told():
     assert run.lanes[0].rate_limited_since is None
 
 
-def test_b14_a_rate_limit_delays_until_it_is_given_up():
+def test_a_rate_limit_delays_until_it_is_given_up():
     """Off by default; else the task fails once it has been refused for so long, and another attempt was no use."""
     patient = tracker(Lane("m", 1, start=1), rows=1)
     patient.handle(Started())
@@ -163,7 +162,7 @@ def test_b14_a_rate_limit_delays_until_it_is_given_up():
     assert isinstance(delays[2], Record)
 
 
-def test_e30_once_the_budget_is_spent_nothing_more_is_asked_for():
+def test_no_request_starts_once_the_budget_is_spent():
     """What is in flight is paid for: it is awaited, not cancelled, and rows that are whole are committed."""
     run = tracker(Lane("m", 2), rows=5, cost=CostBudget(None, 100, {}))
     assert ran(run.handle(Started())) == [0, 1]
@@ -175,7 +174,7 @@ def test_e30_once_the_budget_is_spent_nothing_more_is_asked_for():
     assert run.handle(Committed(0)) == [Stop("budget")]
 
 
-def test_e30_a_price_per_token_is_counted_by_column_and_failures_cost_too():
+def test_a_price_per_token_is_counted_by_column_and_failures_cost_too():
     """A refused answer has been paid for as well."""
     cost = CostBudget(1.0, None, {0: (0.001, 0.01), 1: (0.0, 0.1)})
     run = tracker(Lane("a", 1), Lane("b", 1), rows=5, cost=cost)
@@ -187,7 +186,7 @@ def test_e30_a_price_per_token_is_counted_by_column_and_failures_cost_too():
     assert run.halted == "budget"
 
 
-def test_e30_who_cancels_while_the_rest_is_awaited_need_not_wait():
+def test_cancelling_ends_the_wait_for_requests_in_flight():
     """Cancelling outranks the budget."""
     run = tracker(Lane("m", 2), rows=5, cost=CostBudget(None, 1, {}))
     run.handle(Started())
@@ -197,14 +196,14 @@ def test_e30_who_cancels_while_the_rest_is_awaited_need_not_wait():
     assert run.handle(Committed(0)) == [Stop("cancelled")]
 
 
-def test_e30_a_budget_that_is_spent_before_the_run_begins_ends_it_at_once():
+def test_a_budget_that_is_spent_before_the_run_begins_ends_it_at_once():
     """Nothing is admitted."""
     run = tracker(Lane("m", 1), rows=5, cost=CostBudget(None, 100, {}, tokens=100))
     assert run.handle(Started()) == [Stop("budget")]
 
 
-def test_e30_what_earlier_runs_have_spent_counts():
-    """With nothing left of it, the first answer ends the run."""
+def test_what_earlier_runs_have_spent_counts():
+    """One token is left, so the first answer ends the run."""
     run = tracker(Lane("m", 1), rows=5, cost=CostBudget(None, 100, {}, tokens=99))
     run.handle(Started())
     run.handle(Done(0, 0, 0, Usage(1, 0)))
@@ -239,7 +238,7 @@ def outcome(command: Command, now: float, rng: random.Random, share: float) -> t
 
 @given(of=lanes(), rows=st.integers(1, 60), seed=st.integers(0, 2**16), needs=st.booleans(), share=st.floats(0, 0.9))
 @settings(max_examples=40)
-def test_b13_no_run_gets_stuck_whatever_the_limits_do(of: list[Lane], rows: int, seed: int, needs: bool, share: float):  # noqa: FBT001
+def test_no_run_gets_stuck_whatever_the_limits_do(of: list[Lane], rows: int, seed: int, needs: bool, share: float):  # noqa: FBT001
     """With 429s at any rate, every row comes out, never more than a lane's most are in flight, and counts add up."""
     rng = random.Random(seed)  # noqa: S311 - no secret
     run = tracker(*of, rows=rows, needs=needs, retry=RetryPolicy(3, lambda _: 0.1, longest_wait=5))

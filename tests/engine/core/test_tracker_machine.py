@@ -103,19 +103,19 @@ class Machine(RuleBasedStateMachine):
 
     module: ModuleType = tracker_module
     resumed: float = 0.5
-    """How many of the runs go on from one that was killed, when they begin."""
+    """How many of the runs resume one that was killed, when they begin."""
     shell: Shell
 
     @initialize(
         setup=setups(), early=st.integers(0, 20), before=st.integers(1, 60), lost=LOST, end=st.integers(0, 2**16)
     )
     def start(self, setup: Setup, early: int, before: int, lost: int, end: int) -> None:
-        """Begin, or go on from a run that was killed; now and then this one is cancelled at once."""
+        """Begin, or resume a run that was killed; now and then this one is cancelled at once."""
         self.end = random.Random(end)  # noqa: S311 - no secret
         self.take_up(setup, Journal())
         if self.end.random() < self.resumed:
             self.shell.start()
-            self.go_on(before, end, self.end.choice((1.0, 0.9, 0.7)))
+            self.let_run(before, end, self.end.choice((1.0, 0.9, 0.7)))
             self.take_up(self.shell.killed(lost, 0), self.shell.journal)
         if early == 1:
             self.shell.send(Halted("cancelled"))
@@ -124,7 +124,7 @@ class Machine(RuleBasedStateMachine):
             self.shell.send(Halted("cancelled"))
 
     def take_up(self, setup: Setup, journal: Journal) -> None:
-        """Go on from what the journal has."""
+        """Resume what the journal has."""
         graph = compile_graph(setup.nodes)
         self.shell = Shell(self.module.Tracker(graph, setup.plan, Policies(setup.retry, setup.budget)), setup, journal)
 
@@ -162,7 +162,7 @@ class Machine(RuleBasedStateMachine):
         self.shell.start()
 
     @rule(at=st.integers(0, 99))
-    def end_as_told(self, at: int) -> None:
+    def end_a_cancelled_task(self, at: int) -> None:
         """Let a task in flight follow Cancel."""
         if self.shell.running and self.shell.reference.cancelled:
             self.shell.cancel(at)
@@ -176,18 +176,18 @@ class Machine(RuleBasedStateMachine):
     @rule(steps=st.integers(1, 60), seed=st.integers(0, 2**16), health=st.sampled_from([1.0, 0.95, 0.8, 0.5]))
     def let_happen(self, steps: int, seed: int, health: float) -> None:
         """Let a lot happen."""
-        self.go_on(steps, seed, health)
+        self.let_run(steps, seed, health)
 
-    def go_on(self, steps: int, seed: int, health: float) -> None:
+    def let_run(self, steps: int, seed: int, health: float) -> None:
         """Let so much happen."""
         rng = random.Random(seed)  # noqa: S311 - no secret
         while steps and self.shell.pending:
-            self.shell.go_on_by_luck(rng, health)
+            self.shell.step_at_random(rng, health)
             steps -= 1
 
     @rule(group=st.integers(0, 5), column=st.integers(0, 5), row=st.integers(WHOLE, 9))
-    def cannot_be(self, group: int, column: int, row: int) -> None:
-        """Report what cannot be: an error says so, and nothing has changed."""
+    def send_illegal_events(self, group: int, column: int, row: int) -> None:
+        """Report what cannot have happened: an error is raised, and nothing has changed."""
         task = group, column % len(self.shell.reference.nodes), row
         events: list[Event] = [Committed(group), CommitFailed(group)] if group not in self.shell.commits else []
         if task not in self.shell.running:
@@ -207,7 +207,7 @@ class Machine(RuleBasedStateMachine):
             assert self.shell.tracker.handle(Due(*task)) == []
 
     def teardown(self) -> None:
-        """Let the run go to its end, whatever has happened to it."""
+        """Let the run end, whatever has happened to it."""
         if hasattr(self, "shell") and not self.shell.broken:
             self.shell.finish(self.end, health=self.end.choice((1.0, 0.9, 0.8)))
             event(f"ended: {self.shell.reference.halted}")
@@ -224,7 +224,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def picture(thing: object, *, whole: bool = True) -> object:
-    """Take apart a tracker into what can be compared; row groups in queues are told by their number."""
+    """Take apart a tracker into what can be compared; row groups in queues are shown by their number."""
     if isinstance(thing, dict):
         return {key: picture(value) for key, value in thing.items()}
     if isinstance(thing, list | deque):
@@ -271,7 +271,7 @@ class Series:
         self.begin(setup)
 
     def begin(self, setup: Setup) -> None:
-        """Begin a run that goes on from what is in the journal."""
+        """Begin a run that resumes what is in the journal."""
         graph = compile_graph(setup.nodes)
         tracker = self.module.Tracker(graph, setup.plan, Policies(setup.retry, setup.budget))
         self.shell = Shell(tracker, setup, self.journal)
@@ -295,7 +295,7 @@ class Series:
         elif luck < 0.1 and self.shell.commits:
             self.shell.commit(0, ok=False)
         else:
-            self.shell.go_on(self.rng, lambda task: FATAL if luck > 0.99 else self.fate(task))
+            self.shell.step(self.rng, lambda task: FATAL if luck > 0.99 else self.fate(task))
 
     def kill(self, steps: int, lost: int, more: int) -> None:
         """Let so much happen, kill the run and begin another."""
@@ -305,9 +305,9 @@ class Series:
         self.begin(self.shell.killed(lost, more))
 
     def finish(self) -> dict[int, list[int]]:
-        """Go on until nothing is left to happen; give the rows that were committed."""
+        """Run until nothing is left to happen; return the rows that were committed."""
         while self.shell.pending:
-            self.shell.go_on(self.rng, self.fate)
+            self.shell.step(self.rng, self.fate)
         assert (self.shell.stopped, self.shell.reference.cut) == (True, 0)
         return self.journal.parts
 
@@ -355,7 +355,7 @@ SLIPS: Final = {
     "a retry does not wait": ("][event.row] = DUE", "][event.row] = READY"),
     "a retry that is given up still counts": ("-= group.state[column][row] == DUE", "-= 0"),
     "a halted run waits for its retries": ("frozenset({WAITING, READY, DUE})", "frozenset({WAITING, READY})"),
-    "a halted run goes on": ("if self.halted is None:\n            self._lanes", "if True:\n            self._lanes"),
+    "a halted run runs on": ("if self.halted is None:\n            self._lanes", "if True:\n            self._lanes"),
     "rows cut off count as dropped": ("(event.row,), cut=True)", "(event.row,))"),
     "a failure does not outrank a cancellation": (
         'reason if reason == "failed" or self.halted == "budget" else self.halted', "self.halted"
@@ -443,7 +443,7 @@ def test_a_slip_in_the_tracker_is_caught(old: str, new: str) -> None:
 @pytest.mark.stress
 @pytest.mark.parametrize(("old", "new"), SLIPS_IN_RESUMING.values(), ids=SLIPS_IN_RESUMING)
 def test_a_slip_in_resuming_is_caught(old: str, new: str) -> None:
-    """The same for what only matters in a run that goes on from an earlier one."""
+    """The same for what only matters in a run that resumes an earlier one."""
     assert_caught(planted(old, new), resumed=1)
 
 
