@@ -120,18 +120,18 @@ def measure(rows: int, rounds: int) -> dict[str, Any]:
                 lasted[name] += time.perf_counter() - began
     cells = rows * COLUMNS
     median = {name: statistics.median(times) for name, times in took.items()}
-    told: dict[str, Any] = {"cells": cells, "rounds": rounds, "drawings": draws}
-    told["us_per_cell"] = {name: round(1e6 * spent / cells, 3) for name, spent in median.items()}
+    measured: dict[str, Any] = {"cells": cells, "rounds": rounds, "drawings": draws}
+    measured["us_per_cell"] = {name: round(1e6 * spent / cells, 3) for name, spent in median.items()}
     for name in ("traces", "progress"):
         # pairs of one round saw the same machine; their median is steadier than the difference of medians
         extra = statistics.median(a - b for a, b in zip(took[name], took["bare"], strict=True))
-        told[name] = {
+        measured[name] = {
             "cost_us_per_cell": round(1e6 * extra / cells, 3),
             "ratio": round(statistics.median(a / b for a, b in zip(took[name], took["bare"], strict=True)), 4),
             "ceiling": {"below": CEILING, "met": 1e6 * extra / cells < CEILING},
         }
-    told["progress"]["drawing_share"] = round(sum(drawings.values()) / lasted["progress"], 5)
-    return told
+    measured["progress"]["drawing_share"] = round(sum(drawings.values()) / lasted["progress"], 5)
+    return measured
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ The contenders are the files in contenders/. Ceilings are the design's. Prints J
     latency         2,000 rows, one text column, 0.25 s, 256 requests in flight
     diamond         1,000 rows, a and b need a topic, c needs a and b, 0.1 s, 128 in flight; bare makes 3,000 calls
                     which need nothing
-    hidden_limit    2,000 rows, 0.25 s, up to 256 in flight, and the endpoint answers 429 above 64; bare is told so
+    hidden_limit    2,000 rows, 0.25 s, up to 256 in flight, and the endpoint answers 429 above 64; bare knows it
     faults          2,000 rows, 0.05 s, 64 in flight, 5 % each of 429 (Retry-After: 1) and 500, 2 % cut bodies; the
                     reference is bare aiohttp under a fixed limit of 64, with plain retries
 

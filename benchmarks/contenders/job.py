@@ -40,7 +40,7 @@ class Job:
 
     @property
     def most(self) -> int:
-        """The most requests at once, for those who must be told."""
+        """The most requests at once, for contenders that need the number."""
         if self.in_flight is None:
-            raise ValueError("this contender must be told how many requests may be in flight")
+            raise ValueError("this contender needs the number of requests in flight")
         return self.in_flight

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Measured: TypeAlias = dict[str, Any]
 SECONDS = 600
-# Nobody is told about the runs, and nothing is fetched for them.
+# The runs report to nobody and fetch nothing.
 QUIET = {
     "NEMO_TELEMETRY_ENABLED": "false",
     "TELEMETRY_ENABLED": "false",

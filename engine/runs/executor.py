@@ -43,7 +43,7 @@ class Placement(enum.Enum):
 
 
 class Executor:
-    """Works tasks on the values in the store and puts what comes of them back there."""
+    """Works tasks on the values in the store and stores their results."""
 
     def __init__(self, graph: Graph, works: Sequence[Work], store: Store, threads: Threads) -> None:
         """Take the works in the order of the graph's columns."""
