@@ -1,8 +1,8 @@
 """Progress displays: a live region in a terminal, an output area in a notebook, plain lines elsewhere.
 
 A display is a function: it takes a function that returns a ProgressSnapshot, and returns a context manager that shows
-the progress until its block ends. To add a display, write a module here and choose it in auto.py. Other
-packages list theirs under the entry points `rowloop.displays`.
+the progress until its block ends. To add a display, write a module here and add one line to the table below: the option
+`progress` then takes its name. Other packages list theirs under the entry points `rowloop.displays`.
 
 | file        | what it contains                                                                       |
 |-------------|----------------------------------------------------------------------------------------|
@@ -17,3 +17,6 @@ packages list theirs under the entry points `rowloop.displays`.
 from ...engine.telemetry.progress import displays
 
 displays.register("auto", f"{__name__}.auto:auto")
+displays.register("terminal", f"{__name__}.terminal:terminal")
+displays.register("notebook", f"{__name__}.notebook:notebook")
+displays.register("plain", f"{__name__}.auto:plain")

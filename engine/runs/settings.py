@@ -39,7 +39,7 @@ class RunOptions(TypedDict, total=False):
     - `cache`: the path of a file that stores answers; an equal request to the same model is answered from it.
     - `retry`: a RetryPolicy: which failures are retried, and when.
     - `error_budget`: an ErrorBudget: how many failures end the run early.
-    - `progress`: False for no display, or a display of your own, or the name of one that a package brings.
+    - `progress`: False for no display, the name of a display ("plain"), or a display of your own.
     - `observers`: objects whose `on_event` is called with every event of the run; see docs/diagnostics.md.
     - `on_part`: a function that is called with each Part once it is committed, in the writer's thread; what it raises
       ends the run.

@@ -19,9 +19,11 @@ from rich.cells import cell_len
 from emulator import Terminal
 from rowloop.adapters.displays import auto as displays_module
 from rowloop.adapters.displays.auto import auto, plain
-from rowloop.adapters.displays.terminal import Style, layout
+from rowloop.adapters.displays.notebook import notebook
+from rowloop.adapters.displays.terminal import Style, layout, terminal
 from rowloop.adapters.displays.ticker import Ticker
 from rowloop.adapters.displays.wording import Speed, compact, duration, finished_rows, per_second, totals
+from rowloop.engine.runs.settings import Settings
 from rowloop.engine.telemetry.progress import ColumnProgress, ProgressSnapshot
 
 
@@ -394,6 +396,12 @@ def test_plain_lines_are_written_at_intervals(capsys):
         assert seen.wait(10)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "rowloop: 41/100 rows, 1.0 rows/s, 59s left, 120 requests, 12.0k tokens, 8 running"
+
+
+@pytest.mark.parametrize("display", [auto, terminal, notebook, plain])
+def test_a_run_takes_each_display_by_its_name(display):
+    """The option `progress` takes the name of a display and chooses its function."""
+    assert Settings(rows=1, progress=display.__name__).progress is display
 
 
 def test_plain_display_writes_nothing_for_a_short_run(capsys):
