@@ -22,7 +22,7 @@
 | images.py        | image cells as parts of a message                                                           |
 | schemas.py       | JSON Schemas, and the reader that checks answers against them                               |
 | json_repairs.py  | JSON found in an answer's prose, and repaired                                               |
-| microbatch.py    | cells that are ready at the same time, worked by one call in a thread                       |
+| microbatch.py    | callers with one item each share calls of many: SQL in a thread, embeddings over HTTP       |
 | code_hash.py     | whether a function or class is still the one that made a table                              |
 
 To add a kind, write its class in one file and add one line to the table below. The line makes it known to recipe files

@@ -8,6 +8,7 @@
 | execution.py | one run from start to result: connect, bind, schedule, describe the end |
 | scheduler.py | carries out the tracker's commands in one TaskGroup |
 | executor.py | works one task and classifies its exceptions |
+| foreign.py | what exceptions of other people's code mean, as adapters judge them |
 | transfers.py | row groups between the store and the sink |
 | timers.py | retries, waking lanes, periodic checks |
 | slices.py | how long workers may occupy the loop |

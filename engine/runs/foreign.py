@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from ..core.errors import FailureKind
 
 
 class Judgement(NamedTuple):
-    """What an exception means: the kind of failure, as in ModelError, and whether another attempt may succeed."""
+    """What an exception means: its kind of failure, and whether another attempt may succeed."""
 
-    kind: str
+    kind: FailureKind
     retryable: bool
 
 

@@ -245,6 +245,7 @@ def _check_error(error: ModelError, model: Model) -> None:
     for shown in filter(None, (error, error.__cause__)):
         leaked = secret is not None and secret in f"{shown} {shown!r}"
         assert not leaked, f"the message of a {type(shown).__name__} holds the key"
+    assert isinstance(error.kind, str), _unlike("ModelError.kind", "str, if possible a FailureKind", error.kind)
     assert str(error), "a ModelError has no message; state what happened, and what to do"
     assert not (error.fatal and error.retryable), (
         f"a ModelError of kind '{error.kind}' is retryable and fatal; fatal means that every other request fails too"
