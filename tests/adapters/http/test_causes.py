@@ -178,3 +178,23 @@ def test_a_functions_lookup_is_tried_again_and_one_that_is_refused_is_not(there:
     result = recipe.preview(1, progress=False, retry=rl.RetryPolicy(attempts=2, wait=lambda _: 0.0))
     assert result.dataset["capital"].tolist() == ["the capital of Peru"]
     assert result.failures[["column", "attempts"]].to_numpy().tolist() == [["nothing", 1]]
+
+
+def named(name: str, *parents: type[Exception]) -> type[Exception]:
+    """Make a class with a name of the requests package, which the tests do not install."""
+    return type(name, parents, {"__module__": "requests.exceptions"})
+
+
+@pytest.mark.parametrize(
+    ("name", "parents", "judgement"),
+    [
+        ("ReadTimeout", ["Timeout"], Judgement("timeout", retryable=True)),
+        ("ConnectTimeout", ["ConnectionError", "Timeout"], Judgement("connection", retryable=True)),
+        ("ConnectionError", [], Judgement("connection", retryable=True)),
+        ("InvalidSchema", [], None),
+    ],
+)
+def test_errors_of_requests_are_known_by_their_names(name: str, parents: list[str], judgement: Judgement | None):
+    """With the classes above them in that package, all of them OSErrors."""
+    above = [named(parent, OSError) for parent in parents] or [OSError]
+    assert judge(named(name, *above)("no")) == judgement
