@@ -80,7 +80,7 @@ class Graph:
 def compile_graph(nodes: Sequence[Node]) -> Graph:
     """Resolve names to indices; raises RecipeError for a duplicate, an unknown need or a cycle, with its path."""
     if not nodes:
-        raise RecipeError("columns", "there are none; a table needs at least one")
+        raise RecipeError("columns", "a table needs at least one column")
     ids = _ids(nodes)
     needs = [_resolved(node, node.needs, ids) for node in nodes]
     awaited = [_resolved(node, node.needs + node.after, ids) for node in nodes]
