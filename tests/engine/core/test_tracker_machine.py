@@ -162,7 +162,7 @@ class Machine(RuleBasedStateMachine):
         self.shell.start()
 
     @rule(at=st.integers(0, 99))
-    def end_a_cancelled_task(self, at: int) -> None:
+    def end_by_cancellation(self, at: int) -> None:
         """Let a task in flight follow Cancel."""
         if self.shell.running and self.shell.reference.cancelled:
             self.shell.cancel(at)
@@ -186,7 +186,7 @@ class Machine(RuleBasedStateMachine):
             steps -= 1
 
     @rule(group=st.integers(0, 5), column=st.integers(0, 5), row=st.integers(WHOLE, 9))
-    def send_illegal_events(self, group: int, column: int, row: int) -> None:
+    def cause_an_illegal_event(self, group: int, column: int, row: int) -> None:
         """Report what cannot have happened: an error is raised, and nothing has changed."""
         task = group, column % len(self.shell.reference.nodes), row
         events: list[Event] = [Committed(group), CommitFailed(group)] if group not in self.shell.commits else []
