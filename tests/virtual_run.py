@@ -14,7 +14,7 @@ from rowloop.engine.core.row_groups import Plan
 from rowloop.engine.core.store import Store
 from rowloop.engine.core.tracker import Tracker
 from rowloop.engine.runs.diagnostics import Diagnostics
-from rowloop.engine.runs.executor import Executor
+from rowloop.engine.runs.local_executor import LocalExecutor
 from rowloop.engine.runs.scheduler import Scheduler
 from rowloop.runtime.threads import Threads
 
@@ -76,7 +76,7 @@ class VirtualRun:
         )
         store, self._threads = Store(self.graph), Threads(1)
         works = [Fill(lambda start, rows: range(start, start + rows)), *map(Await, calls)]
-        executor = Executor(self.graph, works, store, self._threads)
+        executor = LocalExecutor(self.graph, works, store, self._threads)
         self.scheduler = Scheduler(self.tracker, executor, store, Nowhere(writing), self.diagnostics.observers)
         self.warnings: list[tuple[float, str]] = []
         self.elapsed = 0.0

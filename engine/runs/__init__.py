@@ -7,7 +7,8 @@
 | resuming.py | whether the dataset in a directory fits, and what is left to do in it |
 | execution.py | one run from start to result: connect, bind, schedule, describe the end |
 | scheduler.py | carries out the tracker's commands in one TaskGroup |
-| executor.py | works one task and classifies its exceptions |
+| executor.py | the protocol of whoever works tasks |
+| local_executor.py | works tasks in this process and classifies their exceptions |
 | foreign.py | what exceptions of other people's code mean, as adapters judge them |
 | transfers.py | row groups between the store and the sink |
 | timers.py | retries, waking lanes, periodic checks |

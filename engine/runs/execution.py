@@ -21,7 +21,7 @@ from ..telemetry.outside import OutsideObserver
 from .bookkeeping import Account
 from .budget import cost_budget
 from .ending import advice_of, check_completion, error_of, log_end, status_of
-from .executor import Executor
+from .local_executor import LocalExecutor
 from .scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Execution:
         await self._describe("running", None)
         outside = [OutsideObserver(observer) for observer in self._settings.observers]
         store = Store(graph)
-        executor = Executor(graph, self._bind(connected, threads), store, threads)
+        executor = LocalExecutor(graph, self._bind(connected, threads), store, threads)
         # Outside observers come last: what they raise must not keep a value from the journal.
         observers = [*self._account.observers, *outside]
         scheduler = self._scheduler = Scheduler(self._tracker, executor, store, self._sink, observers)

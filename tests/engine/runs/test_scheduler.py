@@ -20,7 +20,7 @@ from rowloop.engine.core.policy import ErrorBudget, Policies, RetryPolicy
 from rowloop.engine.core.row_groups import Plan
 from rowloop.engine.core.store import Store
 from rowloop.engine.core.tracker import Tracker
-from rowloop.engine.runs.executor import Executor
+from rowloop.engine.runs.local_executor import LocalExecutor
 from rowloop.engine.runs.scheduler import Scheduler
 from rowloop.runtime.threads import Threads
 
@@ -109,7 +109,7 @@ class Run:
         policies = Policies(retry or RetryPolicy(), budget or ErrorBudget(rate=None))
         self.tracker = Tracker(graph, Plan(rows, size), policies)
         self.threads = Threads(8)
-        executor = Executor(graph, [NUMBERS, *works], self.store, self.threads)
+        executor = LocalExecutor(graph, [NUMBERS, *works], self.store, self.threads)
         self.scheduler = Scheduler(self.tracker, executor, self.store, self.sink, [self.witness])
 
     async def __call__(self) -> str | None:
