@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from fake_openai import Behaviour, FakeOpenAI
+from fake_openai import FakeOpenAI
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,17 +22,15 @@ settings.register_profile("stress", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def process() -> Iterator[FakeOpenAI]:
-    """Share one server process in a module, since each takes half a second to start."""
+    """Share one server process among all tests of a process, since each takes half a second to start."""
     with FakeOpenAI() as server:
         yield server
 
 
 @pytest.fixture
 def server(process: FakeOpenAI) -> FakeOpenAI:
-    """Give the module's server out as if it were new."""
-    process.start()
-    process.configure(Behaviour())
-    process.reset()
+    """Give the server out as if it were new, under an address that nobody has talked to."""
+    process.renew()
     return process

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from fake_openai import FakeOpenAI
 from fake_validator import FakeValidator
 from rowloop import Recipe, Result
 
@@ -26,13 +25,12 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 @pytest.fixture
-def endpoint(monkeypatch, tmp_path):
+def endpoint(server, monkeypatch, tmp_path):
     """Serve as OpenAI's endpoint for programs that run in an empty working directory."""
-    with FakeOpenAI() as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        monkeypatch.setenv("OPENAI_API_KEY", "any")
-        monkeypatch.chdir(tmp_path)
-        yield server
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    monkeypatch.chdir(tmp_path)
+    return server
 
 
 def test_python_in_the_readme_runs(endpoint, capsys):

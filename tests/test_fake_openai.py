@@ -531,12 +531,36 @@ def test_a_stopped_server_refuses_connections(server, client):
 
 
 def test_refuse_for_ends_by_itself(server, client):
-    """A client that tries again gets through."""
+    """Nothing gets through before the time is over, and everything does after that."""
+    begun = time.monotonic()
     server.refuse_for(0.2)
+    refused = 0
+    while True:
+        try:
+            assert ask(client).status_code == 200
+            break
+        except httpx.ConnectError:
+            refused += 1
+    assert time.monotonic() - begun >= 0.2
+    assert refused
+
+
+def test_a_renewed_server_is_one_that_nobody_has_talked_to(server, client):
+    """Its address is new and the old one refuses, what was in flight is cut, and settings and counts are the first."""
+    old = server.url
+    server.configure(latency=60, models=("m",))
+    with hold(server) as held:
+        server.wait_for(in_flight=1)
+        server.renew()
+        assert held.recv(1) == b""
     with pytest.raises(httpx.ConnectError):
         ask(client)
-    with httpx.Client(base_url=server.url, transport=httpx.HTTPTransport(retries=4)) as patient:
-        assert ask(patient).status_code == 200
+    assert server.url != old
+    assert server.behaviour == Behaviour()
+    with httpx.Client(base_url=server.url, verify=TLS) as other:
+        assert ask(other).status_code == 200
+    counters = server.counters()
+    assert (counters.requests, counters.connections, counters.broken, counters.peak) == (1, 1, 0, 1)
 
 
 # The process

@@ -57,25 +57,45 @@ class Ports:
         self._server = server
         self._held = ExitStack()
         self._address: tuple[str, int] = (_HOST, 0)
+        self._used: set[tuple[str, int]] = set()
         self._listener = _Listener(self._public, server)
         self._public_port: asyncio.Server | None = None
         self._reopening: asyncio.TimerHandle | None = None
 
     async def open(self, port: int) -> tuple[str, str]:
         """Listen; return the base URL and the URL of the controls."""
-        reserved = self._held.enter_context(_bound((_HOST, port)))
-        self._address = reserved.getsockname()
-        if sys.platform != "linux":
-            # Linux alone lets a second socket be bound beside one that does not listen. Held for good, it keeps the
-            # port ours while connections are refused, also from clients' own ports (TCP can connect to itself).
-            reserved.close()
+        self._reserve(port)
         await self.start()
         loop = asyncio.get_running_loop()
         control = await loop.create_server(
             web.Server(self._control, handler_cancellation=True, access_log=None), _HOST, 0
         )
         host, control_port = control.sockets[0].getsockname()
-        return f"http://{host}:{self._address[1]}/v1", f"http://{host}:{control_port}"
+        return self._url(), f"http://{host}:{control_port}"
+
+    async def renew(self) -> str:
+        """Become a server that nobody has talked to: another port, default settings, no counts. Return the base URL."""
+        await self.stop()
+        self._held.close()
+        self._reserve(0)
+        self._server.configure(Behaviour())
+        self._server.reset()
+        await self.start()
+        return self._url()
+
+    def _reserve(self, port: int) -> None:
+        while (reserved := _bound((_HOST, port))).getsockname() in self._used:
+            reserved.close()
+        self._held.enter_context(reserved)
+        self._address = reserved.getsockname()
+        self._used.add(self._address)
+        if sys.platform != "linux":
+            # Linux alone lets a second socket be bound beside one that does not listen. Held for good, it keeps the
+            # port ours while connections are refused, also from clients' own ports (TCP can connect to itself).
+            reserved.close()
+
+    def _url(self) -> str:
+        return f"http://{_HOST}:{self._address[1]}/v1"
 
     async def start(self) -> None:
         """Accept connections, if that is not so already."""
@@ -131,6 +151,8 @@ class Ports:
                 return server.behaviour
             case "POST /control/reset":
                 server.reset()
+            case "POST /control/renew":
+                return await self.renew()
             case "POST /control/stop":
                 seconds = request.query.get("seconds")
                 await self.stop(float(seconds) if seconds else None)

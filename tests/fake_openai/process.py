@@ -85,6 +85,11 @@ class FakeOpenAI:
         """Set all counts to zero and forget prompts, attempts and requests. The behaviour stays."""
         self._call("POST", "reset", Counters)
 
+    def renew(self) -> None:
+        """Become a server that nobody has talked to: a new `url`, default settings, no counts, no connections."""
+        self.url = self._call("POST", "renew", str)
+        self.behaviour = Behaviour()
+
     def wait_for(self, *, timeout: float = 5.0, **least: int) -> Counters:
         """Wait until every named counter is at least so high; TimeoutError if that takes too long.
 

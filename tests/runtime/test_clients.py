@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from fake_openai import FakeOpenAI
-
 CALLS = 400
 
 PRELUDE = """
@@ -61,19 +59,10 @@ async def items(client):
 CLIENTS["httpx2"] = (CLIENTS["httpx"][0].replace("httpx", "httpx2"), CLIENTS["httpx"][1].replace("httpx.", "httpx2."))
 
 
-@pytest.fixture(scope="module")
-def server():
-    """Return one server for all tests of this module."""
-    with FakeOpenAI() as fake:
-        yield fake
-
-
 @pytest.fixture(params=list(CLIENTS))
 def script(request: pytest.FixtureRequest, server):
     """Return the start of a script, with functions that make a client, call it and stream from it."""
     imports, code = CLIENTS[request.param]
-    server.configure(fault_cut=0.0, latency=0.0)
-    server.reset()
     return PRELUDE.format(imports=imports, url=server.url) + code
 
 

@@ -42,13 +42,6 @@ columns:
 """
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    """Run one server for all tests that need answers only."""
-    with FakeOpenAI() as server:
-        yield server
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Return a folder with a recipe.yaml."""
@@ -88,9 +81,9 @@ def here(folder, monkeypatch, capsys):
     return run_here
 
 
-def test_run_writes_the_dataset_and_prints_a_report(folder, endpoint):
+def test_run_writes_the_dataset_and_prints_a_report(folder, server):
     """A run writes a dataset and prints the first rows, counts, tokens, rate and path."""
-    done = rowloop(folder, "run", "recipe.yaml", "-o", "out/qa", "-n", 30, "--base-url", endpoint.url)
+    done = rowloop(folder, "run", "recipe.yaml", "-o", "out/qa", "-n", 30, "--base-url", server.url)
     assert (done.returncode, done.stderr) == (0, "")
     rows = pq.read_table(folder / "out/qa/data").to_pandas()
     assert list(rows.columns) == ["topic", "question", "answer", "grade", "line", "price"]
@@ -107,9 +100,9 @@ def test_run_writes_the_dataset_and_prints_a_report(folder, endpoint):
     assert lines[-1] == "output    out/qa"
 
 
-def test_the_cost_is_printed_where_a_price_is_known(here, folder, endpoint):
+def test_the_cost_is_printed_where_a_price_is_known(here, folder, server):
     """The price in a recipe is that of its own model: a model that replaces it with --model has none."""
-    priced = f'{{spec: "openai:fake", base_url: "{endpoint.url}", price: {{prompt: 1, completion: 2}}}}'
+    priced = f'{{spec: "openai:fake", base_url: "{server.url}", price: {{prompt: 1, completion: 2}}}}'
     (folder / "priced.yaml").write_text(RECIPE.replace('"openai:fake"', priced), encoding="utf-8")
     status, out, _ = here("preview", "priced.yaml", "-n", 2)
     ((prompt, completion),) = re.findall(r"tokens +([\d,]+) prompt \+ ([\d,]+) completion", out)
@@ -121,38 +114,37 @@ def test_the_cost_is_printed_where_a_price_is_known(here, folder, endpoint):
     assert "$" not in out
 
 
-def test_run_makes_24_rows_by_default(folder, endpoint):
+def test_run_makes_24_rows_by_default(folder, server):
     """Without -n a run makes 24 rows; with --quiet it prints nothing."""
-    done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "--base-url", endpoint.url, "--quiet")
+    done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "--base-url", server.url, "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert json.loads((folder / "out/metadata.json").read_text())["actual_num_records"] == 24
 
 
-def test_preview_prints_rows_and_writes_nothing(folder, endpoint):
+def test_preview_prints_rows_and_writes_nothing(folder, server):
     """A preview prints the requested number of rows and writes no file."""
-    done = rowloop(folder, "preview", "recipe.yaml", "-n", 3, "--base-url", endpoint.url)
+    done = rowloop(folder, "preview", "recipe.yaml", "-n", 3, "--base-url", server.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(re.findall("^answer ", done.stdout, re.MULTILINE)) == 3
     assert [path.name for path in folder.iterdir()] == ["recipe.yaml"]
 
 
-def test_model_and_base_url_replace_the_model_of_the_recipe(folder, here, endpoint, monkeypatch):
+def test_model_and_base_url_replace_the_model_of_the_recipe(folder, here, server, monkeypatch):
     """A recipe runs on another model at another endpoint, whose address is an option or in the environment."""
     other = yaml.safe_load(RECIPE) | {"models": {"writer": "local:gemma-3-270m"}}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(other))
     preview = ["preview", "recipe.yaml", "-n", 2, "--model", "writer=openai:other"]
-    endpoint.reset()
-    assert here(*preview, "--base-url", endpoint.url)[0] == 0
-    monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+    assert here(*preview, "--base-url", server.url)[0] == 0
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     assert here(*preview)[0] == 0
-    assert endpoint.counters().requests_by_model == {"other": 12}
+    assert server.counters().requests_by_model == {"other": 12}
 
 
-def test_seed_replaces_the_seed_of_the_recipe(folder, here, endpoint):
+def test_seed_replaces_the_seed_of_the_recipe(folder, here, server):
     """The same seed draws the same values in every run, another seed draws others."""
 
     def prices(name: str, *options: object) -> list[str]:
-        where = ["--base-url", endpoint.url, "--quiet"]
+        where = ["--base-url", server.url, "--quiet"]
         assert here("run", "recipe.yaml", "-o", name, "-n", 20, *where, *options)[0] == 0
         return list(pq.read_table(folder / name / "data").to_pandas()["price"])
 
@@ -206,14 +198,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_reported_in_one_line_before_any_request(folder, endpoint, monkeypatch, capsys, mistake):
+def test_a_mistake_is_reported_in_one_line_before_any_request(folder, server, monkeypatch, capsys, mistake):
     """One line on stderr says what is wrong and what to do; the status is 2; nothing is requested or written."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     text, options, hint = MISTAKES[mistake]
     (folder / "recipe.yaml").write_text(text)
-    endpoint.reset()
-    usual = {"-o": "out", "--base-url": endpoint.url}
+    usual = {"-o": "out", "--base-url": server.url}
     given = [part for name, value in usual.items() if name not in options for part in (name, value)]
     status = main(["run", "recipe.yaml", *given, *map(str, options)])
     printed = capsys.readouterr()
@@ -221,7 +212,7 @@ def test_a_mistake_is_reported_in_one_line_before_any_request(folder, endpoint, 
     assert printed.err.startswith("rowloop: ")
     assert printed.err.count("\n") == 1
     assert hint in printed.err
-    assert endpoint.counters().requests == 0
+    assert server.counters().requests == 0
     assert (folder / "recipe.yaml").read_text() == text
 
 
@@ -267,9 +258,9 @@ def test_an_unreachable_endpoint_fails_the_run(folder):
     assert done.stderr.count("\n") == 1
 
 
-def test_an_existing_dataset_is_replaced_only_with_overwrite(here, endpoint):
+def test_an_existing_dataset_is_replaced_only_with_overwrite(here, server):
     """A second run into the same directory is refused and names --overwrite, which works."""
-    run = ["run", "recipe.yaml", "-o", "out", "-n", 2, "--base-url", endpoint.url, "--quiet"]
+    run = ["run", "recipe.yaml", "-o", "out", "-n", 2, "--base-url", server.url, "--quiet"]
     assert here(*run) == (0, "", "")
     status, _, err = here(*run)
     assert status == 2
@@ -280,9 +271,9 @@ def test_an_existing_dataset_is_replaced_only_with_overwrite(here, endpoint):
     assert here(*run, "--overwrite") == (0, "", "")
 
 
-def test_another_dataset_is_refused_in_the_words_of_the_command_line(here, endpoint):
+def test_another_dataset_is_refused_in_the_words_of_the_command_line(here, server):
     """The differences name the options of the command; a directory whose name looks like an option stays as it is."""
-    run = ["run", "recipe.yaml", "-o", "overwrite=True", "--base-url", endpoint.url, "--quiet"]
+    run = ["run", "recipe.yaml", "-o", "overwrite=True", "--base-url", server.url, "--quiet"]
     assert here(*run, "-n", 3) == (0, "", "")
     status, _, err = here(*run, "-n", 2, "--row-group-size", 5, "--seed", 4, "--resume")
     assert status == 2
@@ -293,58 +284,58 @@ def test_another_dataset_is_refused_in_the_words_of_the_command_line(here, endpo
     )
 
 
-def test_dropped_rows_are_in_the_report(folder, here):
+def test_dropped_rows_are_in_the_report(server, folder, here):
     """A run with dropped rows succeeds and names failures.parquet; with --min-completion it fails."""
-    with FakeOpenAI(fault_400=0.05) as server:
-        run = ["run", "recipe.yaml", "-n", 40, "--base-url", server.url]
-        done = rowloop(folder, *run, "-o", "out")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert re.search(r"^partial   \d+ of 40 rows", done.stdout, re.MULTILINE)
-        assert re.search(r"^failures  \d+ rows dropped, .* see out/failures.parquet$", done.stdout, re.MULTILINE)
-        status, out, err = here(*run, "-o", "strict", "--min-completion", 1)
-        assert (status, out.count("partial"), err.count("\n")) == (1, 1, 1)
-        assert "fewer than --min-completion 1 requires; " in err
-        assert err.endswith("; the rows are in strict, the reasons in its failures.parquet\n")
-        quiet = rowloop(folder, *run, "-o", "quiet", "--quiet")
-        assert (quiet.returncode, quiet.stdout) == (0, "")
-        assert quiet.stderr.startswith("rowloop: WARNING: partial: ")
-        assert quiet.stderr.count("partial") == 1
-        assert "resume=" not in quiet.stderr  # a hint for Python
+    server.configure(fault_400=0.05)
+    run = ["run", "recipe.yaml", "-n", 40, "--base-url", server.url]
+    done = rowloop(folder, *run, "-o", "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^partial   \d+ of 40 rows", done.stdout, re.MULTILINE)
+    assert re.search(r"^failures  \d+ rows dropped, .* see out/failures.parquet$", done.stdout, re.MULTILINE)
+    status, out, err = here(*run, "-o", "strict", "--min-completion", 1)
+    assert (status, out.count("partial"), err.count("\n")) == (1, 1, 1)
+    assert "fewer than --min-completion 1 requires; " in err
+    assert err.endswith("; the rows are in strict, the reasons in its failures.parquet\n")
+    quiet = rowloop(folder, *run, "-o", "quiet", "--quiet")
+    assert (quiet.returncode, quiet.stdout) == (0, "")
+    assert quiet.stderr.startswith("rowloop: WARNING: partial: ")
+    assert quiet.stderr.count("partial") == 1
+    assert "resume=" not in quiet.stderr  # a hint for Python
 
 
-def test_debug_shows_the_traceback(folder, endpoint):
+def test_debug_shows_the_traceback(folder, server):
     """With --debug an error is printed with its traceback; the status is the same."""
-    done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "-n", 0, "--base-url", endpoint.url, "--debug")
+    done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "-n", 0, "--base-url", server.url, "--debug")
     assert done.returncode == 2
     assert "Traceback (most recent call last)" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("rowloop: --rows")
 
 
-def test_ctrl_c_on_a_terminal_leaves_one_line(folder):
+def test_ctrl_c_on_a_terminal_leaves_one_line(server, folder):
     """After Ctrl-C the status is 130, the display is gone, one line remains, and the connections are closed."""
-    with FakeOpenAI(latency=30) as server:
-        command = [*ROWLOOP, "run", str(folder / "recipe.yaml"), "-o", str(folder / "out"), "--base-url", server.url]
-        with Terminal(command, env=environment()) as window:
-            window.wait_until(lambda text: "question" in text and "running" in text)
-            server.wait_for(in_flight=1)
-            window.child.kill(signal.SIGINT)
-            assert window.wait_until_end() == 130
-            assert window.visible.splitlines() == [
-                "rowloop: interrupted; no row is finished; to resume, run the same command with --resume"
-            ]
-        assert server.wait_for(client_disconnects=1).in_flight == 0
+    server.configure(latency=30)
+    command = [*ROWLOOP, "run", str(folder / "recipe.yaml"), "-o", str(folder / "out"), "--base-url", server.url]
+    with Terminal(command, env=environment()) as window:
+        window.wait_until(lambda text: "question" in text and "running" in text)
+        server.wait_for(in_flight=1)
+        window.child.kill(signal.SIGINT)
+        assert window.wait_until_end() == 130
+        assert window.visible.splitlines() == [
+            "rowloop: interrupted; no row is finished; to resume, run the same command with --resume"
+        ]
+    assert server.wait_for(client_disconnects=1).in_flight == 0
 
 
-def test_ctrl_c_reports_the_rows_that_were_written(folder):
+def test_ctrl_c_reports_the_rows_that_were_written(server, folder):
     """After Ctrl-C the finished rows are on the disk, and one line says how many and where."""
-    with FakeOpenAI(fault_hang=0.1) as server:
-        where = ["-o", "out", "--base-url", server.url, "-n", "20", "--row-group-size", "1"]
-        command = [*ROWLOOP, "run", "recipe.yaml", *where]
-        with Terminal(command, columns=160, cwd=folder, env=environment()) as window:
-            window.wait_until(lambda text: "running" in text and any((folder / "out").glob("data/part-*")))
-            window.child.kill(signal.SIGINT)
-            assert window.wait_until_end() == 130
-        (line,) = window.visible.splitlines()
+    server.configure(fault_hang=0.1)
+    where = ["-o", "out", "--base-url", server.url, "-n", "20", "--row-group-size", "1"]
+    command = [*ROWLOOP, "run", "recipe.yaml", *where]
+    with Terminal(command, columns=160, cwd=folder, env=environment()) as window:
+        window.wait_until(lambda text: "running" in text and any((folder / "out").glob("data/part-*")))
+        window.child.kill(signal.SIGINT)
+        assert window.wait_until_end() == 130
+    (line,) = window.visible.splitlines()
     rows = pq.read_table(folder / "out/data").num_rows
     assert 0 < rows < 20
     assert line.startswith(f"rowloop: interrupted; {rows} of 20 rows are finished, in out/data; ")
@@ -365,13 +356,13 @@ def test_ctrl_c_before_the_run_does_not_report_the_rows_of_an_earlier_run(folder
     assert (status, err) == (130, "rowloop: interrupted; nothing was written\n")
 
 
-def test_a_run_on_a_terminal_ends_with_the_report_alone(folder):
+def test_a_run_on_a_terminal_ends_with_the_report_alone(server, folder):
     """The progress display is visible during the run, and gone when the report is printed."""
-    with FakeOpenAI(latency=0.3) as server:
-        command = [*ROWLOOP, "run", str(folder / "recipe.yaml"), "-o", str(folder / "out"), "--base-url", server.url]
-        with Terminal(command, columns=160, lines=60, env=environment()) as window:
-            window.wait_until(lambda text: "question" in text and "running" in text and "%" in text)
-            assert window.wait_until_end() == 0
-            assert "left" not in window.visible
-            assert "running" not in window.visible
-            assert "complete  24 of 24 rows" in window.visible
+    server.configure(latency=0.3)
+    command = [*ROWLOOP, "run", str(folder / "recipe.yaml"), "-o", str(folder / "out"), "--base-url", server.url]
+    with Terminal(command, columns=160, lines=60, env=environment()) as window:
+        window.wait_until(lambda text: "question" in text and "running" in text and "%" in text)
+        assert window.wait_until_end() == 0
+        assert "left" not in window.visible
+        assert "running" not in window.visible
+        assert "complete  24 of 24 rows" in window.visible

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import rowloop as rl
-from fake_openai import FakeOpenAI
 from rowloop.engine.core.errors import ModelError
 from rowloop.engine.core.policy import TimeLimit
 from rowloop.engine.models.deadline import Deadline
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fake_openai import FakeOpenAI
 
 
 def now() -> float:
@@ -149,18 +150,20 @@ def test_the_default_timeout_of_a_model_is_auto():
             rl.Model("openai:m", timeout=wrong)  # type: ignore[arg-type]
 
 
-def test_a_run_of_short_answers_survives_requests_that_hang_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_of_short_answers_survives_requests_that_hang_for_ever(
+    server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """End to end, with a floor of half a second: requests that are never answered are ended and asked again."""
     monkeypatch.setattr("rowloop.engine.models.deadline.TimeLimit", lambda: TimeLimit(least=0.5))
-    with FakeOpenAI(latency=0.005, fault_hang=0.02, fault_attempts=1, seed=1) as server:
-        recipe = rl.Recipe(
-            models={"m": rl.Model("openai:m", base_url=server.url)},
-            columns=[
-                rl.Uniform("id"),
-                rl.Text("a", model="m", prompt="{{ id }}"),
-            ],
-            seed=1,
-        )
-        result = recipe.build(tmp_path / "out", rows=400, progress=False)
+    server.configure(latency=0.005, fault_hang=0.02, fault_attempts=1, seed=1)
+    recipe = rl.Recipe(
+        models={"m": rl.Model("openai:m", base_url=server.url)},
+        columns=[
+            rl.Uniform("id"),
+            rl.Text("a", model="m", prompt="{{ id }}"),
+        ],
+        seed=1,
+    )
+    result = recipe.build(tmp_path / "out", rows=400, progress=False)
     assert result.status == "complete"
     assert result.elapsed < 30

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import rowloop as rl
-from fake_openai import FakeOpenAI
 from rowloop.engine.models.provider import ChatParameters, Reply
 from rowloop.engine.models.response_cache import ResponseCache
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fake_openai import FakeOpenAI
     from rowloop.engine.models.provider import Message
 
 QUIET: Any = {"progress": False}
@@ -35,32 +35,28 @@ def recipe(url: str, **changes: Any) -> rl.Recipe:
     )
 
 
-def test_an_answered_request_is_not_sent_again(tmp_path: Path):
+def test_an_answered_request_is_not_sent_again(server: FakeOpenAI, tmp_path: Path):
     """The second run makes no request and gives the same rows; usage and cost count real requests only."""
-    with FakeOpenAI() as server:
-        first = recipe(server.url).preview(20, cache=tmp_path / "cache" / "replies.sqlite", **QUIET)
-        assert server.counters().requests == first.usage.requests == 40
-        again = recipe(server.url).build(
-            tmp_path / "out", 20, cache=str(tmp_path / "cache" / "replies.sqlite"), **QUIET
-        )
-        assert server.counters().requests == 40
-        assert (again.usage.requests, again.usage.prompt_tokens) == (0, 0)
-        assert sorted(again.dataset["answer"]) == sorted(first.dataset["answer"])
-        more = recipe(server.url).preview(30, cache=tmp_path / "cache" / "replies.sqlite", **QUIET)
-        assert server.counters().requests <= 60
-        assert more.usage.requests == server.counters().requests - 40
-        assert "  cache     " in str(again.report)
+    first = recipe(server.url).preview(20, cache=tmp_path / "cache" / "replies.sqlite", **QUIET)
+    assert server.counters().requests == first.usage.requests == 40
+    again = recipe(server.url).build(tmp_path / "out", 20, cache=str(tmp_path / "cache" / "replies.sqlite"), **QUIET)
+    assert server.counters().requests == 40
+    assert (again.usage.requests, again.usage.prompt_tokens) == (0, 0)
+    assert sorted(again.dataset["answer"]) == sorted(first.dataset["answer"])
+    more = recipe(server.url).preview(30, cache=tmp_path / "cache" / "replies.sqlite", **QUIET)
+    assert server.counters().requests <= 60
+    assert more.usage.requests == server.counters().requests - 40
+    assert "  cache     " in str(again.report)
 
 
 @pytest.mark.parametrize(
     "changes", [{"temperature": 0.5}, {"max_tokens": 9}, {"extra": {"top_p": 0.5}}], ids=lambda c: next(iter(c))
 )
-def test_a_different_request_is_sent(tmp_path: Path, changes: dict[str, Any]):
+def test_a_different_request_is_sent(server: FakeOpenAI, tmp_path: Path, changes: dict[str, Any]):
     """Every parameter counts."""
-    with FakeOpenAI() as server:
-        recipe(server.url).preview(2, cache=tmp_path / "c", **QUIET)
-        recipe(server.url, **changes).preview(2, cache=tmp_path / "c", **QUIET)
-        assert server.counters().requests == 8
+    recipe(server.url).preview(2, cache=tmp_path / "c", **QUIET)
+    recipe(server.url, **changes).preview(2, cache=tmp_path / "c", **QUIET)
+    assert server.counters().requests == 8
 
 
 def test_failures_are_not_stored(tmp_path: Path):
@@ -91,25 +87,23 @@ def test_failures_are_not_stored(tmp_path: Path):
     asyncio.run(run())
 
 
-def test_a_file_of_another_format_is_named_and_not_changed(tmp_path: Path):
+def test_a_file_of_another_format_is_named_and_not_changed(server: FakeOpenAI, tmp_path: Path):
     """A foreign database, text, a directory: refused before anything is paid for."""
     with sqlite3.connect(tmp_path / "mine.sqlite") as db:
         db.execute("CREATE TABLE mine (x)")
     db.close()
     (tmp_path / "text").write_text("not a database, but long enough to be looked at" * 50)
     (tmp_path / "directory").mkdir()
-    with FakeOpenAI() as server:
-        for name in ("mine.sqlite", "text", "directory"):
-            before = (tmp_path / name).stat().st_size
-            with pytest.raises(rl.RecipeError, match=rf"cache: '.*{name}' cannot be used as a response cache"):
-                recipe(server.url).preview(1, cache=tmp_path / name, **QUIET)
-            assert (tmp_path / name).stat().st_size == before
-        assert server.counters().requests == 0
+    for name in ("mine.sqlite", "text", "directory"):
+        before = (tmp_path / name).stat().st_size
+        with pytest.raises(rl.RecipeError, match=rf"cache: '.*{name}' cannot be used as a response cache"):
+            recipe(server.url).preview(1, cache=tmp_path / name, **QUIET)
+        assert (tmp_path / name).stat().st_size == before
+    assert server.counters().requests == 0
 
 
-def test_no_key_is_in_the_cache(tmp_path: Path):
+def test_no_key_is_in_the_cache(server: FakeOpenAI, tmp_path: Path):
     """It has the hashes of requests, and replies."""
-    with FakeOpenAI() as server:
-        recipe(server.url, api_key="sk-a-very-secret-key").preview(2, cache=tmp_path / "c", **QUIET)
+    recipe(server.url, api_key="sk-a-very-secret-key").preview(2, cache=tmp_path / "c", **QUIET)
     kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert b"sk-a-very-secret-key" not in kept

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import rowloop as rl
-from fake_openai import FakeOpenAI
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fake_openai import FakeOpenAI
 
 
 class Shout(rl.Processor):
@@ -137,41 +138,41 @@ def test_a_processor_that_raises_ends_the_run(stage: str, kind: str, tmp_path: P
         assert caught.value.row_group == 0
 
 
-def test_cells_inside_a_request_are_cancelled_before_the_error_leaves(tmp_path: Path) -> None:
+def test_cells_inside_a_request_are_cancelled_before_the_error_leaves(server: FakeOpenAI, tmp_path: Path) -> None:
     """A coroutine inside an HTTP request sees CancelledError, the server the disconnect, and earlier parts stay."""
     cancelled: list[int] = []
-    with FakeOpenAI(fault_hang=1.0) as server:
+    server.configure(fault_hang=1.0)
 
-        @rl.cell(max_parallel=4)
-        async def hanging(n: int, row: int) -> int:
-            if row < 2:
+    @rl.cell(max_parallel=4)
+    async def hanging(n: int, row: int) -> int:
+        if row < 2:
+            return n
+        import aiohttp  # noqa: PLC0415 - for this function alone
+
+        body = {"model": "m", "messages": [{"role": "user", "content": str(row)}]}
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(f"{server.url}/chat/completions", json=body),
+            ):
                 return n
-            import aiohttp  # noqa: PLC0415 - for this function alone
+        except asyncio.CancelledError:
+            cancelled.append(row)
+            raise
 
-            body = {"model": "m", "messages": [{"role": "user", "content": str(row)}]}
-            try:
-                async with (
-                    aiohttp.ClientSession() as session,
-                    session.post(f"{server.url}/chat/completions", json=body),
-                ):
-                    return n
-            except asyncio.CancelledError:
-                cancelled.append(row)
-                raise
+    class FailLate(rl.Processor):
+        def after_batch(self, frame: pd.DataFrame, row_group: int) -> pd.DataFrame:
+            if row_group == 1:
+                server.wait_for(in_flight=2)
+                raise ValueError("on purpose")
+            return frame
 
-        class FailLate(rl.Processor):
-            def after_batch(self, frame: pd.DataFrame, row_group: int) -> pd.DataFrame:
-                if row_group == 1:
-                    server.wait_for(in_flight=2)
-                    raise ValueError("on purpose")
-                return frame
-
-        seed = rl.Seed(pd.DataFrame({"row": range(4), "n": range(4)}))
-        recipe = rl.Recipe(columns=[seed, hanging], processors=[FailLate()])
-        with pytest.raises(rl.DatasetProcessingError, match="row group 1"):
-            recipe.build(tmp_path, 4, row_group_size=1, progress=False)
-        assert sorted(cancelled) == [2, 3]
-        assert server.wait_for(client_disconnects=2).in_flight == 0
+    seed = rl.Seed(pd.DataFrame({"row": range(4), "n": range(4)}))
+    recipe = rl.Recipe(columns=[seed, hanging], processors=[FailLate()])
+    with pytest.raises(rl.DatasetProcessingError, match="row group 1"):
+        recipe.build(tmp_path, 4, row_group_size=1, progress=False)
+    assert sorted(cancelled) == [2, 3]
+    assert server.wait_for(client_disconnects=2).in_flight == 0
     assert pq.read_table(tmp_path / "data" / "part-00000.parquet").num_rows == 1
 
 

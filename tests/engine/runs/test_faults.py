@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import rowloop as rl
-from fake_openai import FakeOpenAI
+
+if TYPE_CHECKING:
+    from fake_openai import FakeOpenAI
 
 FAULTS = ("429", "500", "503", "cut", "hang", "garbage", "invalid_json", "trickle")
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
@@ -41,26 +43,26 @@ def assert_everything_is_accounted_for(result: rl.Result, server: FakeOpenAI, ro
     assert counters.in_flight == 0
 
 
-def faulty(rows: int) -> None:
+def faulty(server: FakeOpenAI, rows: int) -> None:
     """Meet eight faults at ten per cent each. An endpoint that is unreachable has a test of its own."""
     rates: dict[str, Any] = {f"fault_{fault}": 0.1 for fault in FAULTS}
-    with FakeOpenAI(**rates, reply=f"schema:{SCHEMA}".replace("'", '"'), retry_after=0.05, seed=3) as server:
-        retry, never = rl.RetryPolicy(attempts=4, wait=lambda attempt: 0.02 * attempt), rl.ErrorBudget(rate=None)
-        result = recipe(server.url).preview(rows, retry=retry, error_budget=never, progress=False)
-        assert result.status == "partial"  # some rows meet a fault with every attempt
-        assert_everything_is_accounted_for(result, server, rows)
-        assert set(result.report.retries) >= {
-            f"ModelError({kind})" for kind in ("rate_limited", "server", "truncated", "timeout", "unreadable")
-        }
+    server.configure(**rates, reply=f"schema:{SCHEMA}".replace("'", '"'), retry_after=0.05, seed=3)
+    retry, never = rl.RetryPolicy(attempts=4, wait=lambda attempt: 0.02 * attempt), rl.ErrorBudget(rate=None)
+    result = recipe(server.url).preview(rows, retry=retry, error_budget=never, progress=False)
+    assert result.status == "partial"  # some rows meet a fault with every attempt
+    assert_everything_is_accounted_for(result, server, rows)
+    assert set(result.report.retries) >= {
+        f"ModelError({kind})" for kind in ("rate_limited", "server", "truncated", "timeout", "unreadable")
+    }
 
 
-def test_all_faults_at_once_and_every_row_is_accounted_for():
+def test_all_faults_at_once_and_every_row_is_accounted_for(server: FakeOpenAI):
     """A hundred rows."""
-    faulty(100)
+    faulty(server, 100)
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(600)
-def test_all_faults_at_once_for_five_thousand_rows():
+def test_all_faults_at_once_for_five_thousand_rows(server: FakeOpenAI):
     """Fifty times as many."""
-    faulty(5000)
+    faulty(server, 5000)

@@ -13,7 +13,6 @@ import pytest
 
 import rowloop as rl
 from emulator import Terminal
-from fake_openai import FakeOpenAI
 from rowloop.adapters.displays.wording import totals
 from rowloop.engine.core.events import Done, Due, Failed, Failure, Record, Usage
 from rowloop.engine.core.graph import Lane, Node, compile_graph
@@ -29,6 +28,8 @@ from virtual_run import VirtualRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from fake_openai import FakeOpenAI
 
 
 @pytest.fixture
@@ -94,16 +95,16 @@ def test_where_the_time_went_adds_up(virtually):
     assert (load.waiting_to_retry, load.writing) == (0, 0)
 
 
-def test_the_report_of_a_real_run_agrees_with_the_server():
+def test_the_report_of_a_real_run_agrees_with_the_server(server: FakeOpenAI):
     """Requests, tokens, retries by kind and latencies, counted on both sides."""
-    with FakeOpenAI(latency=0.05, jitter=0.1, fault_500=0.1, fault_429=0.1, retry_after=0.01, seed=4) as server:
-        recipe = rl.Recipe(
-            models={"m": rl.Model("openai:fast", base_url=server.url)},
-            columns=[rl.Uniform("n"), rl.Text("a", model="m", prompt="{{ n }}")],
-            seed=1,
-        )
-        report = recipe.preview(150, progress=False, retry=rl.RetryPolicy(wait=lambda _: 0.01)).report
-        counters = server.counters()
+    server.configure(latency=0.05, jitter=0.1, fault_500=0.1, fault_429=0.1, retry_after=0.01, seed=4)
+    recipe = rl.Recipe(
+        models={"m": rl.Model("openai:fast", base_url=server.url)},
+        columns=[rl.Uniform("n"), rl.Text("a", model="m", prompt="{{ n }}")],
+        seed=1,
+    )
+    report = recipe.preview(150, progress=False, retry=rl.RetryPolicy(wait=lambda _: 0.01)).report
+    counters = server.counters()
     (model,) = report.models
     assert report.requests == model.requests == counters.requests
     assert model.answers == counters.by_status[200] == 150
@@ -164,12 +165,12 @@ def priced_and_not(url: str, **price: rl.Price) -> rl.Recipe:
     )
 
 
-def test_costs_are_reported_where_prices_are_known(tmp_path: Path):
+def test_costs_are_reported_where_prices_are_known(server: FakeOpenAI, tmp_path: Path):
     """Per column, per model and in all, the same in result, metadata and report, and when read back from the disk."""
     prices = {"big": rl.Price(1.0, 10.0), "small": rl.Price(0.0, 0.5)}
-    with FakeOpenAI(fault_500=0.1, seed=4) as server:
-        recipe = priced_and_not(server.url, **prices)
-        result = recipe.build(tmp_path / "out", 40, progress=False, retry=rl.RetryPolicy(wait=lambda _: 0.01))
+    server.configure(fault_500=0.1, seed=4)
+    recipe = priced_and_not(server.url, **prices)
+    result = recipe.build(tmp_path / "out", 40, progress=False, retry=rl.RetryPolicy(wait=lambda _: 0.01))
     columns, models, written = result.usage_by_column, result.usage_by_model, result.metadata
     assert (list(columns), list(models)) == (["a", "b", "c"], ["big", "small"])
     for alias, spent in models.items():
@@ -192,11 +193,10 @@ def test_costs_are_reported_where_prices_are_known(tmp_path: Path):
     assert again.report.headline == result.report.headline
 
 
-def test_a_cost_that_is_not_known_is_none_and_not_zero(tmp_path: Path):
+def test_a_cost_that_is_not_known_is_none_and_not_zero(server: FakeOpenAI, tmp_path: Path):
     """Another server's gpt-5-mini has no price: then there is no total, and the report has the known part."""
-    with FakeOpenAI() as server:
-        result = priced_and_not(server.url, big=rl.Price(1.0, 10.0)).build(tmp_path / "out", 10, progress=False)
-        unpriced = priced_and_not(server.url).preview(10, progress=False)
+    result = priced_and_not(server.url, big=rl.Price(1.0, 10.0)).build(tmp_path / "out", 10, progress=False)
+    unpriced = priced_and_not(server.url).preview(10, progress=False)
     known = result.usage_by_model["big"].cost
     assert known is not None
     assert known > 0
@@ -209,17 +209,16 @@ def test_a_cost_that_is_not_known_is_none_and_not_zero(tmp_path: Path):
     assert "$" not in str(unpriced.report)
 
 
-def test_the_environments_address_is_not_openais_own(monkeypatch: pytest.MonkeyPatch):
+def test_the_environments_address_is_not_openais_own(server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch):
     """With OPENAI_BASE_URL, a model that is called gpt-5-mini is not charged at OpenAI's prices."""
-    with FakeOpenAI() as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        recipe = rl.Recipe(
-            models={"m": "openai:gpt-5-mini"}, columns=[rl.Uniform("n"), rl.Text("a", model="m", prompt="{{ n }}")]
-        )
-        assert recipe.preview(3, progress=False).usage.cost is None
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    recipe = rl.Recipe(
+        models={"m": "openai:gpt-5-mini"}, columns=[rl.Uniform("n"), rl.Text("a", model="m", prompt="{{ n }}")]
+    )
+    assert recipe.preview(3, progress=False).usage.cost is None
 
 
-def test_snapshots_have_the_cost():
+def test_snapshots_have_the_cost(server: FakeOpenAI):
     """Run.progress has the cost so far; the last snapshot agrees with the result."""
     seen: list[rl.ProgressSnapshot] = []
 
@@ -229,9 +228,8 @@ def test_snapshots_have_the_cost():
         yield
         seen.append(look())
 
-    with FakeOpenAI() as server:
-        recipe = priced_and_not(server.url, big=rl.Price(1.0, 10.0), small=rl.Price(1.0, 2.0))
-        result = recipe.preview(5, progress=display)
+    recipe = priced_and_not(server.url, big=rl.Price(1.0, 10.0), small=rl.Price(1.0, 2.0))
+    result = recipe.preview(5, progress=display)
     assert [snapshot.cost for snapshot in seen] == [0.0, result.usage.cost]
     assert result.usage.cost
     assert totals(seen[-1])[2] == f"${result.usage.cost:.4f}"

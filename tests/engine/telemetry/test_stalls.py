@@ -10,15 +10,15 @@ import openai
 import pytest
 
 import rowloop as rl
-from fake_openai import FakeOpenAI
 from rowloop.engine.core.errors import ModelError
 from rowloop.engine.core.policy import RetryPolicy
 from rowloop.engine.models.bytes_received import Arrival, received
 from virtual_run import VirtualRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from fake_openai import FakeOpenAI
     from rowloop.engine.models.model import Model
 
 
@@ -138,13 +138,6 @@ def test_the_count_of_bytes_is_forgotten_with_the_answer(virtually):
         assert received(task) is None
 
     virtually(main())
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FakeOpenAI]:
-    """Share one server."""
-    with FakeOpenAI() as process:
-        yield process
 
 
 def by_address(url: str, **options) -> Model:
