@@ -68,10 +68,8 @@ def test_failing_loop_creation_raises_in_every_waiting_caller_and_is_tried_again
         return asyncio.new_event_loop()
 
     with fresh_runtime("failing", loop_factory=factory) as rt:
-        waiting = threading.Semaphore(0)
 
         def first_call() -> None:
-            waiting.release()
             try:
                 rt.run(here())
             except OSError as error:
@@ -80,10 +78,8 @@ def test_failing_loop_creation_raises_in_every_waiting_caller_and_is_tried_again
         threads = [threading.Thread(target=first_call) for _ in range(8)]
         for thread in threads:
             thread.start()
-            waiting.acquire()
-        while not rt.thread.begun:
-            pass
-        time.sleep(0.05)  # not a synchronisation: late callers would make another, successful attempt
+        while len(rt.thread.published._locks) < len(threads):  # a late caller would make another, successful attempt
+            time.sleep(0.001)
         gate.set()
         for thread in threads:
             thread.join()
