@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# One process per core, four at most. Tests marked `serial` run while the others wait (tests/turns.py).
+SHARED := -n auto --maxprocesses 4 --dist worksteal
+
 .PHONY: demo test check stress bench clean
 
 .venv/bin/python:
@@ -32,8 +35,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 demo: .venv/.stamp-demo  ## a table written by a real language model on this machine, in under three minutes
 	$(BIN)/rowloop run examples/reviews.yaml -o out/reviews --overwrite $(ARGS)
 
-test: .venv/.stamp-test  ## every test but the long stress runs; under five minutes on two cores
-	$(BIN)/python -m pytest -m 'not stress' $(ARGS)
+test: .venv/.stamp-test  ## every test but the long stress runs; under four minutes on two cores
+	$(BIN)/python -m pytest $(SHARED) -m 'not stress' $(ARGS)
 
 check: .venv/.stamp-check  ## style, types and the direction of imports
 	$(BIN)/ruff format --check .

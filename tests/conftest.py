@@ -1,25 +1,50 @@
-"""What all tests share: a server to talk to, and how hypothesis draws its examples.
+"""What all tests share: a server to talk to, turns between processes, and how hypothesis draws its examples.
 
-It draws the same ones in every run, and no example has a time limit of its own: a test has one (pytest-timeout), and
-machines differ. `make stress` looks for new examples.
+Hypothesis draws the same examples in every run, and no example has a time limit of its own: a test has one
+(pytest-timeout), and machines differ. `make stress` looks for new examples.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from fake_openai import FakeOpenAI
+from turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 settings.register_profile("test", deadline=None, derandomize=True)
 settings.register_profile("stress", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
+
+TURNS = pytest.StashKey[Turns]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the processes of pytest-xdist take turns; a process that runs all tests needs none."""
+    if hasattr(config, "workerinput"):
+        config.stash[TURNS] = Turns(Path(config.option.basetemp).parent)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse names that differ between processes."""
+    if addressed := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError("these names contain addresses in memory; use ids=by_repr:", *addressed)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a serial test alone. The wait for a turn is outside the test's time limit."""
+    turns = item.config.stash.get(TURNS, None)
+    with turns.turn(alone=item.get_closest_marker("serial") is not None) if turns else nullcontext():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks/bridge.py"
 SHORT = ("--only", "raw", "--rounds", "5", "--calls", "1000", "--items", "5000")
 
@@ -23,6 +25,7 @@ def ceilings() -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.serial
 def test_call_costs_no_more_than_run_coroutine_threadsafe_and_scales_better():
     """One caller waits no longer, 64 callers make 1.5 times as many calls, an item costs less than 5 us.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 import pytest
 
+from identifiers import by_repr
 from rowloop import Category, DatasetGenerationError, EarlyShutdownError, Recipe, RecipeError, Seed, batch, cell
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class WaitingAdder:
         cell(name="x", dtype="float64", max_parallel=1)(plain),
         cell(name="x")(keyword),
     ],
-    ids=repr,
+    ids=by_repr,
 )
 def test_anything_callable_with_single_values_is_a_column(column):
     """Functions, methods, objects, partials and lambdas; sync and async; keyword-only parameters too."""
@@ -164,7 +165,7 @@ def by_keyword(*, a: pd.Series, b: pd.Series) -> tuple[int, ...]:
     return tuple(a + b)
 
 
-@pytest.mark.parametrize("column", [series, series_awaited, frame, whole_frame, renamed, by_keyword], ids=repr)
+@pytest.mark.parametrize("column", [series, series_awaited, frame, whole_frame, renamed, by_keyword], ids=by_repr)
 def test_batch_functions_get_whole_columns(column):
     """As Series or as one frame; they return a Series, a list, an array, a tuple or a frame."""
     assert values(column) == [11, 22, 33, 44]

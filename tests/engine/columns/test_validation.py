@@ -15,6 +15,7 @@ import pytest
 
 import rowloop as rl
 from fake_validator import FakeValidator
+from identifiers import by_repr
 from rowloop.engine.columns.sql_condition import Condition, SqlError
 from rowloop.runtime import Runtime
 
@@ -479,7 +480,7 @@ def test_mistakes_are_refused_with_their_path(fields, says):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"check": lambda m: m > 1}, {"sql": "m > 1"}, {"url": "http://h/v", "needs": ["m"]}], ids=str
+    "fields", [{"check": lambda m: m > 1}, {"sql": "m > 1"}, {"url": "http://h/v", "needs": ["m"]}], ids=by_repr
 )
 def test_an_unknown_column_is_refused_with_the_nearest_name(fields):
     """As for any column."""

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 
 import rowloop as rl
+from identifiers import by_repr
 from rowloop.engine.core.events import WHOLE, Tally
 from rowloop.engine.datasets.journal import Journal
 from rowloop.engine.datasets.journal_records import Facts, KeptFailure, Known, Over
@@ -97,7 +98,7 @@ BERLIN = timezone(timedelta(hours=1))
         [math.nan], {"a": math.nan}, NAIVE, datetime(2026, 1, 1, tzinfo=BERLIN), 1j, object(),
         np.float32(0.1), np.int8(1), np.arange(2), [np.float64(0.5)], np.datetime64("2026-01-01"),
     ],
-    ids=repr,
+    ids=by_repr,
 )  # fmt: skip
 def test_a_value_that_cannot_be_read_back_unchanged_is_left_out_and_costs_no_other(journal: Journal, value: object):
     """It is worked again then."""

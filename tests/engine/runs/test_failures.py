@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import rowloop as rl
+from identifiers import by_repr
 from rowloop import runtime as rt
 from rowloop.engine.core.events import Done
 
@@ -779,7 +780,7 @@ def test_a_wrong_return_value_of_a_batch_function_is_reported_with_column_row_gr
         ("\ud800", "string", "expected string", r"'\ud800' (str)"),
         ({1, 2}, "string", "expected string", "{1, 2} (set)"),
     ],
-    ids=repr,
+    ids=by_repr,
 )
 def test_a_value_that_the_table_cannot_hold_is_reported_with_column_row_group_expected_and_actual(  # noqa: PLR0913 - one table
     place: Path | None, value: object, dtype: str | None, expected: str, came: str, *, whole: bool

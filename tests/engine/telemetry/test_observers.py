@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import rowloop as rl
+from identifiers import by_repr
 from rowloop.engine.core.events import (
     WHOLE,
     Commit,
@@ -242,7 +243,7 @@ def test_one_method_is_enough():
         ([5], "observers: takes objects with a method on_event, not 5"),
         ([Everything(), object()], "observers: takes objects with a method on_event, not <object object"),
     ],
-    ids=str,
+    ids=by_repr,
 )
 def test_an_object_without_on_event_is_refused(observers: Any, says: str):
     """Before anything is worked."""
