@@ -1,12 +1,18 @@
-# The four chores. Each makes its own .venv when it has to; only Python >= 3.11 and make are needed.
+# The chores. Each makes its own .venv when it has to; only Python >= 3.11 and make are needed.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # One process per core, four at most. Tests marked `serial` run while the others wait (tests/turns.py).
 SHARED := -n auto --maxprocesses 4 --dist worksteal
+# The folders of `make quick`. Whole runs and the runtime wait for clocks and threads: they are for `make test`.
+PURE := tests/engine --ignore=tests/engine/runs tests/adapters tests/test_facade.py
+# The longest first. Their output is kept together where make can do that (macOS has make 3.81).
+CHECKS := pyright mypy ruff imports
+TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: demo test check stress bench clean
+.PHONY: demo test quick check stress bench clean
+.PHONY: $(CHECKS)
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("rowloop needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -38,11 +44,20 @@ demo: .venv/.stamp-demo  ## a table written by a real language model on this mac
 test: .venv/.stamp-test  ## every test but the long stress runs; under four minutes on two cores
 	$(BIN)/python -m pytest $(SHARED) -m 'not stress' $(ARGS)
 
-check: .venv/.stamp-check  ## style, types and the direction of imports
+quick: .venv/.stamp-test  ## the tests that start no process and open no connection; under thirty seconds
+	$(BIN)/python -m pytest $(SHARED) -m 'not stress' --pure $(PURE) $(ARGS)
+
+check: .venv/.stamp-check  ## style, types and the direction of imports; under two minutes
+	@$(MAKE) --no-print-directory --keep-going -j2 $(TOGETHER) $(CHECKS)
+
+pyright mypy: .venv/.stamp-check
+	$(BIN)/$@
+
+ruff: .venv/.stamp-check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/pyright
+
+imports: .venv/.stamp-check
 	$(BIN)/lint-imports
 
 stress: .venv/.stamp-test  ## the long form of the interrupt, fork and crash tests

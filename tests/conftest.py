@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from fake_openai import FakeOpenAI
+from pure import is_pure, refuse_the_outside
 from turns import Turns
 
 if TYPE_CHECKING:
@@ -27,16 +28,24 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 TURNS = pytest.StashKey[Turns]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--pure`."""
+    parser.addoption("--pure", action="store_true", help="run only tests that start no process and open no connection")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let the processes of pytest-xdist take turns; a process that runs all tests needs none."""
     if hasattr(config, "workerinput"):
         config.stash[TURNS] = Turns(Path(config.option.basetemp).parent)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse names that differ between processes."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse names that differ between processes; with `--pure`, deselect every test that is not pure."""
     if addressed := [item.nodeid for item in items if " at 0x" in item.nodeid]:
         raise pytest.UsageError("these names contain addresses in memory; use ids=by_repr:", *addressed)
+    if config.option.pure:
+        config.hook.pytest_deselected(items=[item for item in items if not is_pure(item)])
+        items[:] = filter(is_pure, items)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -45,6 +54,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     turns = item.config.stash.get(TURNS, None)
     with turns.turn(alone=item.get_closest_marker("serial") is not None) if turns else nullcontext():
         return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pure(pytestconfig: pytest.Config) -> None:
+    if pytestconfig.option.pure:
+        refuse_the_outside()
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,7 @@ def test_workflow_in_the_documents_runs(endpoint, tmp_path):
     assert (tmp_path / "out/essays/topics/metadata.json").exists()
 
 
+@pytest.mark.outside
 def test_lookup_in_the_documents_runs():
     """Its function returns each row's capital, although the first answer for each country is a 503."""
     (source,) = [block for block in blocks("docs/recipes.md", "python") if "/capitals" in block]
@@ -121,6 +122,7 @@ def test_quickstart_example_runs(endpoint):
 
 
 @pytest.mark.parametrize("command", ["run", "preview"])
+@pytest.mark.outside
 def test_options_in_the_documents_are_those_of_the_command(command):
     """docs/command-line.md lists exactly the options of --help."""
     arguments = [sys.executable, "-m", "rowloop.adapters.cli", command, "--help"]

@@ -107,6 +107,7 @@ def test_no_error_is_outside_the_tree():
     assert kinds == ERRORS.keys()
 
 
+@pytest.mark.outside
 def test_import_loads_nothing_heavy():
     """`import rowloop` loads no other package, and takes far less than 150 ms."""
     runs = [loaded_by(CHILD) for _ in range(3)]
@@ -117,6 +118,7 @@ def test_import_loads_nothing_heavy():
     assert min(float(str(run["seconds"])) for run in runs) < 0.15
 
 
+@pytest.mark.outside
 def test_a_recipe_loads_no_http_client_and_no_frames():
     """Making a recipe needs neither pandas and pyarrow nor an HTTP client; running it does."""
     printed = loaded_by(
@@ -129,6 +131,7 @@ def test_a_recipe_loads_no_http_client_and_no_frames():
     assert [name for name in ("pandas", "pyarrow", "openai", "aiohttp") if name in modules] == []
 
 
+@pytest.mark.outside
 def test_the_runtime_is_public_as_a_module():
     """`rowloop.runtime` has the background loop on its own, and loads the standard library only."""
     printed = loaded_by(

@@ -566,6 +566,7 @@ def test_a_renewed_server_is_one_that_nobody_has_talked_to(server, client):
 # The process
 
 
+@pytest.mark.outside
 def test_the_process_ends_with_the_block():
     """It is gone, and waited for; as long as it runs it can be pinned to a core."""
     core = min(os.sched_getaffinity(0))
@@ -575,6 +576,7 @@ def test_the_process_ends_with_the_block():
         os.kill(server.pid, 0)
 
 
+@pytest.mark.outside
 def test_the_process_ends_with_its_parent():
     """Even when the parent is killed: its error output, which the server shares, closes only when both are gone."""
     script = "import os, sys; sys.path.insert(0, sys.argv[1])\nfrom fake_openai import FakeOpenAI\n"
@@ -584,6 +586,7 @@ def test_the_process_ends_with_its_parent():
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, b"")
 
 
+@pytest.mark.outside
 def test_it_runs_by_hand():
     """Flags are settings; the first line is the URL, and controls answer on the same port."""
     command = [
@@ -608,6 +611,7 @@ def test_it_runs_by_hand():
     assert behaviour == Behaviour(latency=0.01, models=("a", "b"), structured=False, limit=4)
 
 
+@pytest.mark.outside
 def test_a_wrong_flag_is_a_usage_error():
     """Status 2, and a line that names the field."""
     done = subprocess.run([sys.executable, str(FOLDER), "--latency", "slow"], capture_output=True, check=False)
@@ -615,6 +619,7 @@ def test_a_wrong_flag_is_a_usage_error():
     assert b"latency" in done.stderr
 
 
+@pytest.mark.outside
 def test_importing_it_is_light():
     """The parent needs neither aiohttp nor rowloop for it."""
     script = "import sys; sys.path.insert(0, sys.argv[1]); import fake_openai; print(*sys.modules)"

@@ -10,6 +10,8 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, lockf
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from turns import Turns
 
 TESTS = Path(__file__).parent
@@ -27,6 +29,8 @@ for alone in sys.stdin.readline().split():
         left = time.monotonic_ns()
     print(left, flush=True)
 """
+
+pytestmark = pytest.mark.outside
 
 
 class Inside(NamedTuple):

@@ -120,6 +120,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.outside
 def test_the_kinds_of_a_package_are_like_our_own_in_python_yaml_and_schema(packages: Path):
     """Read and written the same, checked the same, refused with the same words."""
     found = run_with(packages, DESCRIBE, block("yaml"))
@@ -137,6 +138,7 @@ def test_the_kinds_of_a_package_are_like_our_own_in_python_yaml_and_schema(packa
     assert found["kind"] == "columns.labels.type: unknown type of column 'tag'; did you mean 'tags'?"
 
 
+@pytest.mark.outside
 def test_a_package_that_cannot_be_imported_is_named_and_harms_no_other(packages: Path):
     """A recipe of its kind is refused with its name and error; the JSON Schema is written without it."""
     found = run_with(packages, DESCRIBE, block("yaml"))

@@ -71,6 +71,7 @@ def test_a_name_that_never_was_there_is_an_attribute_error():
                 getattr(old, name)
 
 
+@pytest.mark.outside
 def test_old_modules_cost_nothing_until_they_are_used():
     """Importing the engine, or an old module, loads none of the new ones."""
     program = (
@@ -84,6 +85,7 @@ def test_old_modules_cost_nothing_until_they_are_used():
     assert set(json.loads(done.stdout)) == {"rowloop.engine", "rowloop.engine.moved", *old}
 
 
+@pytest.mark.outside
 def test_the_models_package_hands_its_names_on_without_a_warning():
     """It is where docs/providers.md says that they are, each when it is first used."""
     program = (

@@ -153,6 +153,7 @@ def test_seed_replaces_the_seed_of_the_recipe(folder, here, server):
     assert recipes != fourth
 
 
+@pytest.mark.outside
 def test_schema_is_a_json_schema(folder):
     """The schema command prints JSON with the parts of a recipe, also into a pipe that is closed early."""
     done = rowloop(folder, "schema")
@@ -216,6 +217,7 @@ def test_a_mistake_is_reported_in_one_line_before_any_request(folder, server, mo
     assert (folder / "recipe.yaml").read_text() == text
 
 
+@pytest.mark.outside
 def test_a_missing_key_names_the_variable(folder):
     """Without a key for OpenAI's own endpoint the error names the variable to set; the status is 2."""
     done = rowloop(folder, "run", "recipe.yaml", "-o", "out", OPENAI_API_KEY="")
@@ -248,6 +250,7 @@ def test_a_missing_file_and_a_missing_option_are_reported(here):
         assert hint in err
 
 
+@pytest.mark.outside
 def test_an_unreachable_endpoint_fails_the_run(folder):
     """If no server listens, the status is 1 and one line names the address."""
     with FakeOpenAI() as server:

@@ -90,6 +90,7 @@ def test_page_escapes_names_and_counts_hidden_columns():
     assert "and 180 more columns" in text
 
 
+@pytest.mark.outside
 def test_a_real_kernel_receives_the_display():
     """A real kernel sends the display as display_data and its updates, not as text on stderr."""
     kernel, client = start_new_kernel(kernel_name="python3")

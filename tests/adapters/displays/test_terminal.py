@@ -79,6 +79,7 @@ def program(body: str) -> list[str]:
     return ["-c", PROGRAM + textwrap.dedent(body)]
 
 
+@pytest.mark.outside
 def test_log_lines_of_any_thread_appear_above_the_display():
     """Lines from earlier handlers, prints and other threads stay whole, in order, above the display."""
     body = """
@@ -157,6 +158,7 @@ LOGGING_THROUGH = """
 
 @pytest.mark.parametrize("runs", [False, True], ids=["displays", "runs"])
 @pytest.mark.parametrize("turns", [40, pytest.param(500, marks=[pytest.mark.stress, pytest.mark.timeout(300)])])
+@pytest.mark.outside
 def test_no_log_line_draws_a_closed_display_again(turns, runs):
     """Displays and runs end while 8 threads log: the terminal shows each log line once, whole, and nothing else."""
     body = LOGGING_THROUGH.replace("TURNS", str(turns)).replace("RUNS", str(runs))
@@ -172,6 +174,7 @@ def test_no_log_line_draws_a_closed_display_again(turns, runs):
         assert sorted(lines) == sorted(wanted)
 
 
+@pytest.mark.outside
 def test_display_adapts_to_the_size_of_the_window():
     """After the window is resized, the display fits it and is shown once."""
     body = """
@@ -198,6 +201,7 @@ def test_display_adapts_to_the_size_of_the_window():
         assert "rowloop" not in window.visible
 
 
+@pytest.mark.outside
 def test_displays_of_two_runs_share_one_terminal():
     """Two displays are shown one below the other; when one ends, the other stays."""
     body = """
@@ -216,6 +220,7 @@ def test_displays_of_two_runs_share_one_terminal():
         assert window.visible == "one has ended"
 
 
+@pytest.mark.outside
 def test_forked_child_can_write_while_a_display_is_drawn():
     """A child forked while another thread holds the lock of the screen writes directly and does not hang."""
     body = """
@@ -247,6 +252,7 @@ def test_forked_child_can_write_while_a_display_is_drawn():
 
 
 @pytest.mark.parametrize("body", ["snapshot(columns=0)", "snapshot()"])
+@pytest.mark.outside
 def test_a_run_without_cells_and_a_short_run_show_nothing(body):
     """A run without cells, and a run that ends at once, leave the terminal as it was."""
     quick = f"""

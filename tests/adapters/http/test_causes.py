@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 
+pytestmark = pytest.mark.outside
+
+
 @pytest.fixture(scope="module")
 def there() -> Iterator[str]:
     """Give the address of a server."""

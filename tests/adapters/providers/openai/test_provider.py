@@ -19,6 +19,8 @@ from rowloop.engine.models.model import Model
 from rowloop.engine.models.provider import Ask, ChatParameters, Reply
 from rowloop.runtime.runtime import Runtime
 
+pytestmark = pytest.mark.outside
+
 KEY = "sk-very-secret-1234"
 HELLO = [{"role": "user", "content": "hello"}]
 NOTE = {"type": "object", "properties": {"title": {"type": "string"}, "stars": {"type": "integer"}}}
