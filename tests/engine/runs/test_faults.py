@@ -15,10 +15,10 @@ FAULTS = ("429", "500", "503", "cut", "hang", "garbage", "invalid_json", "trickl
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
 
 
-def recipe(url: str) -> rl.Recipe:
+def recipe(url: str, timeout: float) -> rl.Recipe:
     """Make a recipe whose rows have different prompts; an answer that does not obey the schema is not re-asked."""
     return rl.Recipe(
-        models={"m": rl.Model("openai:any", base_url=url, timeout=0.5, max_parallel=128)},
+        models={"m": rl.Model("openai:any", base_url=url, timeout=timeout, max_parallel=128)},
         columns=[
             rl.Uniform("n"),
             rl.Structured("a", model="m", prompt="{{ n }}", schema=SCHEMA, reasks=0),
@@ -43,12 +43,21 @@ def assert_everything_is_accounted_for(result: rl.Result, server: FakeOpenAI, ro
     assert counters.in_flight == 0
 
 
+def seconds_without_faults(server: FakeOpenAI) -> float:
+    """Measure a hundred rows at this moment: an attempt that times out before the server has read it is not counted."""
+    elapsed = recipe(server.url, timeout=30).preview(100, progress=False).elapsed
+    server.reset()
+    return elapsed
+
+
 def faulty(server: FakeOpenAI, rows: int) -> None:
     """Meet eight faults at ten per cent each. An endpoint that is unreachable has a test of its own."""
     rates: dict[str, Any] = {f"fault_{fault}": 0.1 for fault in FAULTS}
-    server.configure(**rates, reply=f"schema:{SCHEMA}".replace("'", '"'), retry_after=0.05, seed=3)
+    server.configure(reply=f"schema:{SCHEMA}".replace("'", '"'), retry_after=0.05, seed=3)
+    timeout = max(0.5, 2 * seconds_without_faults(server))
+    server.configure(**rates)
     retry, never = rl.RetryPolicy(attempts=4, wait=lambda attempt: 0.02 * attempt), rl.ErrorBudget(rate=None)
-    result = recipe(server.url).preview(rows, retry=retry, error_budget=never, progress=False)
+    result = recipe(server.url, timeout).preview(rows, retry=retry, error_budget=never, progress=False)
     assert result.status == "partial"  # some rows meet a fault with every attempt
     assert_everything_is_accounted_for(result, server, rows)
     assert set(result.report.retries) >= {
