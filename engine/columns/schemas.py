@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeAlias
+import re
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import jsonschema_rs
 import msgspec
@@ -24,6 +25,9 @@ Found: TypeAlias = "tuple[tuple[Any] | None, Exception | None]"
 
 _DISOBEYED = (msgspec.DecodeError, pydantic.ValidationError, jsonschema_rs.ValidationError, RecursionError)
 """The errors of reading an answer; RecursionError for one that opens bracket upon bracket."""
+
+_OUTSIDE = re.compile(r"(?:Resource|Unknown meta-schema:) '(.*?)'(?: is not present|\. Custom)", re.DOTALL)
+"""jsonschema-rs's two messages about a reference that leads out of the schema: a `$ref`, and a `$schema`."""
 
 _SHOWN = 200
 _AT_ONCE = 2000
@@ -53,10 +57,7 @@ class JsonReader:
     def __init__(self, schema: SchemaLike) -> None:
         """Compile the schema; raises ValueError for anything but a JSON Schema."""
         self._model = None if isinstance(schema, dict) else schema
-        try:
-            self._validator = jsonschema_rs.validator_for(json_schema_of(schema))
-        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-            raise ValueError(f"schema is not a JSON Schema: {str(error).splitlines()[0]}") from None
+        self._validator = _compiled(json_schema_of(schema))
 
     def read(self, text: str) -> Any:
         """Read and check an answer; raises DisobedientError if it is not JSON or does not obey."""
@@ -97,6 +98,27 @@ class JsonReader:
         value = msgspec.json.decode(text)
         self._validator.validate(value)
         return value
+
+
+def _compiled(schema: dict[str, Any]) -> jsonschema_rs.Validator:
+    """Compile a schema without fetching anything; raises ValueError for one that is not whole and right by itself."""
+    try:
+        return jsonschema_rs.validator_for(schema, retriever=_not_fetched)
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        problem = str(error).splitlines()[0]
+    if outside := _OUTSIDE.match(problem):
+        raise ValueError(
+            f"schema refers to {outside[1]!r:.200}, which is not in it, and nothing is fetched; put that schema below"
+            ' $defs and refer to it by "#/$defs/NAME"'
+        )
+    if problem.startswith("Recursion limit"):
+        problem = "it contains itself, or is nested too deeply"
+    raise ValueError(f"schema is not a JSON Schema: {problem}")
+
+
+def _not_fetched(uri: str) -> NoReturn:
+    """Refuse to fetch. Without this, jsonschema-rs reads any address or file that a recipe names."""
+    raise LookupError(uri)
 
 
 async def _off_loop(text: str, find: Callable[[], Found]) -> Found:

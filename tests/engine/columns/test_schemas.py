@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import json
+import socket
+from typing import TYPE_CHECKING, Any, Literal
 
 import hypothesis.strategies as st
 import msgspec
@@ -11,7 +13,11 @@ import pytest
 from hypothesis import given
 
 import rowloop as rl
-from rowloop.engine.columns.schemas import JsonReader, SchemaLike, json_schema_of
+from rowloop.engine.columns.schemas import DisobedientError, JsonReader, SchemaLike, json_schema_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 class Review(pydantic.BaseModel):
@@ -144,3 +150,90 @@ def test_a_schema_may_refer_to_itself():
     for schema in (Tree, json_schema_of(Tree)):
         assert JsonReader(schema).read('{"children": [{"children": []}]}') == {"children": [{"children": []}]}
         refusal(schema, '{"children": [5]}')
+
+
+@pytest.fixture
+def address() -> Iterator[tuple[str, Callable[[], bool]]]:
+    """Return the address of a server that nobody may connect to, and a function that returns whether somebody did."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+
+        def connected() -> bool:
+            try:
+                server.accept()
+            except BlockingIOError:
+                return False
+            return True
+
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", connected
+
+
+OUTSIDE: list[dict[str, Any]] = [
+    {"$ref": "URL/x.json"},
+    {"type": "object", "properties": {"a": {"items": {"$ref": "URL/x.json#/a"}}}},
+    {"$id": "URL/root.json", "$ref": "x.json"},
+    {"$defs": {"unused": {"$ref": "URL/x.json"}}},
+    {"$dynamicRef": "URL/x.json#a"},
+    {"$schema": "URL/meta.json", "type": "string"},
+    {"$schema": "https://json-schema.org/draft/2019-09/schema", "$id": "URL/a", "$ref": "other"},
+    {"$ref": "FILE"},
+    {"allOf": [{"type": "object"}, {"$ref": "FILE#/$defs/a"}]},
+    {"$ref": "urn:example:x"},
+    {"$ref": "other.json"},
+    {"$ref": "../other.json#/a"},
+    {"$ref": "https://example.org/x.json"},
+]
+
+
+@pytest.mark.parametrize("schema", OUTSIDE, ids=str)
+def test_a_reference_out_of_the_schema_is_refused_by_name_and_nothing_is_fetched(
+    schema: dict[str, Any], address: tuple[str, Callable[[], bool]], tmp_path: Path
+):
+    """Neither an address nor a file is read, whichever keyword names it."""
+    url, connected = address
+    file = tmp_path / "x.json"
+    file.write_text('{"$defs": {"a": {}}, "const": "secret"}')
+    text = json.dumps(schema).replace("URL", url).replace("FILE", file.as_uri())
+    with pytest.raises(
+        rl.RecipeError, match=r"^Structured\('s'\): schema refers to '.*', which is not in it"
+    ) as caught:
+        rl.Structured("s", model="m", prompt="p", schema=json.loads(text))
+    assert "secret" not in str(caught.value)
+    assert not connected()
+
+
+INSIDE: list[dict[str, Any]] = [
+    {"$ref": "#/$defs/a", "$defs": {"a": {"type": "integer"}}},
+    {"$ref": "#/definitions/a~1b", "definitions": {"a/b": {"type": "integer"}}},
+    {"$ref": "#x", "$defs": {"a": {"$anchor": "x", "type": "integer"}}},
+    {"$dynamicRef": "#x", "$defs": {"a": {"$dynamicAnchor": "x", "type": "integer"}}},
+    {"$id": "https://example.org/root", "$ref": "a", "$defs": {"a": {"$id": "a", "type": "integer"}}},
+    {"$ref": "urn:example:a", "$defs": {"a": {"$id": "urn:example:a", "type": "integer"}}},
+    {"$schema": "http://json-schema.org/draft-07/schema#", "items": {"$ref": "#"}, "type": "integer"},
+]
+
+
+@pytest.mark.parametrize("schema", INSIDE, ids=str)
+def test_references_within_the_schema_work(schema: dict[str, Any]):
+    """By pointer, anchor and id."""
+    reader = JsonReader(schema)
+    assert reader.read("7") == 7
+    with pytest.raises(DisobedientError):
+        reader.read('"seven"')
+
+
+def test_a_name_that_looks_like_a_reference_is_none():
+    """A property called $ref, and values that hold one."""
+    JsonReader({"properties": {"$ref": {"type": "string"}}, "enum": [{"$ref": "http://127.0.0.1:9/"}]})
+
+
+def test_a_schema_that_contains_itself_or_is_nested_without_end_is_refused():
+    """Before anything walks it."""
+    circle: dict[str, Any] = {}
+    circle["items"] = circle
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"items": deep}
+    for schema in (circle, deep):
+        with pytest.raises(rl.RecipeError, match=r"^Structured\('s'\)"):
+            rl.Structured("s", model="m", prompt="p", schema=schema)
