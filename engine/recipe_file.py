@@ -17,9 +17,11 @@ from pydantic_core import PydanticSerializationError
 
 from .columns import column_types
 from .core.errors import RecipeError, nearest, writable
+from .core.plain_data import check_plain
 from .core.spec import recipe_error
 from .models.model import Model
 from .processors import processor_types
+from .yaml_text import read_yaml, write_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,11 +79,12 @@ def read(source: str | Path) -> dict[str, Any]:
         raise RecipeError("", f"a recipe is read from a path or from YAML text, not from {source!r:.80}")
     text = source if isinstance(source, str) and "\n" in source else _text(Path(source))
     try:
-        data = yaml.safe_load(text)
+        data = read_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
-        raise RecipeError("", f"the recipe is not YAML: {getattr(error, 'problem', error)}{where}") from None
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise RecipeError("", f"the recipe is not YAML: {writable(problem)}{where}") from None
     if not isinstance(data, dict):
         raise RecipeError("", "the recipe is not a mapping with the keys models and columns")
     return data
@@ -90,15 +93,18 @@ def read(source: str | Path) -> dict[str, Any]:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: bytes that are no text, or a path with a null character
         problem = error.strerror if isinstance(error, OSError) else "not text"
-        raise RecipeError("", f"cannot read the recipe '{path}': {problem}") from None
+        if not isinstance(error, OSError | UnicodeDecodeError):
+            problem = "this is not a path"
+        raise RecipeError("", f"cannot read the recipe {str(path)!r:.200}: {problem}") from None
 
 
 def parse(data: Mapping[str, Any]) -> Parsed:
     """Turn plain data into the parts of a recipe; raises RecipeError with the path of the first mistake."""
     if not isinstance(data, Mapping):
         raise RecipeError("", f"a recipe is a mapping with the keys models and columns, not {data!r:.80}")
+    check_plain(dict(data), "")
     for key in data:
         if key not in Parsed.__annotations__:
             raise RecipeError(str(key), f"unknown field; {nearest(str(key), Parsed.__annotations__)}")
@@ -140,43 +146,13 @@ def dump(
     data["columns"] = [column.describe() for column in columns]
     if processors:
         data["processors"] = [processor.describe() for processor in processors]
-    _check_text(data, "")
+    check_plain(data, "")
     return data
-
-
-def _check_text(value: object, path: str) -> None:
-    """Refuse text that can neither be sent nor written."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            half = value[error.start]
-            problem = f"has {half!r}, half of a character (a lone surrogate), which can be neither sent nor written"
-            raise RecipeError(writable(path), problem) from None
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            _check_text(key, f"{path}.{key}".strip("."))
-            _check_text(part, f"{path}.{key}".strip("."))
-    elif isinstance(value, list):
-        for i, part in enumerate(value):
-            name = part.get("name", i) if isinstance(part, dict) else i
-            _check_text(part, f"{path}.{name}")
 
 
 def to_yaml(data: Mapping[str, Any]) -> str:
     """Write plain data as YAML."""
-    return str(yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes text with U+0085 in double quotes: in other styles PyYAML reads back another line break."""
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        style = '"' if "\x85" in data else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_Dumper.add_representer(str, _Dumper.represent_str)
+    return write_yaml(data)
 
 
 def _model(alias: str, given: object) -> Model:

@@ -97,8 +97,13 @@ class Workflow:
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         """Take the stages in order; raises RecipeError for stages that do not fit together."""
+        if not isinstance(stages, list | tuple):
+            raise RecipeError("stages", f"takes a list of stages, not {stages!r:.80}")
         if not stages:
             raise RecipeError("stages", "a workflow needs at least one stage")
+        for i, stage in enumerate(stages):
+            if not isinstance(stage, Stage):
+                raise RecipeError(f"stages.{i}", f"takes a Stage, not {stage!r:.80}")
         for i, stage in enumerate(stages):
             if stage.name in [earlier.name for earlier in stages[:i]]:
                 raise RecipeError(f"stages.{stage.name}", "two stages have this name")

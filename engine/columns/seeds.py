@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field, field_serializer
 
@@ -36,6 +36,7 @@ class Seed(ColumnSpec):
     A seed without data stands for the rows of the previous stage, in a Workflow.
     """
 
+    tables: ClassVar = ("data",)
     data: Any = None
     columns: list[str] | None = None
     type: Literal["seed"] = Field(default="seed", kw_only=True)

@@ -28,7 +28,7 @@ class Structured(Prompted):
     """
 
     schema: SchemaLike
-    reasks: int = Field(default=1, ge=0, kw_only=True)
+    reasks: int = Field(default=1, ge=0, le=100, kw_only=True)
     type: Literal["structured"] = Field(default="structured", kw_only=True)
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@
 | events | what happened (in) and what to do next (out), as plain values |
 | errors | all errors that rowloop raises, and the kinds of failure |
 | spec | frozen, validated value objects that raise RecipeError |
+| plain_data | the limits of a recipe's values: depth, repetitions, numbers, text |
 | registry | names in a recipe that stand for things of rowloop and of other packages |
 | graph | the compiled recipe: columns, needs, children, lanes |
 | sequential | the same graph, with one column after the other |

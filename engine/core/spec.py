@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.dataclasses import is_pydantic_dataclass
 
 from .errors import RecipeError, nearest
+from .plain_data import check_plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,23 +27,34 @@ T = TypeVar("T")
 
 _UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden"}
 _MISSING = {"missing", "missing_argument", "missing_keyword_only_argument"}
+_PLAIN = (dict, list, tuple, int)
 _CONFIG = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(pydantic.Field,))
 def spec(cls: type[T]) -> type[T]:
-    """Make `cls` a frozen pydantic dataclass that raises RecipeError, with a path that starts at its name."""
+    """Make `cls` a frozen pydantic dataclass that raises RecipeError, with a path that starts at its name.
+
+    Lists, mappings and numbers are checked to be finite before anything walks them, but for fields that are named in a
+    class variable `tables`: these hold rows, and are checked where they are read.
+    """
     made: Any = pydantic_dataclass(frozen=True, config=_CONFIG)(cls)
     validating_init = made.__init__
+    tables = getattr(cls, "tables", ())
 
     @functools.wraps(validating_init)
     def __init__(self: object, *args: object, **kwargs: object) -> None:  # noqa: N807 - it becomes the class's own
+        fields = [field.name for field in sorted(dataclasses.fields(made), key=lambda field: field.kw_only is True)]
+        named = [item for item in (*zip(fields, args, strict=False), *kwargs.items()) if item[0] not in tables]
+        plain_data = [(name, value) for name, value in named if isinstance(value, _PLAIN)]
+        for name, value in plain_data:  # before pydantic walks it
+            check_plain(value, f"{_root(self, args, kwargs)}.{name}".strip("."), finite=False, text=False)
         try:
             validating_init(self, *args, **kwargs)
         except pydantic.ValidationError as error:
-            positional_first = sorted(dataclasses.fields(made), key=lambda field: field.kw_only is True)
-            fields = [field.name for field in positional_first]
             raise recipe_error(error, _root(self, args, kwargs), fields) from None
+        for name, value in plain_data:  # a recipe checks text, whose path is longer there
+            check_plain(value, f"{_root(self, args, kwargs)}.{name}".strip("."), text=False)
 
     made.__init__ = __init__
     return cast("type[T]", made)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ..telemetry.progress import Display
 
 ROW_GROUP_SIZE: Final = 1000
+MOST_ROWS: Final = 10**12
+"""More rows than any run can make: a larger number is a slip."""
 
 
 class RunOptions(TypedDict, total=False):
@@ -76,7 +78,7 @@ class Settings:
     """RunOptions, checked, with every default filled in; and the number of rows."""
 
     root: ClassVar[str] = ""
-    rows: int = Field(ge=1, strict=True)
+    rows: int = Field(ge=1, le=MOST_ROWS, strict=True)
     row_group_size: int | None = Field(default=None, ge=1, strict=True)
     """None: as in the dataset that is resumed, else ROW_GROUP_SIZE."""
     resume: Resume = "never"
