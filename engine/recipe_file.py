@@ -20,6 +20,7 @@ from .core.errors import RecipeError, nearest, writable
 from .core.plain_data import check_plain
 from .core.spec import recipe_error
 from .models.model import Model
+from .models.secrets import secrets_in
 from .processors import processor_types
 from .yaml_text import read_yaml, write_yaml
 
@@ -163,7 +164,15 @@ def _model(alias: str, given: object) -> Model:
     if "api_key" in given:
         problem = "a file must not contain a key; name the environment variable that holds it in api_key_env"
         raise RecipeError(f"models.{alias}.api_key", problem)
-    return _validated(Model, given, f"models.{alias}")
+    if "headers" in given:
+        problem = 'a file must not contain a key; name the variable of each in headers_env: {"X-Api-Key": "MY_KEY"}'
+        raise RecipeError(f"models.{alias}.headers", problem)
+    model = _validated(Model, given, f"models.{alias}")
+    if model.secrets:
+        field = "extra" if any(secrets_in(model.extra)) else "base_url"
+        problem = "a file must not contain a key; name the variable that holds it in api_key_env or headers_env"
+        raise RecipeError(f"models.{alias}.{field}", problem)
+    return model
 
 
 def _list(data: Mapping[str, Any], key: str) -> list[Any]:
@@ -197,8 +206,6 @@ def _validated(cls: type[T], given: dict[Any, Any], path: str) -> T:
 
 def _plain_model(model: Model) -> str | dict[str, Any]:
     try:
-        plain = pydantic.TypeAdapter(Model).dump_python(model, mode="json", exclude_defaults=True, exclude={"spec"})
+        return model.describe()
     except PydanticSerializationError as error:
         raise RecipeError(f"Model({model.name!r}).extra", f"is not plain data: {error}") from None
-    spec_text = model.spec if isinstance(model.spec, str) else f"python:{model.name}"
-    return {"spec": spec_text, **plain} if plain else spec_text

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from ...engine.core.errors import RecipeError
+from ...engine.models.secrets import searchable, secrets_in_address
 
 if TYPE_CHECKING:
     from ...engine.models.model import Model
+
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +31,27 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address and a key. It is hashable, so that clients can be shared by it, and its repr hides the key."""
+    """An address, a key and headers. It is hashable, so that clients can be shared by it, and its repr hides keys."""
 
     url: str
     key: str | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """Every key of the model that has this endpoint, for `Failures`."""
+
+    def __repr__(self) -> str:
+        """Show the address without its query."""
+        return f"Endpoint({self.shown!r})"
 
     @classmethod
     def of(cls, model: Model, api: Api) -> Endpoint:
         """Read address and key from the model and the environment; raises RecipeError with advice."""
         url, named = _address(model, api)
-        return cls(url, _key(model, url, named, api))
+        headers = _headers(model)
+        key = _key(model, url, named, api)
+        values = [part for value in headers.values() for part in value.split(" ")]
+        secrets = searchable([*model.secrets, *secrets_in_address(url), *values, *([key] if key else [])])
+        return cls(url, key, tuple(headers.items()), tuple(secrets))
 
     @property
     def host(self) -> str:
@@ -60,7 +76,8 @@ class Endpoint:
 
 def shown(url: str) -> str:
     """Return an address as messages show it, without the query, which may hold a key."""
-    return urlunsplit((*urlsplit(url)[:3], "", ""))
+    scheme, netloc, path, _, _ = urlsplit(url)
+    return urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
 
 
 def is_sendable(key: str) -> bool:
@@ -107,6 +124,27 @@ def _parts(url: str) -> SplitResult | None:
     return parts if usable else None
 
 
+def _headers(model: Model) -> dict[str, str]:
+    """Return the headers that the user gave or named variables for; raises RecipeError that names the header."""
+    headers = {}
+    for name, value in model.headers.items():
+        headers[name] = _sendable(name, value.get_secret_value(), f"Model({model.spec!r}).headers.{name}")
+    for name, variable in model.headers_env.items():
+        where = f"Model({model.spec!r}).headers_env.{name}"
+        if not os.environ.get(variable):
+            raise RecipeError(where, f"{variable} is not set; put the value of the header into that variable")
+        headers[name] = _sendable(name, os.environ[variable], where)
+    return headers
+
+
+def _sendable(name: str, value: str, where: str) -> str:
+    if not _HEADER.fullmatch(name):
+        raise RecipeError(where, "this is no name of a header: it has characters that none can have")
+    if not value.isascii() or not value.isprintable():
+        raise RecipeError(where, "this value holds characters that no header can carry")
+    return value.strip()
+
+
 def _key(model: Model, url: str, named: str, api: Api) -> str | None:
     """Return the key, None for an address on this machine when no key is named."""
     if model.api_key is not None:
@@ -120,7 +158,11 @@ def _key(model: Model, url: str, named: str, api: Api) -> str | None:
             raise RecipeError(source, "this is no key: it holds spaces or other characters that no header can carry")
         return key
     host = urlsplit(url).hostname or ""
-    if is_loopback(host) and model.api_key is None and model.api_key_env is None:
+    if (
+        model.api_key is None
+        and model.api_key_env is None
+        and (is_loopback(host) or model.headers or model.headers_env)
+    ):
         return None
     raise RecipeError(
         source if model.api_key is not None else named,

@@ -50,14 +50,15 @@ _SPACE = re.compile(r"\s+")
 class Failures:
     """Makes the errors of one connected model or validator.
 
-    `label` names it in messages; `secret` appears in none of them. `expected` is what an answer should be. `advice`
-    overrides the advice that messages give to users of models, by kind.
+    `label` names it in messages; `secret` and `secrets` appear in none of them. `expected` is what an answer should
+    be. `advice` overrides the advice that messages give to users of models, by kind.
     """
 
     label: str
     secret: str | None = field(default=None, repr=False)
     expected: str = "chat completion"
     advice: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def status(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
         """Return the error of an answer with this status."""
@@ -119,8 +120,9 @@ class Failures:
     def clean(self, text: str) -> str:
         """Return another party's text on one short line, without the key, which some endpoints echo half masked."""
         text = _SPACE.sub(" ", _ERRNO.sub("", text)).strip().rstrip(".")
-        if self.secret:
-            text = text.replace(self.secret, "[key]")
+        for secret in (*self.secrets, self.secret):
+            if secret:
+                text = text.replace(secret, "[key]")
         text = _MASKED.sub("[key]", text)
         return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 

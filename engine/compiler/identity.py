@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from ..processors.processor import Processor
 
 _HOW_TO_CALL = frozenset(
-    {"base_url", "api_key_env", "max_parallel", "requests_per_minute", "tokens_per_minute", "timeout", "price"}
+    {
+        "base_url",
+        "api_key_env",
+        "headers_env",
+        "max_parallel",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "timeout",
+        "price",
+    }
 )
 """Fields of a model that say where, how fast and at what price it is asked. They do not decide its answers."""
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
+import pydantic
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.json_schema import SkipJsonSchema
 
 from ..core.spec import spec
+from .secrets import public, public_address, searchable, secrets_in, secrets_in_address
 
 ModelFunction: TypeAlias = Callable[..., Any]
 
@@ -53,6 +57,8 @@ class Model:
       ANTHROPIC_BASE_URL, else the provider's own endpoint.
     - `api_key_env`: the environment variable that holds the key. Default: OPENAI_API_KEY or ANTHROPIC_API_KEY.
     - `api_key`: the key itself. It is kept as a secret and never written anywhere.
+    - `headers`: headers of every request, by name. Their values are kept as secrets, as `api_key` is.
+    - `headers_env`: headers whose values are in environment variables: `{"X-Api-Key": "MY_KEY"}`.
     - `max_parallel`: the most requests in flight at once at this model. None is the provider's default: 512 for an
       endpoint, 32 in this process. The actual number follows what the endpoint accepts: it starts at `max_parallel`, or
       at 16 if that is None, and falls when the endpoint answers 429.
@@ -69,6 +75,8 @@ class Model:
     base_url: str | None = Field(default=None, kw_only=True)
     api_key: SecretStr | None = Field(default=None, kw_only=True, exclude=True, repr=False)
     api_key_env: str | None = Field(default=None, kw_only=True)
+    headers: SkipJsonSchema[dict[str, SecretStr]] = Field(default_factory=dict, kw_only=True, exclude=True, repr=False)
+    headers_env: dict[str, str] = Field(default_factory=dict, kw_only=True)
     max_parallel: int | None = Field(default=None, ge=1, kw_only=True)
     requests_per_minute: float | None = Field(default=None, gt=0, kw_only=True)
     tokens_per_minute: float | None = Field(default=None, gt=0, kw_only=True)
@@ -94,4 +102,35 @@ class Model:
     @property
     def lane(self) -> str:
         """The name of the lane that all aliases of the same model at the same endpoint share."""
-        return f"{self.provider}:{self.name}" + (f" at {self.base_url}" if self.base_url else "")
+        return f"{self.provider}:{self.name}" + (f" at {public_address(self.base_url)}" if self.base_url else "")
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every key in this description; those that environment variables hold are not among them."""
+        found = [] if self.api_key is None else [self.api_key.get_secret_value()]
+        found += [part for value in self.headers.values() for part in value.get_secret_value().split(" ")]
+        found += [] if self.base_url is None else secrets_in_address(self.base_url)
+        return searchable([*found, *secrets_in(self.extra)])
+
+    def __repr__(self) -> str:
+        """Show every field that holds no secret, and address and extra without theirs."""
+        fields = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self) if field.repr]
+        return f"Model({', '.join(f'{name}={_public(name, value)!r}' for name, value in fields)})"
+
+    def describe(self) -> str | dict[str, Any]:
+        """Return plain data for a recipe file: no keys, but the variables from which headers are read instead."""
+        plain: dict[str, Any] = pydantic.TypeAdapter(Model).dump_python(
+            self, mode="json", exclude_defaults=True, exclude={"spec"}
+        )
+        plain = {name: _public(name, value) for name, value in plain.items()}
+        if self.headers:
+            variables = {name: re.sub(r"\W", "_", name).upper() for name in self.headers}
+            plain["headers_env"] = {**variables, **self.headers_env}
+        spec_text = self.spec if isinstance(self.spec, str) else f"python:{self.name}"
+        return {"spec": spec_text, **plain} if plain else spec_text
+
+
+def _public(name: str, value: Any) -> Any:
+    if name == "base_url" and value is not None:
+        return public_address(value)
+    return public(value) if name == "extra" else value

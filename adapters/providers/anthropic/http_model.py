@@ -28,6 +28,7 @@ class AnthropicChat:
         self._failures = failures
         self._base = "" if urlsplit(endpoint.url).path.rstrip("/").endswith("/v1") else "v1/"
         key = {} if endpoint.key is None else {"x-api-key": endpoint.key}
+        key |= dict(endpoint.headers)
         self._exchange = Exchange(session, endpoint, failures, key)
 
     async def probe(self) -> tuple[int, bytes]:

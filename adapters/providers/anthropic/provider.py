@@ -51,7 +51,7 @@ class AnthropicProvider:
         from .http_model import AnthropicChat  # noqa: PLC0415 - the same
 
         endpoint = Endpoint.of(model, ANTHROPIC)
-        failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key, "message")
+        failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key, "message", secrets=endpoint.secrets)
         opened = partial(open_session, HEADERS, secure=endpoint.secure)
         session = await runtime.aenter(opened, key=("anthropic", endpoint))
         chat = AnthropicChat(session, endpoint, model.name, failures)

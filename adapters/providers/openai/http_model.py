@@ -37,6 +37,7 @@ class HttpChat:
         self._name = name
         self._failures = failures
         key = {} if endpoint.key is None else {"Authorization": f"Bearer {endpoint.key}"}
+        key |= dict(endpoint.headers)
         self._exchange = Exchange(session, endpoint, failures, key)
 
     async def probe(self) -> tuple[int, bytes]:

@@ -47,8 +47,8 @@ class OpenAIProvider:
         if model.client is None:
             Endpoint.of(model, OPENAI)
             return
-        for field in ("base_url", "api_key", "api_key_env"):
-            if getattr(model, field) is not None:
+        for field in ("base_url", "api_key", "api_key_env", "headers", "headers_env"):
+            if getattr(model, field) not in (None, {}):
                 raise RecipeError(f"Model({model.spec!r}).{field}", "the client brings its own; give one or the other")
 
     async def connect(self, model: Model, runtime: Runtime) -> ChatModel:
@@ -63,7 +63,7 @@ async def _by_address(model: Model, runtime: Runtime) -> tuple[Endpoint, Failure
     from .http_model import HttpModel  # noqa: PLC0415 - the same
 
     endpoint = Endpoint.of(model, OPENAI)
-    failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key)
+    failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key, secrets=endpoint.secrets)
     opened = partial(open_session, headers_for(endpoint), secure=endpoint.secure)
     session = await runtime.aenter(opened, key=("openai", endpoint))
     return endpoint, failures, HttpModel(session, endpoint, model.name, failures)
@@ -76,7 +76,7 @@ async def _by_client(model: Model, runtime: Runtime) -> tuple[Endpoint, Failures
 
     client = await runtime.aenter(partial(open_client, model.client), key=("openai", model.client))
     endpoint = endpoint_of(client)
-    failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key)
+    failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key, secrets=tuple(model.secrets))
     return endpoint, failures, ClientChat(client, model.name, failures)
 
 
