@@ -3,6 +3,7 @@
 | file | what it has |
 |---|---|
 | model | Model and Price: what a user writes |
+| secrets | the keys that a model holds, and how text is cleaned of them |
 | provider | the protocols of an adapter that serves models, and the values that pass between it and the engine |
 | prices | what a model's tokens cost, and how an amount is written |
 | usage | the tokens and requests of a reply |
