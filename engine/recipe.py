@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -15,6 +16,7 @@ from .columns.decorators import cell
 from .columns.functions import Function
 from .columns.seeds import Seed
 from .compiler.compiling import compile_recipe
+from .compiler.template_checks import bare_braces
 from .core.errors import RecipeError, nearest
 from .models.model import Model
 from .processors.processor import processor_of
@@ -60,6 +62,7 @@ class Recipe:
         self._processors = [processor_of(given) for given in _listed("processors", processors)]
         self._seed = recipe_file.checked_seed(seed)
         self._compiled: Compiled | None = None
+        self._warned: set[str] = set()
         if self._columns:
             self._compile()
 
@@ -202,7 +205,15 @@ class Recipe:
     def _compile(self) -> Compiled:
         if self._compiled is None:
             self._compiled = self._compile_parts(sequential=False)
+            self._warn(self._compiled)
         return self._compiled
+
+    def _warn(self, compiled: Compiled) -> None:
+        """Warn once of each mistake that a template can be without."""
+        for warning in bare_braces(compiled.columns):
+            if warning not in self._warned:
+                self._warned.add(warning)
+                warnings.warn(warning, UserWarning, stacklevel=4)
 
     def _compile_parts(self, *, sequential: bool) -> Compiled:
         return compile_recipe(self._models, self._columns, self._processors, self.to_dict(), sequential=sequential)

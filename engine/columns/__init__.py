@@ -18,6 +18,8 @@
 | validation.py    | whether a row is valid: by a function, in SQL, or at a URL                                  |
 | validators.py    | the protocol of remote validators, and their registry                                       |
 | sql_condition.py | a boolean DuckDB expression, checked to be nothing else                                     |
+| sandbox.py       | the environment of templates: keys before attributes, and only data is written              |
+| names.py         | the columns that a template needs, and the fields that it reads                             |
 | templates.py     | Jinja templates, sandboxed and compiled once                                                |
 | images.py        | image cells as parts of a message                                                           |
 | schemas.py       | JSON Schemas, and the reader that checks answers against them                               |

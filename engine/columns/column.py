@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..models.model import Model
     from ..models.provider import ChatModel
     from ..models.response_cache import ResponseCache
+    from .templates import Template
     from .work import Work
 
 JsonSchema: TypeAlias = dict[str, Any]
@@ -103,6 +104,15 @@ class Column(ColumnSpec):
     def arrow_type(self) -> ArrowType:
         """Return the type of the values in the table; None (the default) lets the first values decide."""
         return None
+
+    def templates(self) -> Mapping[str, Template]:
+        """Return the templates by field, so that the recipe can check what they read. There are none by default."""
+        return {}
+
+    def value_schemas(self) -> Sequence[JsonSchema]:
+        """Return the JSON Schemas of the values. A template may read a field of any; without one, all."""
+        schema = self.arrow_type()
+        return [schema] if isinstance(schema, dict) else []
 
     def expand(self) -> Sequence[Column]:
         """Return this column, and any columns beside it."""

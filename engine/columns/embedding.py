@@ -49,6 +49,10 @@ class Embedding(Column):
     def _compile(self) -> Template:
         return Template(self.text, "text")
 
+    def templates(self) -> dict[str, Template]:
+        """Return the template of the text."""
+        return {"text": self._compile()}
+
     @property
     def model_alias(self) -> str:
         """The model that gives the vectors."""

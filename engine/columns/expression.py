@@ -37,6 +37,10 @@ class Expression(Column):
     def _compile(self) -> Template:
         return Template(self.template, "template")
 
+    def templates(self) -> dict[str, Template]:
+        """Return the template."""
+        return {"template": self._compile()}
+
     def node(self, _lanes: Mapping[str, Lane]) -> Node:
         """Need the template's variables; no lane, as rendering takes microseconds."""
         return Node(self.name, self._compile().needs, on_error=self.on_error)

@@ -115,6 +115,11 @@ class Prompted(Column):
 
         return send
 
+    def templates(self) -> dict[str, Template]:
+        """Return the templates of the messages."""
+        fields = {"user": "prompt"}
+        return {fields.get(role, role): template for role, template in self._templates()}
+
     def answer_schema(self) -> dict[str, Any] | None:
         """Return the JSON Schema that answers must obey, None for text."""
         return None

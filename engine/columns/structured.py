@@ -49,6 +49,12 @@ class Structured(Prompted):
         """Return the schema."""
         return json_schema_of(self.schema)
 
+    def value_schemas(self) -> list[dict[str, Any]]:
+        """Return the schema; of a pydantic model with aliases also that of its fields' own names."""
+        if isinstance(self.schema, dict):
+            return [self.schema]
+        return [self.schema.model_json_schema(by_alias=by_alias) for by_alias in (True, False)]
+
     def bind(self, binding: Binding) -> Await:
         """Compile what the cells' conversations have in common, and return the call of one cell."""
         messages, check = self.messages(), partial(check_length, max_tokens=self.most_tokens(binding))

@@ -13,6 +13,7 @@ from ..models.provider import limits_of
 from ..processors.before_batch import with_before_batch
 from ..processors.processor import written_columns
 from .identity import fingerprint, identity_of
+from .template_checks import check_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,6 +90,7 @@ def compile_recipe(
     lanes = _lanes(models)
     nodes, before = with_before_batch([column.node(lanes) for column in expanded], processors)
     graph = compile_graph(nodes)
+    check_fields(expanded)
     identity = identity_of(description, models, columns, processors)
     resizing = [column.name for column in expanded if column.resizes]
     if sequential or resizing:

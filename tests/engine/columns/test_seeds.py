@@ -172,7 +172,7 @@ def test_other_data_makes_another_fingerprint():
 def test_seed_values_are_text_to_templates():
     """A value that looks like a template is not rendered."""
     recipe = Recipe(columns=[Seed(FRAME), Expression("e", "<{{ s }}>")])
-    assert recipe.preview(3, progress=False).dataset["e"].tolist() == ["<a>", "<None>", "<{{ s }}>"]
+    assert recipe.preview(3, progress=False).dataset["e"].tolist() == ["<a>", "<>", "<{{ s }}>"]
 
 
 def test_the_data_of_the_user_is_not_written_into_the_recipe():

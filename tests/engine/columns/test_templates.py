@@ -10,7 +10,8 @@ from hypothesis import given
 from rowloop.engine.columns.templates import Template
 from rowloop.engine.columns.work import CellError
 
-PLAIN = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701 - prompts are no HTML
+PLAIN = jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=lambda v: "" if v is None else v)  # noqa: S701
+PLAIN.filters["upper"] = lambda value: "" if value is None else str(value).upper()  # null is empty text
 
 TEXT = st.text(alphabet="ab %s{}\\'\"\n-#{{}}%(x)d\N{SNOWMAN}", max_size=8)
 NAMES = st.sampled_from(["a", "b", "c", "_x", "ünder"])
