@@ -14,7 +14,7 @@ from ..core.spec import spec
 from ..models.deadline import Deadline
 from ..models.provider import Embedder, EmbeddingParameters
 from .column import Column
-from .prompted import lane_of, size_check
+from .prompted import lane_of, not_empty, size_check
 from .templates import Template
 from .work import Answer, Await
 
@@ -86,7 +86,7 @@ class Embedding(Column):
         enforce = Deadline(model.timeout).enforce
 
         async def call(*values: object) -> Answer:
-            text = render(*values)
+            text = not_empty(render(*values))
             if check is not None:
                 check([{"content": text}])
             embedded, seconds = await enforce(embed(text))

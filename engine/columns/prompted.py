@@ -166,20 +166,32 @@ class Prompted(Column):
         ]
         if len(parts) == 1 and not self.images:
             render = parts[0][1]
-            return lambda values: [{"role": "user", "content": render(*values)}]
+            return lambda values: [{"role": "user", "content": not_empty(render(*values))}]
 
         def messages(values: tuple[object, ...]) -> list[Message]:
-            return [{"role": role, "content": render(*[values[i] for i in which])} for role, render, which in parts]
+            made: list[Message] = [
+                {"role": role, "content": render(*[values[i] for i in which])} for role, render, which in parts
+            ]
+            return [message for message in made if message["role"] != "system" or not _is_empty(message["content"])]
 
         if not self.images:
-            return messages
+
+            def with_text(values: tuple[object, ...]) -> list[Message]:
+                made = messages(values)
+                not_empty(made[-1]["content"])
+                return made
+
+            return with_text
         images = [(name, needs.index(name)) for name in self.images]
 
         def with_images(values: tuple[object, ...]) -> list[Message]:
             made = messages(values)
             seen = [part for name, i in images for part in image_parts(name, values[i])]
             if seen:
-                made[-1]["content"] = [{"type": "text", "text": made[-1]["content"]}, *seen]
+                text = [] if _is_empty(made[-1]["content"]) else [{"type": "text", "text": made[-1]["content"]}]
+                made[-1]["content"] = [*text, *seen]
+            else:
+                not_empty(made[-1]["content"])
             return made
 
         return with_images
@@ -205,6 +217,17 @@ def size_check(model: Model, max_tokens: int | None) -> Callable[[list[Message]]
             raise ModelError(problem, kind="too_large", retryable=False)
 
     return check
+
+
+def not_empty(text: str) -> str:
+    """Return the text to send; raises ModelError for one of white space alone, which would be paid for."""
+    if _is_empty(text):
+        raise ModelError("the prompt renders to nothing, so nothing is sent", kind="empty_prompt", retryable=False)
+    return text
+
+
+def _is_empty(text: str) -> bool:
+    return not text or text.isspace()
 
 
 def check_length(reply: Reply, max_tokens: int | None) -> None:

@@ -34,6 +34,7 @@ FailureKind: TypeAlias = Literal[
     "unreadable",  # the answer is not JSON, or not of the expected form
     # The same request fails again.
     "bad_request",  # the endpoint does not accept this request (400, 422 ...)
+    "empty_prompt",  # the prompt, or the text to embed, renders to nothing; nothing is sent
     "too_large",  # the request needs more tokens than a whole minute's budget
     "refused",  # the model, or a filter in front of it, declines to answer
     "length",  # the answer was cut off at max_tokens

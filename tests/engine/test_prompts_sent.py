@@ -1,0 +1,78 @@
+"""What a prompt's template sends over real HTTP: nothing where it renders to nothing, and the text of values."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+import rowloop as rl
+
+if TYPE_CHECKING:
+    from fake_openai import FakeOpenAI
+
+BODIES = [f"text {i}" for i in range(8)]
+DATA = [{"body": body} for body in (*BODIES, None, " \n")]
+PIXEL = "data:image/png;base64,iVBORw0KGgo="
+
+
+def made(server, *columns, data=DATA, **options):
+    """Preview columns over a seed."""
+    import pandas as pd  # noqa: PLC0415 - as users import it
+
+    server.configure(record=len(data))
+    model = rl.Model("openai:m", base_url=server.url, api_key="k")
+    recipe = rl.Recipe(models={"m": model}, columns=[rl.Seed(pd.DataFrame(data)), *columns])
+    return recipe.preview(len(data), progress=False, **options)
+
+
+def sent(server):
+    """Return the messages of every request."""
+    return [json.loads(request.body)["messages"] for request in server.requests()]
+
+
+@pytest.mark.parametrize("more", [{}, {"system": "Be kind."}, {"images": ["photo"]}])
+def test_a_prompt_that_renders_to_nothing_is_not_sent(server: FakeOpenAI, more):
+    """The cell fails once, with its kind, and costs nothing."""
+    data = [{**row, "photo": []} for row in DATA]
+    answer = rl.Text("answer", model="m", prompt="{{ body }}", on_error="null", **more)
+    result = made(server, answer, data=data)
+    assert list(result.failures["error"]) == ["ModelError(empty_prompt)"] * 2
+    assert list(result.failures["attempts"]) == [1, 1]
+    assert sorted(messages[-1]["content"] for messages in sent(server)) == BODIES
+
+
+def test_an_image_is_a_prompt(server: FakeOpenAI):
+    """It is sent without an empty text beside it."""
+    data = [{"body": None, "photo": PIXEL}]
+    made(server, rl.Text("answer", model="m", prompt="{{ body }}", images=["photo"]), data=data)
+    assert [part["type"] for part in sent(server)[0][-1]["content"]] == ["image_url"]
+
+
+def test_a_system_message_that_renders_to_nothing_is_left_out(server: FakeOpenAI):
+    """Endpoints refuse an empty one."""
+    made(server, rl.Text("answer", model="m", prompt="x", system="{{ body }}"))
+    assert sorted(len(messages) for messages in sent(server)) == [1] * 2 + [2] * 8
+
+
+def test_an_empty_text_is_not_embedded(server: FakeOpenAI):
+    """The same failure."""
+    result = made(server, rl.Embedding("vector", model="m", text="{{ body }}", on_error="null"))
+    assert list(result.failures["error"]) == ["ModelError(empty_prompt)"] * 2
+    assert len(server.requests()) == len(BODIES)
+
+
+def test_null_is_sent_as_nothing_and_a_key_before_a_method(server: FakeOpenAI):
+    """As the table has it."""
+    data = [{"body": None, "order": {"items": "2 apples"}}]
+    made(server, rl.Text("answer", model="m", prompt="<{{ body }}> {{ order.items }}"), data=data)
+    assert sent(server)[0][0]["content"] == "<> 2 apples"
+
+
+def test_a_method_in_a_prompt_is_a_failure_of_the_cell(server: FakeOpenAI):
+    """Nothing is sent, and the failure names the path."""
+    data = [{"order": {"a": 1}}, {"order": {"a": 2}}]
+    result = made(server, rl.Text("answer", model="m", prompt="{{ order.keys }}", on_error="null"), data=data)
+    assert all("order.keys is a method" in message for message in result.failures["message"])
+    assert server.requests() == []
