@@ -20,6 +20,7 @@
 | sql_condition.py | a boolean DuckDB expression, checked to be nothing else                                     |
 | sandbox.py       | the environment of templates: keys before attributes, and only data is written              |
 | names.py         | the columns that a template needs, and the fields that it reads                             |
+| drawn.py | what is random in templates, by seed, row and column |
 | templates.py     | Jinja templates, sandboxed and compiled once                                                |
 | images.py        | image cells as parts of a message                                                           |
 | schemas.py       | JSON Schemas, and the reader that checks answers against them                               |

@@ -14,6 +14,7 @@ from ..core.spec import spec
 from ..models.deadline import Deadline
 from ..models.provider import Embedder, EmbeddingParameters
 from .column import Column
+from .drawn import draw_of
 from .prompted import lane_of, not_empty, size_check
 from .templates import Template
 from .work import Answer, Await
@@ -82,7 +83,8 @@ class Embedding(Column):
             )
             raise RecipeError(f"columns.{self.name}.model", problem)
         embed = connected.embed(EmbeddingParameters(self.dimensions, self.batch_size, model.extra))
-        render, check = self._compile().renderer(), size_check(model, None)
+        template, check = self._compile(), size_check(model, None)
+        render = template.renderer(draw_of(binding.seed, self.name))
         enforce = Deadline(model.timeout).enforce
 
         async def call(*values: object) -> Answer:
@@ -97,7 +99,7 @@ class Embedding(Column):
                 error.usage = usage
                 raise
 
-        return Await(call)
+        return Await(call, numbered=template.draws)
 
     def _checked(self, vector: list[float]) -> list[float]:
         """Refuse an empty vector, numbers that are not finite, and any length but `dimensions`."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from ..core.graph import Node, OnError
 from ..core.spec import spec
 from .column import Column
+from .drawn import draw_of
 from .templates import Template
 from .work import CellError, Render
 
@@ -49,11 +50,12 @@ class Expression(Column):
         """Return the type that `dtype` names."""
         return self.dtype
 
-    def bind(self, _binding: Binding) -> Render:
+    def bind(self, binding: Binding) -> Render:
         """Render, and read the text as `dtype`."""
-        render, cast = self._compile().renderer(), _CASTS.get(self.dtype)
+        template, cast = self._compile(), _CASTS.get(self.dtype)
+        render = template.renderer(draw_of(binding.seed, self.name))
         if cast is None:
-            return Render(render)
+            return Render(render, numbered=template.draws)
 
         def read(*values: object) -> Any:
             text = render(*values)
@@ -62,4 +64,4 @@ class Expression(Column):
             except ValueError as error:
                 raise CellError(f"the expression renders to {text!r}, which is not {self.dtype}") from error
 
-        return Render(read)
+        return Render(read, numbered=template.draws)

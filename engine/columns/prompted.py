@@ -14,6 +14,7 @@ from ..models.deadline import Deadline
 from ..models.provider import ChatParameters
 from ..models.usage import usage_of
 from .column import Column
+from .drawn import draw_of
 from .images import image_parts
 from .reasoning import Reasoning
 from .templates import Template
@@ -83,7 +84,7 @@ class Prompted(Column):
 
     def bind(self, binding: Binding) -> Await:
         """Compile what the column's calls have in common, and return the call of one cell."""
-        send, messages = self.sender(binding), self.messages()
+        send, messages = self.sender(binding), self.messages(binding)
         read = self.reader(self.most_tokens(binding))
 
         async def call(*values: object) -> Answer:
@@ -95,7 +96,7 @@ class Prompted(Column):
                 error.usage = usage
                 raise
 
-        return Await(call)
+        return Await(call, numbered=self.draws)
 
     def sender(self, binding: Binding) -> Send:
         """Compile what the column's requests have in common, and return the call of one request."""
@@ -158,11 +159,25 @@ class Prompted(Column):
             extra=model.extra,
         )
 
-    def messages(self) -> Callable[[tuple[object, ...]], list[Message]]:
-        """Return the function from the values of the needs to messages."""
+    @property
+    def draws(self) -> bool:
+        """Whether something in the messages is random. The call of a cell then takes the row's number last."""
+        return any(template.draws for _, template in self._templates())
+
+    def messages(self, binding: Binding | None = None) -> Callable[[tuple[object, ...]], list[Message]]:
+        """Return the function from the values of the needs to messages.
+
+        Give the binding, and `Await(..., numbered=self.draws)`, so that templates may draw.
+        """
         needs, templates = self._needs(), self._templates()
+        number = [] if binding is None else [len(needs)]
         parts = [
-            (role, template.renderer(), [needs.index(need) for need in template.needs]) for role, template in templates
+            (
+                role,
+                template.renderer(None if binding is None else draw_of(binding.seed, f"{self.name}/{role}")),
+                [*(needs.index(need) for need in template.needs), *(number if template.draws else ())],
+            )
+            for role, template in templates
         ]
         if len(parts) == 1 and not self.images:
             render = parts[0][1]

@@ -17,13 +17,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import missing
 
 from ..core.errors import nearest
+from . import drawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from jinja2.compiler import Frame
 
-FUNCTIONS = {**DEFAULT_NAMESPACE, "range": safe_range}
+FUNCTIONS = {**DEFAULT_NAMESPACE, "range": safe_range, "lipsum": drawn.lipsum}
 """The functions that a template may call by name."""
 
 _CONTAINERS = (dict, list, tuple, str, type(None))
@@ -112,6 +113,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for name in _TEXT_FILTERS:
             self.filters[name] = _of_text(self.filters[name])
         self.filters["join"] = _join
+        self.filters["random"] = drawn.random
 
     def getattr(self, obj: Any, attribute: str, path: str = "") -> Any:
         """Return a key of a mapping, else an attribute that is data; raises for a method."""

@@ -57,10 +57,10 @@ class Structured(Prompted):
 
     def bind(self, binding: Binding) -> Await:
         """Compile what the cells' conversations have in common, and return the call of one cell."""
-        messages, check = self.messages(), partial(check_length, max_tokens=self.most_tokens(binding))
+        messages, check = self.messages(binding), partial(check_length, max_tokens=self.most_tokens(binding))
         hold = Conversation(self.sender(binding), self.schema, JsonReader(self.schema), self.reasks, check).hold
 
         async def call(*values: object) -> Answer:
             return await hold(messages(values))
 
-        return Await(call)
+        return Await(call, numbered=self.draws)

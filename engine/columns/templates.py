@@ -7,11 +7,12 @@ column has is found before the run. A column whose name is no variable is `row["
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import jinja2.nodes
 
+from .drawn import CELL, draws
 from .names import names_of
 from .sandbox import Sandbox, data
 from .work import CellError
@@ -19,6 +20,7 @@ from .work import CellError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .drawn import Draw
     from .names import Names
 
 _SANDBOX = Sandbox()
@@ -29,12 +31,13 @@ class Template:
     """A compiled template. `needs` are the columns of its variables, in the order of their first use.
 
     `fields` are the paths into their values that must be there: the column, then keys, with "[]" for a list's items.
+    `draws`: something in it is random.
     """
 
     def __init__(self, source: str, field: str) -> None:
         """Compile; raises ValueError naming the field if the source is not a template."""
         try:
-            self._template, names, self._pieces = _compiled(source)
+            self._template, names, self._pieces, self.draws = _compiled(source)
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"{field} is not a template: {error.message} (line {error.lineno})") from None
         self.source = source
@@ -44,16 +47,23 @@ class Template:
         self.fields = tuple(names.fields)
         self._indices = [self.needs.index(column) for column in columns]
 
-    def renderer(self) -> Callable[..., str]:
-        """Return the function that renders: values in the order of `needs` -> text. Raises CellError."""
+    def renderer(self, draw: Draw | None = None) -> Callable[..., str]:
+        """Return the function that renders: values in the order of `needs` -> text. Raises CellError.
+
+        With `draw`, a template that `draws` takes the row's number after them. Without, it fails.
+        """
         if self._pieces is not None:
             columns = dict(zip(self._variables, self._indices, strict=True))
             return _joiner(self._pieces, columns, len(self.needs))
         variables, indices, render = self._variables, self._indices, self._template.render
+        draw = draw if self.draws else None
 
-        def rendered(*values: object) -> str:
+        def rendered(*values: Any) -> str:
             try:
-                return render({name: values[i] for name, i in zip(variables, indices, strict=True)})
+                given = {name: values[i] for name, i in zip(variables, indices, strict=True)}
+                if draw is not None:
+                    given[CELL] = draw(values[-1])
+                return render(given)
             except Exception as error:
                 raise CellError("the template does not fit these values") from error
 
@@ -64,11 +74,11 @@ Pieces = list[jinja2.nodes.TemplateData | jinja2.nodes.Name]
 
 
 @lru_cache(maxsize=_KEPT)
-def _compiled(source: str) -> tuple[jinja2.Template, Names, Pieces | None]:
+def _compiled(source: str) -> tuple[jinja2.Template, Names, Pieces | None, bool]:
     """Compile a source once, though a recipe and each of its runs ask for it again."""
     tree = _SANDBOX.parse(source)
     names = names_of(tree)
-    return _SANDBOX.from_string(tree), names, _pieces(tree)
+    return _SANDBOX.from_string(tree), names, _pieces(tree), draws(tree)
 
 
 def _pieces(tree: jinja2.nodes.Template) -> Pieces | None:

@@ -38,20 +38,26 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Render:
-    """A cell on the spot: values of the needs -> value. For work of microseconds."""
+    """A cell on the spot: values of the needs -> value. For work of microseconds.
+
+    `numbered`: the row's number comes after the values.
+    """
 
     render: Callable[..., Value]
+    numbered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Await:
     """A cell that is awaited: values of the needs -> value, or Answer.
 
-    `foreign`: the code is the user's own, and any exception of it fails the cell.
+    `foreign`: the code is the user's own, and any exception of it fails the cell. `numbered`: the row's number comes
+    after the values.
     """
 
     call: Callable[..., Awaitable[Value]]
     foreign: bool = False
+    numbered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

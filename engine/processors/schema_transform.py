@@ -52,6 +52,8 @@ def _compiled(template: Any) -> Any:
     """Compile every text of a template: (Template, its renderer) takes the place of each."""
     if isinstance(template, str):
         compiled = Template(template, "template")
+        if compiled.draws:
+            raise ValueError("template draws at random, which a processor cannot repeat; draw in an Expression column")
         return compiled, compiled.renderer()
     if isinstance(template, dict):
         return {name: _compiled(part) for name, part in template.items()}

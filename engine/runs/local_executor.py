@@ -44,6 +44,8 @@ class LocalExecutor:
         self._store = store
         self._threads = threads
         self._beside = _beside(graph, works)
+        self._needs = [column.needs for column in graph.columns]
+        self._numbered = [isinstance(work, Render | Await) and work.numbered for work in works]
         self.places = [_place(work) for work in works]
 
     def work_now(self, run: Execute) -> Done | Failed:
@@ -118,7 +120,10 @@ class LocalExecutor:
 
     def _inputs(self, group: RowGroup, run: Execute) -> list[Any]:
         values, row = group.values, run.row
-        return [values[need][row] for need in self._columns[run.column].needs]
+        inputs = [values[need][row] for need in self._needs[run.column]]
+        if self._numbered[run.column]:
+            inputs.append(group.start + row)
+        return inputs
 
 
 async def _rewrite(group: RowGroup, run: Execute, rows: Sequence[int], work: Rewrite) -> Done | Resized:

@@ -76,3 +76,47 @@ def test_a_method_in_a_prompt_is_a_failure_of_the_cell(server: FakeOpenAI):
     result = made(server, rl.Text("answer", model="m", prompt="{{ order.keys }}", on_error="null"), data=data)
     assert all("order.keys is a method" in message for message in result.failures["message"])
     assert server.requests() == []
+
+
+def test_what_is_random_in_a_prompt_is_the_same_when_a_run_resumes(server: FakeOpenAI, tmp_path):
+    """Whatever the row groups: an expression made again has the value that its row's prompt had."""
+    server.configure(record=200)
+    model = rl.Model("openai:m", base_url=server.url, api_key="k")
+    dice = rl.Expression("die", "{{ range(1000)|list|random }}")
+    text = rl.Text("text", model="m", prompt="{{ number }}: {{ range(1000)|list|random }}", system="{{ die }}")
+    number = rl.Uniform("number", 0, 10**9, decimals=0)
+    recipe = rl.Recipe(models={"m": model}, columns=[number, dice, text], seed=5)
+    whole = recipe.preview(40, progress=False).dataset
+    prompts = sorted(str(messages) for messages in sent(server))
+    recipe.build(tmp_path / "a", 10, row_group_size=3, progress=False)
+    grown = recipe.build(tmp_path / "a", 40, resume="always", progress=False).dataset
+    other = recipe.preview(40, row_group_size=7, engine="sequential", progress=False).dataset
+    assert list(grown["die"]) == list(other["die"]) == list(whole["die"])
+    assert len(set(whole["die"])) > 30
+    assert sorted(str(messages) for messages in sent(server)) == sorted(prompts * 3)
+
+
+def test_what_is_random_follows_seed_and_column():
+    """Columns and recipes do not share their draws, and a processor, which has no rows of its own, has none."""
+
+    def drawn(seed):
+        columns = [rl.Expression(name, "{{ range(1000)|list|random }}") for name in ("a", "b")]
+        table = rl.Recipe(columns=columns, seed=seed).preview(50, progress=False).dataset
+        return [tuple(table["a"]), tuple(table["b"])]
+
+    assert len({*drawn(1), *drawn(2)}) == 4
+    assert drawn(1) == drawn(1)
+    with pytest.raises(ValueError, match="draw in an Expression column"):
+        rl.SchemaTransform({"x": "{{ [1, 2]|random }}"})
+
+
+@pytest.mark.parametrize("template", ["{{ [rows]|map('random')|first }}", "{{ lipsum(1, false) }}", "{{ lipsum() }}"])
+def test_everything_random_follows_the_row(template):
+    """By whatever way it is drawn."""
+
+    def drawn(size):
+        recipe = rl.Recipe(columns=[rl.Category("rows", ["abcdefghijklmnop"]), rl.Expression("x", template)], seed=1)
+        return list(recipe.preview(20, row_group_size=size, progress=False).dataset["x"])
+
+    assert drawn(3) == drawn(20)
+    assert len(set(drawn(3))) > 5
