@@ -22,6 +22,7 @@
 | names.py         | the columns that a template needs, and the fields that it reads                             |
 | drawn.py | what is random in templates, by seed, row and column |
 | templates.py     | Jinja templates, sandboxed and compiled once                                                |
+| work_bounds.py   | what a template may cost: steps, letters, widths and the length of its source               |
 | images.py        | image cells as parts of a message                                                           |
 | schemas.py       | JSON Schemas, and the reader that checks answers against them                               |
 | json_repairs.py  | JSON found in an answer's prose, and repaired                                               |

@@ -18,6 +18,7 @@ from jinja2.utils import missing
 
 from ..core.errors import nearest
 from . import drawn
+from .work_bounds import Counted, bound_filters, charge, charge_call, charge_operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -93,7 +94,7 @@ class _Code(CodeGenerator):
         self.write(f", {written(node)!r})")
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - Jinja's
-        self.write("environment.concatenated((")
+        self.write("environment.concatenated(context, (")
         for part in node.nodes:
             self.visit(part, frame)
             self.write(", ")
@@ -104,6 +105,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """The environment. It has no global names, so that a column may have any name; `FUNCTIONS` are called by theirs."""
 
     code_generator_class = _Code
+    context_class = Counted
+    intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def __init__(self) -> None:
         """Constants are not folded, so that compiling a template runs nothing of it."""
@@ -113,6 +116,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for name in _TEXT_FILTERS:
             self.filters[name] = _of_text(self.filters[name])
         self.filters["join"] = _join
+        bound_filters(self.filters)
         self.filters["random"] = drawn.random
 
     def getattr(self, obj: Any, attribute: str, path: str = "") -> Any:
@@ -140,14 +144,29 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """Return what `value.attribute(...)` calls: the method, also where a key has its name."""
         return _at(super().getattr(obj, attribute), path)
 
-    def concatenated(self, parts: Iterable[Any]) -> str:
+    def concatenated(self, context: Any, parts: Iterable[Any]) -> str:
         """Return the text of `a ~ b`."""
-        return "".join(["" if part is None else str(part) for part in parts])
+        text = "".join(["" if part is None else str(part) for part in parts])
+        charge(context, len(text))
+        return text
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Work an operator, unless what it makes is too large."""
+        charge_operator(context, operator, left, right)
+        return super().call_binop(context, operator, left, right)
+
+    def call(self, context: Any, called: Any, /, *args: Any, **options: Any) -> Any:
+        """Call a function or a method, unless it makes too much."""
+        charge_call(context, called, (*args, *options.values()))
+        return super().call(context, called, *args, **options)
 
 
 @jinja2.pass_context
-def _finalized(_context: object, value: Any) -> Any:
-    """Call `data`. It takes the context so that Jinja does not call it when it compiles."""
+def _finalized(context: Any, value: Any) -> Any:
+    """Call `data`, and count the text. It takes the context so that Jinja does not call it when it compiles."""
+    if type(value) is str:
+        charge(context, len(value))
+        return value
     return data(value)
 
 
@@ -188,12 +207,17 @@ def _of_text(filtered: Callable[..., Any]) -> Callable[..., Any]:
     return lambda value, *args, **options: filtered("" if value is None else value, *args, **options)
 
 
-@jinja2.pass_eval_context
-def _join(context: nodes.EvalContext, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
-    """Join as Jinja does, with null as empty text."""
+@jinja2.pass_context
+def _join(context: Any, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
+    """Join as Jinja does, with null as empty text, and count the text."""
     if attribute is not None:
         value = map(jinja2.filters.make_attrgetter(context.environment, attribute), value)
-    return str(jinja2.filters.do_join(context, ["" if item is None else item for item in value], d))
+    parts = []
+    for item in value:
+        text = "" if item is None else str(item)
+        charge(context, len(text) + len(str(d)))
+        parts.append(text)
+    return str(d).join(parts)
 
 
 def written(node: nodes.Node) -> str:

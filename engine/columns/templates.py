@@ -16,6 +16,7 @@ from .drawn import CELL, draws
 from .names import names_of
 from .sandbox import Sandbox, data
 from .work import CellError
+from .work_bounds import MOST_SOURCE, MOST_TAGS, count_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,10 +37,16 @@ class Template:
 
     def __init__(self, source: str, field: str) -> None:
         """Compile; raises ValueError naming the field if the source is not a template."""
+        tags = source.count("{{") + source.count("{%")
+        if len(source) > MOST_SOURCE or tags > MOST_TAGS:
+            problem = f"at most {MOST_SOURCE:,} letters and {MOST_TAGS:,} tags"
+            raise ValueError(f"{field} is too long for a template: {problem}, not {len(source):,} and {tags:,}")
         try:
             self._template, names, self._pieces, self.draws = _compiled(source)
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"{field} is not a template: {error.message} (line {error.lineno})") from None
+        except (RecursionError, MemoryError, SyntaxError):
+            raise ValueError(f"{field} is not a template: it is nested too deeply") from None
         self.source = source
         self._variables = tuple(names.variables)
         columns = names.variables.values()
@@ -78,7 +85,9 @@ def _compiled(source: str) -> tuple[jinja2.Template, Names, Pieces | None, bool]
     """Compile a source once, though a recipe and each of its runs ask for it again."""
     tree = _SANDBOX.parse(source)
     names = names_of(tree)
-    return _SANDBOX.from_string(tree), names, _pieces(tree), draws(tree)
+    pieces, drawing = _pieces(tree), draws(tree)
+    count_work(tree)
+    return _SANDBOX.from_string(tree), names, pieces, drawing
 
 
 def _pieces(tree: jinja2.nodes.Template) -> Pieces | None:
@@ -102,8 +111,12 @@ def _joiner(pieces: Pieces, columns: dict[str, int], width: int) -> Callable[...
 
     def rendered(*values: object) -> str:
         try:
-            given = values if indices is None else [values[i] for i in indices]
-            return pattern % tuple([value if type(value) is str else data(value) for value in given])
+            if indices is not None:
+                values = tuple([values[i] for i in indices])
+            for value in values:
+                if type(value) is not str:
+                    return pattern % tuple([data(value) for value in values])
+            return pattern % values
         except Exception as error:
             raise CellError("the template does not fit these values") from error
 
