@@ -18,11 +18,7 @@
 | validation.py    | whether a row is valid: by a function, in SQL, or at a URL                                  |
 | validators.py    | the protocol of remote validators, and their registry                                       |
 | sql_condition.py | a boolean DuckDB expression, checked to be nothing else                                     |
-| sandbox.py       | the environment of templates: keys before attributes, and only data is written              |
-| names.py         | the columns that a template needs, and the fields that it reads                             |
-| drawn.py | what is random in templates, by seed, row and column |
-| templates.py     | Jinja templates, sandboxed and compiled once                                                |
-| work_bounds.py   | what a template may cost: steps, letters, widths and the length of its source               |
+| templates/       | Jinja templates: sandboxed, bounded, compiled once per recipe                               |
 | images.py        | image cells as parts of a message                                                           |
 | schemas.py       | JSON Schemas, and the reader that checks answers against them                               |
 | json_repairs.py  | JSON found in an answer's prose, and repaired                                               |
@@ -36,6 +32,7 @@ class needs is imported from here.
 
 from __future__ import annotations
 
+from ..core.errors import CellError
 from ..core.graph import Lane, Node, OnError
 from ..core.registry import Registry
 from ..core.spec import check_kind, spec
@@ -43,8 +40,8 @@ from ..models.provider import Message, Reply
 from .column import ArrowType, Binding, Column, ColumnSpec
 from .prompted import Prompted, check_length, lane_of
 from .samplers import Sampler
-from .templates import Template
-from .work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Render, Work
+from .templates.template import Template
+from .work import Answer, Await, AwaitWhole, Fill, InThread, Render, Work
 
 __all__ = [
     "Answer",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..models.model import Model
     from ..models.provider import ChatModel
     from ..models.response_cache import ResponseCache
-    from .templates import Template
+    from .templates.template import Template
     from .work import Work
 
 JsonSchema: TypeAlias = dict[str, Any]

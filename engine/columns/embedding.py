@@ -14,9 +14,9 @@ from ..core.spec import spec
 from ..models.deadline import Deadline
 from ..models.provider import Embedder, EmbeddingParameters
 from .column import Column
-from .drawn import draw_of
 from .prompted import lane_of, not_empty, size_check
-from .templates import Template
+from .templates.drawn import draw_of
+from .templates.template import Template
 from .work import Answer, Await
 
 if TYPE_CHECKING:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from ..core.errors import CellError
 from ..core.graph import Node, OnError
 from ..core.spec import spec
 from .column import Column
-from .drawn import draw_of
-from .templates import Template
-from .work import CellError, Render
+from .templates.drawn import draw_of
+from .templates.template import Template
+from .work import Render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from pydantic import Field
 
+from ..core.errors import CellError
 from ..core.graph import Lane, Node, OnError
 from ..core.spec import spec
 from .code_hash import code_of
 from .column import Column
-from .work import Await, AwaitWhole, CellError, InThread, Resize
+from .work import Await, AwaitWhole, InThread, Resize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

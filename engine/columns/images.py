@@ -6,7 +6,7 @@ import base64
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from .work import CellError
+from ..core.errors import CellError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

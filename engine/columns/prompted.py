@@ -14,10 +14,10 @@ from ..models.deadline import Deadline
 from ..models.provider import ChatParameters
 from ..models.usage import usage_of
 from .column import Column
-from .drawn import draw_of
 from .images import image_parts
 from .reasoning import Reasoning
-from .templates import Template
+from .templates.drawn import draw_of
+from .templates.template import Template
 from .work import Answer, Await
 
 if TYPE_CHECKING:

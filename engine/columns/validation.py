@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from ..core.errors import RecipeError
+from ..core.errors import CellError, Invalid, RecipeError
 from ..core.graph import Lane, Node, OnError
 from ..core.spec import plain, spec
 from ..models.deadline import Deadline
@@ -20,7 +20,7 @@ from .functions import AnyFunction, Function
 from .microbatch import MicroBatcher, in_thread
 from .sql_condition import Condition
 from .validators import Verdict, validators
-from .work import Await, CellError, InThread, Invalid
+from .work import Await, InThread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

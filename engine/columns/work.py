@@ -108,15 +108,3 @@ class Nothing:
 
 
 Work: TypeAlias = Fill | Render | Await | InThread | AwaitWhole | Rewrite | Resize | Beside | Nothing
-
-
-class Invalid(Exception):  # noqa: N818 - the word that the failures table has for it
-    """The row is invalid and must be dropped; the message is the reason."""
-
-
-class CellError(Exception):
-    """A failure of this cell alone: an exception of the user's function or template, or an unusable value.
-
-    The cause is in `__cause__`. Any other exception of a cell's work, except ModelError, is an error of the engine and
-    ends the run.
-    """

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..columns.names import EACH
+from ..columns.templates.names import EACH
 from ..core.errors import RecipeError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ..columns.column import Column
-    from ..columns.templates import Template
+    from ..columns.templates.template import Template
 
 _BRACES = re.compile(r"(?<![{\\\w]){\s*(\w+)\s*}(?!})")
 _OPENING = frozenset({"patternProperties", "allOf", "if", "not", "dependentSchemas", "$dynamicRef", "prefixItems"})

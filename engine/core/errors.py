@@ -11,6 +11,8 @@
 
 Each takes facts and makes the sentence itself: what happened, where, and what to do next. An option that a sentence
 mentions is an `Option`, because the command line writes it in another way than Python.
+
+Two more stay inside a run, which makes failures of them: CellError and Invalid.
 """
 
 from __future__ import annotations
@@ -179,3 +181,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"choose from: {', '.join(names)}" if names else "none is defined"
+
+
+class Invalid(Exception):  # noqa: N818 - the word that the failures table has for it
+    """The row is invalid and must be dropped; the message is the reason."""
+
+
+class CellError(Exception):
+    """A failure of this cell alone: an exception of the user's function or template, or an unusable value.
+
+    The cause is in `__cause__`. Any other exception of a cell's work, except ModelError, is an error of the engine and
+    ends the run.
+    """

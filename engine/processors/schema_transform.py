@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..columns.templates import Template
+from ..columns.templates.template import Template
 from ..core.spec import spec
 from .processor import Processor
 

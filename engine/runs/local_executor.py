@@ -5,21 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ..columns.work import (
-    Answer,
-    Await,
-    AwaitWhole,
-    Beside,
-    CellError,
-    Fill,
-    InThread,
-    Invalid,
-    Nothing,
-    Render,
-    Resize,
-    Rewrite,
-)
-from ..core.errors import ModelError
+from ..columns.work import Answer, Await, AwaitWhole, Beside, Fill, InThread, Nothing, Render, Resize, Rewrite
+from ..core.errors import CellError, Invalid, ModelError
 from ..core.events import WHOLE, Done, Failed, Failure, Resized
 from .executor import Placement
 from .foreign import judgement_of

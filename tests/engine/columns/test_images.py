@@ -11,7 +11,7 @@ import pytest
 
 import rowloop as rl
 from rowloop.engine.columns.images import image_parts
-from rowloop.engine.columns.work import CellError
+from rowloop.engine.core.errors import CellError
 from ways import by_address
 
 if TYPE_CHECKING:

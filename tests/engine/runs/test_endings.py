@@ -14,7 +14,8 @@ import pytest
 
 import rowloop as rl
 from rowloop.engine.columns.seeds import SeedColumn
-from rowloop.engine.columns.work import CellError, Fill
+from rowloop.engine.columns.work import Fill
+from rowloop.engine.core.errors import CellError
 from rowloop.engine.core.policy import ErrorBudget
 from rowloop.engine.core.tracker import DONE, FAILED, SKIPPED, Tracker
 from rowloop.engine.datasets import metadata as contract

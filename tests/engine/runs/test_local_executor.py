@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from rowloop import ModelError  # the first public name registers the adapters, one of which judges foreign errors
-from rowloop.engine.columns.work import Answer, Await, AwaitWhole, CellError, Fill, InThread, Nothing, Render
+from rowloop.engine.columns.work import Answer, Await, AwaitWhole, Fill, InThread, Nothing, Render
+from rowloop.engine.core.errors import CellError
 from rowloop.engine.core.events import WHOLE, Admit, Done, Execute, Failed, Usage
 from rowloop.engine.core.graph import Lane, Node, compile_graph
 from rowloop.engine.core.store import Store

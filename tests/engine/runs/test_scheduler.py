@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rowloop.engine.columns.work import Answer, Await, CellError, Fill, InThread, Render
-from rowloop.engine.core.errors import ModelError
+from rowloop.engine.columns.work import Answer, Await, Fill, InThread, Render
+from rowloop.engine.core.errors import CellError, ModelError
 from rowloop.engine.core.events import Admit, Commit, Done, Failed, Halted, Restored, Usage
 from rowloop.engine.core.graph import Lane, Node, compile_graph
 from rowloop.engine.core.policy import ErrorBudget, Policies, RetryPolicy

@@ -6,8 +6,8 @@ import datetime as dt
 
 import pytest
 
-from rowloop.engine.columns.templates import Template
-from rowloop.engine.columns.work import CellError
+from rowloop.engine.columns.templates.template import Template
+from rowloop.engine.core.errors import CellError
 
 
 def rendered(source, **columns):

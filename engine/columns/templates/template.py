@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import jinja2.nodes
 
+from ...core.errors import CellError
 from .drawn import CELL, draws
 from .names import names_of
 from .sandbox import Sandbox, data
-from .work import CellError
 from .work_bounds import MOST_SOURCE, MOST_TAGS, count_work
 
 if TYPE_CHECKING:

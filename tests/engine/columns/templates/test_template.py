@@ -7,8 +7,8 @@ import jinja2
 import pytest
 from hypothesis import given
 
-from rowloop.engine.columns.templates import Template
-from rowloop.engine.columns.work import CellError
+from rowloop.engine.columns.templates.template import Template
+from rowloop.engine.core.errors import CellError
 
 PLAIN = jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=lambda v: "" if v is None else v)  # noqa: S701
 PLAIN.filters["upper"] = lambda value: "" if value is None else str(value).upper()  # null is empty text

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from rowloop.engine.columns.templates import Template
-from rowloop.engine.columns.work import CellError
+from rowloop.engine.columns.templates.template import Template
+from rowloop.engine.core.errors import CellError
 
 BOMBS = [
     "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",

@@ -16,7 +16,7 @@ from jinja2.defaults import DEFAULT_NAMESPACE
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import missing
 
-from ..core.errors import nearest
+from ...core.errors import nearest
 from . import drawn
 from .work_bounds import Counted, bound_filters, charge, charge_call, charge_operator
 

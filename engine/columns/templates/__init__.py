@@ -1,0 +1,10 @@
+"""Templates: Jinja over the columns of a row, within bounds.
+
+| file | what it contains |
+|---|---|
+| template.py | a template, compiled once per recipe, and the function that renders it |
+| names.py | the columns and fields that a template uses, and their check against schemas |
+| sandbox.py | what a template can reach: data, and nothing else |
+| drawn.py | random values that follow the seed, the column and the row |
+| work_bounds.py | the work that a template may do |
+"""
