@@ -60,7 +60,7 @@ ruff: .venv/.stamp-check
 imports: .venv/.stamp-check
 	$(BIN)/lint-imports
 
-stress: .venv/.stamp-test  ## the long form of the interrupt, fork and crash tests
+stress: .venv/.stamp-test  ## the long form of the interrupt, fork, crash and fuzz tests
 	HYPOTHESIS_PROFILE=stress $(BIN)/python -m pytest -m stress $(ARGS)
 
 bench: .venv/.stamp-bench  ## every benchmark, one after the other, as JSON; but peers.py, which installs the peers

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from ...engine.core.errors import Option, RecipeError, ResumeError, RowloopError
+from ...engine.core.errors import Option, RecipeError, ResumeError, RowloopError, one_line
 from ...engine.datasets.result import PartialDatasetError
 from .recipe_options import BaseUrl, Models, RecipeFile, Seed, read_recipe
 
@@ -207,7 +207,7 @@ def _write_option(option: Option) -> str:
 
 
 def _print_error(message: str, status: int) -> int:
-    print("rowloop:", " ".join(message.split()), file=sys.stderr)  # noqa: T201 - one line, also for a longer message
+    print("rowloop:", one_line(" ".join(message.split())), file=sys.stderr)  # noqa: T201 - one line, also for a longer message
     return status
 
 

@@ -18,6 +18,7 @@ Two more stay inside a run, which makes failures of them: CellError and Invalid.
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -48,6 +49,9 @@ FailureKind: TypeAlias = Literal[
     "not_found",  # the endpoint or the model does not exist (404, 405, a redirect)
 ]
 """What kind of failure a ModelError reports. Providers of other packages may use a kind of their own."""
+
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,12 @@ class RecipeError(RowloopError, ValueError):
     """
 
     def __init__(self, path: str, *problem: str | Option) -> None:
-        """Join the two into one line."""
+        """Join the two into one line, whatever names and values they quote."""
+        path = one_line(path)
+        parts = [one_line(part) if isinstance(part, str) else part for part in problem]
         self.path = path
-        self.problem = "".join(map(str, problem))
-        super().__init__(*((Option(path), ": ") if path else ()), *problem)
+        self.problem = "".join(map(str, parts))
+        super().__init__(*((Option(path), ": ") if path else ()), *parts)
 
 
 class DatasetGenerationError(RowloopError):
@@ -172,6 +178,11 @@ class ModelError(RowloopError):
 def writable(text: str) -> str:
     """Write lone surrogates as escapes: no file, log or terminal can hold them."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def one_line(text: str) -> str:
+    """Write line breaks, control characters and lone surrogates as escapes."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -86,6 +86,8 @@ class _Walk:
             raise RecipeError(writable(path), "is a whole number of more than 64 bits")
         if self._finite and within and isinstance(value, float) and not math.isfinite(value):
             raise RecipeError(writable(path), f"is {value}, which JSON cannot hold")
+        if within and isinstance(value, bytes | bytearray):
+            raise RecipeError(writable(path), "is bytes, which JSON cannot hold")
         if self._text and isinstance(value, str):
             _check_text(value, path)
 

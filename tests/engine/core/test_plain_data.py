@@ -44,6 +44,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a key": ({10**5000: 1}, "is a whole number of more than 64 bits"),
     "not a number": ({"a": {"name": "b", "c": math.nan}}, "top.a.c: is nan, which JSON cannot hold"),
     "infinity": ([{"name": "b", "c": -math.inf}], "top.b.c: is -inf, which JSON cannot hold"),
+    "bytes": ({"a": [b"x"]}, "top.a.0: is bytes, which JSON cannot hold"),
     "half a character": ({"a": ["x\ud800"]}, r"top.a.0: has '\ud800', half of a character"),
     "half a character in a key": ({"x\ud800": 1}, r"top.x\ud800: has '\ud800', half of a character"),
 }

@@ -1,0 +1,230 @@
+"""Fuzz: whatever is passed to a public name, a recipe file or the command line, the error is ours, and comes soon."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+import hypothesis.strategies as st
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from pydantic import SecretStr
+
+import rowloop as rl
+from rowloop.adapters.cli.commands import main
+from rowloop.engine.yaml_text import write_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "stress"
+pytestmark = [pytest.mark.stress] if LONG else []
+
+
+def cases(short: int) -> settings:
+    """Return settings for `short` cases, always the same; ten times as many, and others each time, in `make stress`."""
+    return settings(
+        max_examples=short * 10 if LONG else short,
+        derandomize=not LONG,
+        deadline=2000,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+    )
+
+
+def circle() -> list[Any]:
+    """Return a list that contains itself."""
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def nested(levels: int, *, bomb: bool = False) -> Any:
+    """Return lists in each other, or a few that stand for very many values."""
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value] * (9 if bomb else 1)
+    return value
+
+
+HOSTILE: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        None, True, 0, -1, 1, 2**63, 2**64, 10**30, -(10**30), 10**5000, math.nan, math.inf, -math.inf, 1e308, -0.0,
+        "", " ", "\0", "\ud800", "a\nb", "{{", "{{ a }}", "{% for", "{{ a.b.c }}", "http://[", "python:f", ":", "a:",
+        "nope:x", "../..", "x" * 50_000, b"\xff", [], {}, (), [None], [[]], [""], {"": ""}, {1: 2}, {None: None},
+        {"type": "object"}, {"$ref": "http://127.0.0.1:9/"}, {"$ref": "#"}, {"a": "\ud800"}, {"a": math.nan}, set(),
+        object(), len, int, rl.Model, circle(), nested(5000), nested(40, bomb=True), {"a": nested(150)}, SecretStr("x"),
+        range(3), pd.DataFrame(), pd.DataFrame({"a": [1]}), lambda a: a, lambda: 1,
+    ]
+)  # fmt: skip
+ANY = HOSTILE | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+
+RIGHT: dict[str, dict[str, Any]] = {
+    "Category": {"name": "c", "values": ["a", "b"]},
+    "DropColumns": {"columns": ["c"]},
+    "Embedding": {"name": "e", "model": "m", "text": "{{ c }}"},
+    "ErrorBudget": {},
+    "Expression": {"name": "x", "template": "{{ c }}"},
+    "Model": {"spec": "openai:m"},
+    "Price": {"prompt": 1.0, "completion": 2.0},
+    "Recipe": {"columns": [rl.Uniform("u")]},
+    "RetryPolicy": {},
+    "SchemaTransform": {"template": {"a": "{{ c }}"}},
+    "Seed": {"data": pd.DataFrame({"a": [1, 2]})},
+    "Stage": {"name": "s", "recipe": rl.Recipe(columns=[rl.Uniform("u")]), "rows": 2},
+    "Structured": {"name": "s", "model": "m", "prompt": "p", "schema": {"type": "object"}},
+    "Text": {"name": "t", "model": "m", "prompt": "p"},
+    "Uniform": {"name": "u"},
+    "Validate": {"name": "v", "columns": ["c"], "sql": "c > 1"},
+    "Workflow": {"stages": [rl.Stage("s", rl.Recipe(columns=[rl.Uniform("u")]), rows=2)]},
+    "batch": {"name": "f"},
+    "cell": {"name": "f"},
+}
+"""Right arguments of every public name that users call to describe something."""
+
+
+def fields_of(name: str) -> list[str]:
+    """Return the names of the parameters of a public name."""
+    return [parameter for parameter in inspect.signature(getattr(rl, name)).parameters if parameter != "args"]
+
+
+def attempt(call: Callable[[], object]) -> object:
+    """Call, and accept RowloopErrors of one line that can be written."""
+    try:
+        return call()
+    except rl.RowloopError as error:
+        message = str(error)
+    assert message.encode()
+    assert "\n" not in message
+    assert len(message) < 5000
+    return None
+
+
+@given(st.data(), st.sampled_from(sorted(RIGHT)))
+@cases(220)
+def test_whatever_describes_a_table_works_or_is_refused(data: st.DataObject, name: str):
+    """One or two arguments of a right call are replaced; the recipe with the result can be described."""
+    wrong = data.draw(st.lists(st.sampled_from(fields_of(name)), min_size=1, max_size=2, unique=True))
+    given_arguments = {**RIGHT[name], **{field: data.draw(ANY) for field in wrong if field != "function"}}
+    made = attempt(lambda: getattr(rl, name)(**given_arguments))
+    if made is None or name in {"batch", "cell"}:
+        return
+    assert repr(made)
+    parts: dict[str, Any] = {"models": {"m": "openai:m"}, "columns": [rl.Category("c", ["a"])]}
+    if name == "Model":
+        parts["models"] = {"m": made}
+    elif name in {"DropColumns", "SchemaTransform"}:
+        parts["processors"] = [made]
+    elif hasattr(made, "expand"):
+        parts["columns"] = [*(parts["columns"] if name != "Category" else []), made]
+    recipe = made if isinstance(made, rl.Recipe) else attempt(lambda: rl.Recipe(**parts))
+    if isinstance(recipe, rl.Recipe):
+        attempt(lambda: (recipe.fingerprint, recipe.to_yaml(), repr(recipe)))
+
+
+FILE: dict[str, Any] = {
+    "seed": 7,
+    "models": {"m": {"spec": "openai:m", "base_url": "http://h/v1", "extra": {"a": 1},
+                     "price": {"prompt": 1, "completion": 2}}},
+    "columns": [
+        {"name": "c", "type": "category", "values": ["a", "b"], "weights": [1, 2]},
+        {"name": "u", "type": "uniform", "low": 1, "high": 2},
+        {"name": "t", "type": "text", "model": "m", "prompt": "{{ c }}", "stop": ["x"]},
+        {"name": "s", "type": "structured", "model": "m", "prompt": "{{ t }}",
+         "schema": {"type": "object", "properties": {"a": {}}}},
+        {"name": "e", "type": "expression", "template": "{{ s.a }}"},
+    ],
+    "processors": [{"type": "drop_columns", "columns": ["u"]}],
+}  # fmt: skip
+
+
+def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths of all parts of plain data."""
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, part in below for place in places_in(part, (*path, key)))]
+
+
+PLACES = places_in(FILE)
+
+
+def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """Return a copy with another value at a path."""
+    if not path:
+        return new
+    if isinstance(value, dict):
+        return {key: changed(part, path[1:], new) if key == path[0] else part for key, part in value.items()}
+    return [changed(part, path[1:], new) if i == path[0] else part for i, part in enumerate(value)]
+
+
+@given(st.sampled_from(PLACES), ANY)
+@cases(130)
+def test_a_recipe_as_plain_data_works_or_is_refused(place: tuple[Any, ...], new: Any):
+    """One part of a right one is replaced."""
+    recipe = attempt(lambda: rl.Recipe.from_dict(changed(FILE, place, new)))
+    if isinstance(recipe, rl.Recipe):
+        attempt(recipe.to_yaml)
+
+
+TEXT = write_yaml(FILE)
+PIECES = st.text(max_size=3) | st.sampled_from(
+    ["&a ", "*a", "<<: ", "? ", "- " * 300, "[" * 300, "{a: " * 300, "!!python/object:os.x ",
+     "\t", "'", '"', "|", ">", "\0",
+     "%YAML 1.1\n", "---\n", "...\n", "9" * 5000, ": ", "\ufeff", "\u2028", "@",
+     "`", "!", "0x", "1e999", ".nan", "\ud800"]
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.integers(0, len(TEXT)), st.integers(0, 20), PIECES), min_size=1, max_size=3))
+@cases(100)
+def test_a_recipe_as_text_works_or_is_refused(edits: list[tuple[int, int, str]]):
+    """A few places of a right one are cut and filled with something else."""
+    text = TEXT
+    for at, cut, piece in edits:
+        text = f"{text[:at]}{piece}{text[at + cut :]}"
+    recipe = attempt(lambda: rl.Recipe.from_yaml(text + "\n"))
+    if isinstance(recipe, rl.Recipe):
+        attempt(recipe.to_yaml)
+
+
+@given(
+    st.sampled_from(["rows", "min_completion", "retry", "stall_after", "trace", "engine", "max_cost", "on_part"]), ANY
+)
+@cases(30)
+def test_an_option_of_a_run_works_or_is_refused(option: str, value: Any):
+    """Nothing but small runs are done."""
+    if option == "rows" and isinstance(value, int) and 1000 < value <= 10**12:
+        value = 3
+    options: dict[str, Any] = {"rows": 2, "progress": False, option: value}
+    attempt(lambda: rl.Recipe(columns=[rl.Uniform("u")]).preview(**options))
+
+
+ARGUMENTS = st.sampled_from(
+    ["run", "preview", "schema", "recipe.yaml", "missing.yaml", ".", "-o", "out", "--rows", "-1", "10" * 300,
+     "--nope", "--seed",
+     "7", "--model", "m=", "m=openai:x", "=", "--base-url", "http://[", "--help",
+     "--version", "\ud800", "", "--", "-", "--debug"]
+) | st.text(st.characters(exclude_characters="\0"), max_size=5)  # fmt: skip
+
+
+@given(st.lists(ARGUMENTS, max_size=5))
+@cases(30)
+def test_the_command_line_ends_with_a_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+):
+    """One of those that the documentation lists, whatever it is passed."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text("columns: [{name: u, type: uniform}]\n")
+    try:
+        status: object = main(arguments)
+    except SystemExit as exit_:
+        status = exit_.code
+    assert status in {None, 0, 1, 2}
+    assert "internal error" not in capsys.readouterr().err
