@@ -89,16 +89,20 @@ class Failures:
     def unreadable(self, body: bytes, *, truncated: bool) -> ModelError:
         """Return the error of a body with status 200 that is not the expected answer."""
         content = _json(body)
-        if isinstance(content, dict) and content.get("error"):
-            # Gateways pass errors of the endpoints behind them on with status 200.
-            message, code = _message_of(body)
-            status = int(code) if _STATUS.fullmatch(code) else None
-            meaning = meaning_of_code(code) or meaning_of_status(status or 500)
-            return self._error(f"{self.label} answered with an error", message, meaning, status=status)
+        if isinstance(content, dict) and (content.get("error") or content.get("object") == "error"):
+            return self.passed_on(content.get("error") or content, None)
         if truncated:
             return self._error(f"{self.label} broke off its answer after {len(body)} bytes", "", TRUNCATED)
         problem = f"{self.label} answered with something that is no {self.expected}"
         return self._error(problem, _plain(body), UNREADABLE)
+
+    def passed_on(self, error: Any, request_id: str | None) -> ModelError:
+        """Return an error that a gateway passes on, with status 200, from the endpoint behind it."""
+        message, code = _message_in(error)
+        status = int(code) if _STATUS.fullmatch(code) else None
+        meaning = meaning_of_code(code) or meaning_of_status(status or 500)
+        problem = f"{self.label} answered with an error"
+        return self._error(problem, message, meaning, status=status, request_id=request_id)
 
     def refused(self, why: str, request_id: str | None) -> ModelError:
         """Return the error of a model, or of a filter behind it, that does not want to answer."""
@@ -159,7 +163,11 @@ def _message_of(body: bytes) -> tuple[str, str]:
         content = content[0]
     if not isinstance(content, dict):
         return str(content), ""
-    error = content.get("error") or content
+    return _message_in(content.get("error") or content)
+
+
+def _message_in(error: Any) -> tuple[str, str]:
+    """Return the message and the code of an error as an endpoint writes it."""
     if not isinstance(error, dict):
         return str(error), ""
     message = error.get("message") or error.get("detail") or ""

@@ -13,6 +13,7 @@ from ..core.spec import spec
 from ..models.deadline import Deadline
 from ..models.provider import ChatParameters
 from ..models.usage import usage_of
+from ..models.verdict import Judge, cut_off, outcome_of
 from .column import Column
 from .images import image_parts
 from .reasoning import Reasoning
@@ -99,20 +100,24 @@ class Prompted(Column):
         return Await(call, numbered=self.draws)
 
     def sender(self, binding: Binding) -> Send:
-        """Compile what the column's requests have in common, and return the call of one request."""
+        """Compile what the column's requests have in common, and return the call of one request.
+
+        The call raises ModelError for a reply that is no answer.
+        """
         model, max_tokens = binding.models[self.model], self.most_tokens(binding)
+        judge = self.judge(model, max_tokens)
         parameters = self._parameters(model, max_tokens)
         ask = binding.connected[self.model].chat(parameters)
         if binding.cache is not None:
-            ask = binding.cache.wrap(ask, model.lane, parameters)
+            ask = binding.cache.wrap(ask, model.lane, parameters, judge.accepts)
         enforce = Deadline(model.timeout).enforce
         check = size_check(model, max_tokens)
         if check is None:
-            return lambda messages: enforce(ask(messages))
+            return lambda messages: enforce(ask(messages), judge)
 
         def send(messages: list[Message]) -> Awaitable[tuple[Reply, float]]:
             check(messages)
-            return enforce(ask(messages))
+            return enforce(ask(messages), judge)
 
         return send
 
@@ -126,16 +131,16 @@ class Prompted(Column):
         return None
 
     def reader(self, max_tokens: int | None) -> Callable[[Reply], Any]:
-        """Return the function from a reply to the cell's value. It raises ModelError for an unusable reply.
+        """Return the function from a complete answer to the cell's value. It raises ModelError for an unusable one.
 
-        By default the value is the text, and a text that was cut off at `max_tokens` is unusable.
+        By default the value is the text. `max_tokens` is the limit of the answer, for messages.
         """
+        del max_tokens
+        return lambda reply: reply.text.strip()
 
-        def read(reply: Reply) -> str:
-            check_length(reply, max_tokens)
-            return reply.text.strip()
-
-        return read
+    def judge(self, model: Model, max_tokens: int | None) -> Judge:
+        """Return the judge of the column's replies, which accepts complete answers with text."""
+        return Judge.of(model, max_tokens)
 
     def _templates(self) -> list[tuple[str, Template]]:
         """Return the templates, each with the role of its message."""
@@ -246,10 +251,6 @@ def _is_empty(text: str) -> bool:
 
 
 def check_length(reply: Reply, max_tokens: int | None) -> None:
-    """Refuse an answer that was cut off."""
-    if reply.finish_reason == "length":
-        limit = "the model's limit" if max_tokens is None else f"max_tokens={max_tokens}"
-        problem = f"the answer was cut off at {limit}"
-        if not reply.text.strip():
-            problem = f"there is no answer: the model's reasoning used up {limit}"
-        raise ModelError(f"{problem}; raise max_tokens", kind="length", retryable=False)
+    """Refuse an answer that was cut off. Columns need not call it: their replies are judged before they are read."""
+    if outcome_of(reply.finish_reason) == "cut":
+        raise cut_off(reply, max_tokens)

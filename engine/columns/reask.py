@@ -16,9 +16,7 @@ from .schemas import DisobedientError, json_schema_of
 from .work import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..models.provider import Message, Reply
+    from ..models.provider import Message
     from .prompted import Send
     from .schemas import JsonReader, SchemaLike
 
@@ -46,16 +44,13 @@ class _Cost:
 
 
 class Conversation:
-    """The requests for one cell of a column. `check` raises ModelError for a reply without a usable answer."""
+    """The requests for one cell of a column. `send` raises ModelError for a reply that is no complete answer."""
 
-    def __init__(
-        self, send: Send, schema: SchemaLike, reader: JsonReader, reasks: int, check: Callable[[Reply], None]
-    ) -> None:
+    def __init__(self, send: Send, schema: SchemaLike, reader: JsonReader, reasks: int) -> None:
         """Take what all cells have in common; a cell is asked for again at most `reasks` times."""
         self._send = send
         self._reader = reader
         self._reasks = reasks
-        self._check = check
         self._reminder = in_words(json_schema_of(schema))
 
     async def hold(self, messages: list[Message]) -> Answer:
@@ -66,12 +61,12 @@ class Conversation:
                 reply, seconds = await self._send(messages)
             except ModelError as error:
                 if cost.requests:
-                    cost.add(error.usage or Usage(), 1)
+                    spent = error.usage or Usage()
+                    cost.add(spent, spent.requests if isinstance(spent, Asked) else 1)
                     error.usage = cost.asked(reasked)
                 raise
             cost.add(Usage(reply.prompt_tokens, reply.completion_tokens, seconds), reply.requests)
             try:
-                self._check(reply)
                 value, repaired = await self._read(reply.text)
             except DisobedientError as error:
                 if reasked == self._reasks:
@@ -79,9 +74,6 @@ class Conversation:
                     raise
                 messages = self._corrected(messages, error)
                 reasked += 1
-            except ModelError as error:
-                error.usage = cost.asked(reasked)
-                raise
             else:
                 spent = cost.asked(reasked, native=reply.native, repaired=repaired)
                 return Answer(value, spent, reply.reasoning)
@@ -94,7 +86,7 @@ class Conversation:
             return await self._reader.repair(error), True
 
     def _corrected(self, messages: list[Message], error: DisobedientError) -> list[Message]:
-        """Add the answer, unless it is empty, and a message that says what is wrong with it."""
-        answer = [{"role": "assistant", "content": error.answer}] if error.answer.strip() else []
+        """Add the answer and a message that says what is wrong with it; an empty answer never gets here."""
+        answer = {"role": "assistant", "content": error.answer}
         wrong = f"That answer will not do: {error.problem}. {self._reminder}"
-        return [*messages, *answer, {"role": "user", "content": wrong}]
+        return [*messages, answer, {"role": "user", "content": wrong}]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_serializer
 
 from ..core.spec import spec
-from .prompted import Prompted, check_length
+from .prompted import Prompted
 from .reask import Conversation
 from .schemas import JsonReader, SchemaLike, json_schema_of
 from .work import Await
@@ -57,8 +56,8 @@ class Structured(Prompted):
 
     def bind(self, binding: Binding) -> Await:
         """Compile what the cells' conversations have in common, and return the call of one cell."""
-        messages, check = self.messages(binding), partial(check_length, max_tokens=self.most_tokens(binding))
-        hold = Conversation(self.sender(binding), self.schema, JsonReader(self.schema), self.reasks, check).hold
+        messages = self.messages(binding)
+        hold = Conversation(self.sender(binding), self.schema, JsonReader(self.schema), self.reasks).hold
 
         async def call(*values: object) -> Answer:
             return await hold(messages(values))

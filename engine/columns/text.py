@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from ..core.spec import spec
-from .prompted import Prompted, check_length
+from ..models.verdict import Judge
+from .prompted import Prompted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..models.provider import Reply
+    from ..models.model import Model
 
 
 @spec
 class Text(Prompted):
     """A model's answer to a prompt, as text without the white space around it.
 
-    An answer that is cut off at `max_tokens` is an error unless `allow_truncated`.
+    An answer that is cut off at `max_tokens` is an error unless `allow_truncated`; one without text is an error unless
+    `allow_empty`, which makes it "".
     """
 
+    allow_empty: bool = Field(default=False, kw_only=True)
     allow_truncated: bool = Field(default=False, kw_only=True)
     type: Literal["text"] = Field(default="text", kw_only=True)
 
@@ -29,12 +30,6 @@ class Text(Prompted):
         """Return text."""
         return "string"
 
-    def reader(self, max_tokens: int | None) -> Callable[[Reply], str]:
-        """Return the function that reads the value from a reply."""
-
-        def read(reply: Reply) -> str:
-            if not (self.allow_truncated and reply.text):
-                check_length(reply, max_tokens)
-            return reply.text.strip()
-
-        return read
+    def judge(self, model: Model, max_tokens: int | None) -> Judge:
+        """Return the judge of the column's replies."""
+        return Judge.of(model, max_tokens, allow_empty=self.allow_empty, allow_truncated=self.allow_truncated)

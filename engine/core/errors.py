@@ -35,6 +35,8 @@ FailureKind: TypeAlias = Literal[
     "connection",  # the endpoint cannot be reached, or closed the connection before it answered
     "truncated",  # the connection broke in the middle of an answer
     "unreadable",  # the answer is not JSON, or not of the expected form
+    "empty",  # the answer has no text
+    "tool_calls",  # the model calls a tool, or asks to continue, in place of an answer
     # The same request fails again.
     "bad_request",  # the endpoint does not accept this request (400, 422 ...)
     "empty_prompt",  # the prompt, or the text to embed, renders to nothing; nothing is sent

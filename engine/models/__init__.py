@@ -7,6 +7,7 @@
 | provider | the protocols of an adapter that serves models, and the values that pass between it and the engine |
 | prices | what a model's tokens cost, and how an amount is written |
 | usage | the tokens and requests of a reply |
+| verdict | whether a reply is a complete answer |
 | deadline | the time limit of each attempt, fixed or learnt from answers |
 | response_cache | answers of earlier runs, in one SQLite file |
 | sqlite_file | how the SQLite files of rowloop are opened |

@@ -11,7 +11,7 @@ from ..core.histogram import Latency
 from ..core.policy import TimeLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
 T = TypeVar("T")
 
@@ -27,8 +27,11 @@ class Deadline:
         self._answers = Latency()
         self._in_flight: dict[asyncio.Timeout, float] = {}
 
-    async def enforce(self, answer: Awaitable[T]) -> tuple[T, float]:
-        """Return an answer and the seconds it took; raises ModelError for one that takes too long."""
+    async def enforce(self, answer: Awaitable[T], judge: Callable[[T, float], None] | None = None) -> tuple[T, float]:
+        """Return an answer and the seconds it took; raises ModelError for one that takes too long.
+
+        `judge` gets both, and raises ModelError for an answer that is of no use.
+        """
         time = asyncio.get_running_loop().time
         began = time()
         timeout = asyncio.timeout_at(began + self._seconds)
@@ -46,6 +49,8 @@ class Deadline:
             self._answers.add(took)
             if not self._answers.count % self._policy.answers:
                 self._learn()
+        if judge is not None:
+            judge(answered, took)
         return answered, took
 
     def _missed(self, took: float) -> ModelError:

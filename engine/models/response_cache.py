@@ -1,7 +1,8 @@
 """The response cache: stored answers by the hash of their whole request, in one SQLite file that runs may share.
 
 Equal requests within one run get different answers, so that rows with the same prompt do not all get the same text: the
-first gets the first stored answer, the second the second. Replies are stored, keys and failures are not.
+first gets the first stored answer, the second the second. Complete answers are stored; keys, failures and replies that
+are no answer to the column that asks are not. Nor is a stored reply used that an older version took for an answer.
 """
 
 from __future__ import annotations
@@ -58,8 +59,12 @@ class ResponseCache:
         except (sqlite3.Error, OSError) as error:
             raise RecipeError("cache", f"'{self.path}' cannot be used as a response cache: {error}") from error
 
-    def wrap(self, ask: Ask, model: str, parameters: ChatParameters) -> Ask:
-        """Wrap a call to a model: look for a stored answer first. `model` identifies the model and its endpoint."""
+    def wrap(self, ask: Ask, model: str, parameters: ChatParameters, usable: Callable[[Reply], bool]) -> Ask:
+        """Wrap a call to a model: look for a stored answer first.
+
+        `model` identifies the model and its endpoint. `usable` returns whether a reply is an answer: others are neither
+        stored nor read.
+        """
         prefix = _encode([model, asdict(parameters)])
 
         async def cached(messages: list[Message]) -> Reply:
@@ -68,11 +73,14 @@ class ResponseCache:
             self._asked[request] += 1
             try:
                 found = await self._call(partial(self._find, request, number))
-                if found is not None:
+                if found is not None and usable(found):
                     self.hits += 1
                     return found
                 reply = await ask(messages)
-                await self._call(partial(self._keep, request, number, reply))
+                if usable(reply):
+                    await self._call(partial(self._keep, request, number, reply))
+                else:
+                    self._asked[request] -= 1  # the next attempt takes this number
             except BaseException:
                 self._asked[request] -= 1
                 raise

@@ -31,6 +31,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     structured: Annotated[bool, _says("whether response_format is supported; 400 where it is not")] = True
     json_schema: Annotated[bool, _says("whether response_format may be json_schema; 400 where it may not")] = True
     unknown: Annotated[tuple[str, ...], _says("fields of a chat request that are not known: 400 for them")] = ()
+    script: Annotated[str, _says("the whole body of answers that meet the fault script")] = ""
     heals: Annotated[bool, _says("requests that hold an answer already meet no fault")] = False
     dimensions: Annotated[Count, _says("length of an embedding where the request does not say")] = 8
     limit: Annotated[Count | None, _says("hidden concurrency limit: 429 above it")] = None
@@ -69,6 +70,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     fault_overthink: Annotated[Rate, _says("share with reasoning alone, no content, finish_reason length")] = 0.0
     fault_fenced: Annotated[Rate, _says("share whose content is fenced with ```, with prose around it")] = 0.0
     fault_prose: Annotated[Rate, _says("share whose content is prose, whatever was asked for")] = 0.0
+    fault_script: Annotated[Rate, _says("share answered 200 with the body of `script`")] = 0.0
     fault_think: Annotated[Rate, _says("share with <think>...</think> in front of the content")] = 0.0
 
     def __post_init__(self) -> None:

@@ -237,6 +237,8 @@ class FakeServer:
             return Fate(200, Reply(_PAGE % b"Please log in"), content_type="text/html")
         if fault == "502":
             return Fate(502, Reply(_PAGE % b"502 Bad Gateway"), content_type="text/html")
+        if fault == "script":
+            return Fate(200, Reply(self.behaviour.script.encode()))
         if fault.isdigit():
             return self._refusal(RefusedError(int(fault)))
         return None

@@ -16,8 +16,10 @@ import msgspec
 
 from ....engine.core.events import Usage
 from ....engine.models.provider import ChatParameters, Message, Reply, in_words
+from ....engine.models.verdict import outcome_of
 from ..wire import request
 from ..wire.dialect import IN_WORDS, JSON_SCHEMA, Adaptive, Dialect, logger
+from ..wire.verdict import gateway_error, refusal, reported, translated
 from .schema import enforceable
 
 if TYPE_CHECKING:
@@ -29,13 +31,6 @@ every model that is still offered accepts this one."""
 
 RESERVED = {**request.RESERVED, "system": "the system prompt is the column's own field"}
 """The fields of a body that no `extra` may set, and why."""
-
-_ENDED = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-}
 
 
 class _Block(msgspec.Struct, gc=False):
@@ -52,10 +47,11 @@ class _Usage(msgspec.Struct, gc=False):
 
 
 class _Message(msgspec.Struct, gc=False):
-    content: list[_Block]
+    content: list[_Block] | None = None
     stop_reason: str | None = None
     usage: _Usage | None = None
     id: str | None = None
+    error: Any = None
 
 
 _NO_USAGE = _Usage()
@@ -124,22 +120,27 @@ class MessagesWire(Adaptive):
         """Return the reply in the body of an answer with status 200; raises ModelError for any other content."""
         try:
             message = _decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except request.NOT_READABLE as error:
             raise self._failures.undecoded(raw, error) from None
         usage = message.usage or _NO_USAGE
         read = (usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_read_input_tokens)
         prompt_tokens, completion_tokens = sum(filter(None, read)), usage.output_tokens or 0
         request_id = request_id or message.id
+        if reported(message.error):
+            raise gateway_error(self._failures, message.error, request_id, Usage(prompt_tokens, completion_tokens))
+        if message.content is None:
+            raise self._failures.unreadable(raw, truncated=False)
         text = "".join([block.text or "" for block in message.content if block.type == "text"])
-        if message.stop_reason == "refusal":
-            refusal = self._failures.refused(text or "its safety filter stepped in", request_id)
-            refusal.usage = Usage(prompt_tokens, completion_tokens)
-            raise refusal
+        ended = translated(message.stop_reason)
+        if ended != "stop" and outcome_of(ended) == "refused":
+            why = text or "its safety filter stepped in"
+            raise refusal(self._failures, why, request_id, Usage(prompt_tokens, completion_tokens))
+        if not text and ended == "stop" and any(block.type == "tool_use" for block in message.content):
+            ended = "tool_use"
         reasoning = "\n\n".join([block.thinking for block in message.content if block.thinking]) or None
         if "think>" in text:  # not Anthropic's own models, but others behind the same API
             thought, text = request.split_thinking(text)
             reasoning = reasoning or thought
-        ended = _ENDED.get(message.stop_reason or "", message.stop_reason)
         return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native)
 
 

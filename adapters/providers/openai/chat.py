@@ -13,6 +13,7 @@ import msgspec
 
 from ....engine.core.events import Usage
 from ....engine.models.provider import ChatParameters, Message, Reply, in_words
+from ....engine.models.verdict import outcome_of
 from ..wire import request
 from ..wire.dialect import (
     IN_WORDS,
@@ -26,6 +27,7 @@ from ..wire.dialect import (
     is_about_this_schema,
     logger,
 )
+from ..wire.verdict import gateway_error, refusal, reported, translated
 from .strict_schema import strict
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 class _Part(msgspec.Struct, gc=False):
     text: str = ""
+    refusal: str | None = None
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -41,11 +44,15 @@ class _Message(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    tool_calls: list[Any] | None = None
+    function_call: Any = None
 
 
 class _Choice(msgspec.Struct, gc=False):
-    message: _Message
+    message: _Message | None = None
     finish_reason: str | None = None
+    native_finish_reason: str | None = None
+    error: Any = None
 
 
 class _Usage(msgspec.Struct, gc=False):
@@ -57,6 +64,7 @@ class _Completion(msgspec.Struct, gc=False):
     choices: list[_Choice]
     usage: _Usage | None = None
     id: str | None = None
+    error: Any = None
 
 
 _NO_USAGE = _Usage()
@@ -147,24 +155,57 @@ class ChatWire(Adaptive):
         """Return the reply in the body of an answer with status 200; raises ModelError for any other content."""
         try:
             completion = _decode(raw)
-            choice = completion.choices[0]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError) as error:
+        except request.NOT_READABLE as error:
             raise self._failures.undecoded(raw, error) from None
-        message, usage, ended = choice.message, completion.usage or _NO_USAGE, choice.finish_reason
+        usage = completion.usage or _NO_USAGE
         request_id = request_id or completion.id
         prompt_tokens, completion_tokens = usage.prompt_tokens or 0, usage.completion_tokens or 0
-        if ended == "content_filter" or (message.refusal and not message.content):
-            refusal = self._failures.refused(message.refusal or "its content filter stepped in", request_id)
-            refusal.usage = Usage(prompt_tokens, completion_tokens)
-            raise refusal
-        text = message.content
+        choice = _chosen(completion.choices)
+        failed = completion.error or (choice and choice.error)
+        if failed and reported(failed):
+            raise gateway_error(self._failures, failed, request_id, Usage(prompt_tokens, completion_tokens))
+        if choice is None or choice.message is None:
+            raise self._failures.unreadable(raw, truncated=False)
+        message, ended = choice.message, choice.finish_reason
+        text, refused = message.content, message.refusal
         if not isinstance(text, str):
-            text = "".join([part.text for part in text]) if text else ""
+            text, refused = _joined(text, refused)
+        if ended != "stop" or choice.native_finish_reason or refused or not text:
+            ended, refused = _judged(choice, text, refused)
+            if refused:
+                raise refusal(self._failures, refused, request_id, Usage(prompt_tokens, completion_tokens))
         reasoning = message.reasoning_content or message.reasoning
         if "think>" in text:
             thought, text = request.split_thinking(text)
             reasoning = reasoning or thought
         return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native)
+
+
+def _judged(choice: _Choice, text: str, refused: str | None) -> tuple[str | None, str | None]:
+    """Return why an unusual answer ended, and why the model refuses, None if it does not."""
+    ended, message = translated(choice.finish_reason, choice.native_finish_reason), choice.message
+    outcome = outcome_of(ended)
+    if outcome == "refused" and not refused:
+        own = "" if ended == "content_filter" else f" (finish reason '{ended}')"
+        refused = f"its content filter stepped in{own}"
+    if not text and outcome == "complete" and message and (message.tool_calls or message.function_call):
+        ended = "tool_calls"
+    return ended, refused
+
+
+def _chosen(choices: list[_Choice]) -> _Choice | None:
+    """Return the first choice with text, else the first: some gateways split text and tool calls into two."""
+    if len(choices) < 2:  # noqa: PLR2004 - nothing to choose from
+        return choices[0] if choices else None
+    return next((choice for choice in choices if choice.message and choice.message.content), choices[0])
+
+
+def _joined(parts: list[_Part] | None, refused: str | None) -> tuple[str, str | None]:
+    """Return the text of an answer in parts, and its refusal, which may be a part as well."""
+    if not parts:
+        return "", refused
+    refused = refused or next((part.refusal for part in parts if part.refusal), None)
+    return "".join([part.text for part in parts]), refused
 
 
 def _response_format(schema: dict[str, Any]) -> dict[str, Any]:

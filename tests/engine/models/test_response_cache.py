@@ -11,6 +11,7 @@ import pytest
 import rowloop as rl
 from rowloop.engine.models.provider import ChatParameters, Reply
 from rowloop.engine.models.response_cache import ResponseCache
+from rowloop.engine.models.verdict import Judge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,14 +72,14 @@ def test_failures_are_not_stored(tmp_path: Path):
 
     async def run() -> None:
         cache = ResponseCache(tmp_path / "c")
-        call = cache.wrap(ask, "m", ChatParameters())
+        call = cache.wrap(ask, "m", ChatParameters(), Judge("m").accepts)
         with pytest.raises(rl.ModelError):
             await call([{"role": "user", "content": "x"}])
         assert (await call([{"role": "user", "content": "x"}])).text == "answer 2"
         assert (await call([{"role": "user", "content": "x"}])).text == "answer 3"
         cache.close()
         cache = ResponseCache(tmp_path / "c")
-        call = cache.wrap(ask, "m", ChatParameters())
+        call = cache.wrap(ask, "m", ChatParameters(), Judge("m").accepts)
         replies = [await call([{"role": "user", "content": "x"}]) for _ in range(2)]
         assert [(reply.text, reply.prompt_tokens) for reply in replies] == [("answer 2", 0), ("answer 3", 0)]
         assert (cache.hits, len(asked)) == (2, 3)
