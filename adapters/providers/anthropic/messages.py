@@ -19,6 +19,7 @@ from ....engine.models.provider import ChatParameters, Message, Reply, in_words
 from ....engine.models.verdict import outcome_of
 from ..wire import request
 from ..wire.dialect import IN_WORDS, JSON_SCHEMA, Adaptive, Dialect, logger
+from ..wire.lenient import Tokens, counts, name_of, text_of
 from ..wire.verdict import gateway_error, refusal, reported, translated
 from .schema import enforceable
 
@@ -40,10 +41,10 @@ class _Block(msgspec.Struct, gc=False):
 
 
 class _Usage(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    input_tokens: Tokens | None = None
+    output_tokens: Tokens | None = None
+    cache_creation_input_tokens: Tokens | None = None
+    cache_read_input_tokens: Tokens | None = None
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -119,10 +120,12 @@ class MessagesWire(Adaptive):
     def decode(self, raw: bytes, request_id: str | None) -> Reply:
         """Return the reply in the body of an answer with status 200; raises ModelError for any other content."""
         try:
-            message = _decode(raw)
+            message = _message(raw)
         except request.NOT_READABLE as error:
             raise self._failures.undecoded(raw, error) from None
-        usage = message.usage or _NO_USAGE
+        usage = message.usage
+        if usage is None or usage.output_tokens is None:
+            usage = _NO_USAGE  # half of it would give a cost that is too low
         read = (usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_read_input_tokens)
         prompt_tokens, completion_tokens = sum(filter(None, read)), usage.output_tokens or 0
         request_id = request_id or message.id
@@ -135,13 +138,30 @@ class MessagesWire(Adaptive):
         if ended != "stop" and outcome_of(ended) == "refused":
             why = text or "its safety filter stepped in"
             raise refusal(self._failures, why, request_id, Usage(prompt_tokens, completion_tokens))
-        if not text and ended == "stop" and any(block.type == "tool_use" for block in message.content):
+        if not text and ended in {"stop", None} and any(block.type == "tool_use" for block in message.content):
             ended = "tool_use"
         reasoning = "\n\n".join([block.thinking for block in message.content if block.thinking]) or None
         if "think>" in text:  # not Anthropic's own models, but others behind the same API
             thought, text = request.split_thinking(text)
             reasoning = reasoning or thought
         return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native)
+
+
+def _message(raw: bytes) -> _Message:
+    """Decode an answer; where the fields around its content are unusual, decode it again and read what can be read."""
+    try:
+        return _decode(raw)
+    except msgspec.ValidationError:
+        body = msgspec.json.decode(raw)
+        if not isinstance(body, dict):
+            raise
+    body["usage"] = counts(body.get("usage"), _Usage.__struct_fields__)
+    for name in ("id", "stop_reason"):
+        body[name] = name_of(body.get(name))
+    for block in body["content"] if isinstance(body.get("content"), list) else ():
+        if isinstance(block, dict) and "thinking" in block:
+            block["thinking"] = text_of(block["thinking"])
+    return msgspec.convert(body, _Message)
 
 
 def _text(content: Any) -> str:

@@ -27,6 +27,7 @@ from ..wire.dialect import (
     is_about_this_schema,
     logger,
 )
+from ..wire.lenient import Tokens, counts, name_of, text_of
 from ..wire.verdict import gateway_error, refusal, reported, translated
 from .strict_schema import strict
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 class _Part(msgspec.Struct, gc=False):
     text: str = ""
+    thinking: Any = None
     refusal: str | None = None
 
 
@@ -56,8 +58,8 @@ class _Choice(msgspec.Struct, gc=False):
 
 
 class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Tokens | None = None
+    completion_tokens: Tokens | None = None
 
 
 class _Completion(msgspec.Struct, gc=False):
@@ -154,10 +156,12 @@ class ChatWire(Adaptive):
     def decode(self, raw: bytes, request_id: str | None) -> Reply:
         """Return the reply in the body of an answer with status 200; raises ModelError for any other content."""
         try:
-            completion = _decode(raw)
+            completion = _completion(raw)
         except request.NOT_READABLE as error:
             raise self._failures.undecoded(raw, error) from None
-        usage = completion.usage or _NO_USAGE
+        usage = completion.usage
+        if usage is None or usage.completion_tokens is None:
+            usage = _NO_USAGE  # half of it would give a cost that is too low
         request_id = request_id or completion.id
         prompt_tokens, completion_tokens = usage.prompt_tokens or 0, usage.completion_tokens or 0
         choice = _chosen(completion.choices)
@@ -167,14 +171,14 @@ class ChatWire(Adaptive):
         if choice is None or choice.message is None:
             raise self._failures.unreadable(raw, truncated=False)
         message, ended = choice.message, choice.finish_reason
-        text, refused = message.content, message.refusal
+        text, refused, thinking = message.content, message.refusal, None
         if not isinstance(text, str):
-            text, refused = _joined(text, refused)
+            text, refused, thinking = _joined(text, refused)
         if ended != "stop" or choice.native_finish_reason or refused or not text:
             ended, refused = _judged(choice, text, refused)
             if refused:
                 raise refusal(self._failures, refused, request_id, Usage(prompt_tokens, completion_tokens))
-        reasoning = message.reasoning_content or message.reasoning
+        reasoning = message.reasoning_content or message.reasoning or thinking
         if "think>" in text:
             thought, text = request.split_thinking(text)
             reasoning = reasoning or thought
@@ -200,12 +204,51 @@ def _chosen(choices: list[_Choice]) -> _Choice | None:
     return next((choice for choice in choices if choice.message and choice.message.content), choices[0])
 
 
-def _joined(parts: list[_Part] | None, refused: str | None) -> tuple[str, str | None]:
-    """Return the text of an answer in parts, and its refusal, which may be a part as well."""
+def _completion(raw: bytes) -> _Completion:
+    """Decode an answer; where the fields around its content are unusual, decode it again and read what can be read."""
+    try:
+        return _decode(raw)
+    except msgspec.ValidationError:
+        body = msgspec.json.decode(raw)
+        if not isinstance(body, dict):
+            raise
+    body["usage"] = counts(body.get("usage"), ("prompt_tokens", "completion_tokens"))
+    body["id"] = name_of(body.get("id"))
+    body["choices"] = choices = body.get("choices") or []
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            for name in ("finish_reason", "native_finish_reason"):
+                choice[name] = name_of(choice.get(name))
+            if isinstance(choice.get("message"), dict):
+                _loosen(choice["message"])
+    return msgspec.convert(body, _Completion)
+
+
+def _loosen(message: dict[str, Any]) -> None:
+    """Put what stands around the content of a message into the usual form."""
+    for name in ("reasoning_content", "reasoning", "refusal"):
+        message[name] = text_of(message.get(name))
+    calls = message.get("tool_calls")
+    message["tool_calls"] = calls if isinstance(calls, list) else [calls] if calls else None
+    if isinstance(message.get("content"), list):
+        message["content"] = [_part(part) for part in message["content"]]
+
+
+def _part(part: Any) -> Any:
+    """Return a part of the content in the usual form; text that cannot be found is an error of the answer."""
+    if isinstance(part, str):
+        return {"text": part}
+    if not isinstance(part, dict):
+        return part
+    return {**part, "text": "" if part.get("text") is None else part["text"], "refusal": text_of(part.get("refusal"))}
+
+
+def _joined(parts: list[_Part] | None, refused: str | None) -> tuple[str, str | None, str | None]:
+    """Return the text of an answer in parts, and its refusal and its thinking, which may be parts as well."""
     if not parts:
-        return "", refused
+        return "", refused, None
     refused = refused or next((part.refusal for part in parts if part.refusal), None)
-    return "".join([part.text for part in parts]), refused
+    return "".join([part.text for part in parts]), refused, text_of([part.thinking for part in parts])
 
 
 def _response_format(schema: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ....engine.models.provider import Embedded
+from ..wire.lenient import counts
 from ..wire.request import NOT_JSON
 
 if TYPE_CHECKING:
@@ -28,13 +29,9 @@ class _Item(msgspec.Struct, gc=False):
     index: int = 0
 
 
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-
-
 class _Embeddings(msgspec.Struct, gc=False):
     data: list[_Item]
-    usage: _Usage | None = None
+    usage: Any = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -78,7 +75,8 @@ class EmbeddingWire:
             raise self._failures.undecoded(raw, error) from None
         if len(vectors) != len(texts):
             raise self._failures.unreadable(raw, truncated=False)
-        tokens = shares((answer.usage and answer.usage.prompt_tokens) or 0, [len(text) for text in texts])
+        prompt_tokens = (counts(answer.usage, ("prompt_tokens",)) or {}).get("prompt_tokens", 0)
+        tokens = shares(prompt_tokens, [len(text) for text in texts])
         return [Embedded(vector, of) for vector, of in zip(vectors, tokens, strict=True)]
 
 

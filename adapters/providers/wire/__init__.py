@@ -4,6 +4,8 @@
 |----------------------|-----------------------------------------------------------------------------|
 | request.py           | reserved fields of a body, errors of encoding and decoding, reasoning in text |
 | dialect.py           | what an endpoint does not accept, and how a request is put instead          |
+| verdict.py           | refusals and errors of gateways that come with status 200                   |
+| lenient.py           | usage, identifiers and reasoning, in whatever form they come                |
 | embedding_batches.py | texts that are ready at the same time share requests                        |
 | price_list.py        | one maker's list prices, and where they are valid                           |
 """

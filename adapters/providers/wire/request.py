@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +27,9 @@ NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Raised for a body that cannot be read as the expected JSON."""
 
 
+_ALONE = re.compile(r"(?:^|\n)[ \t]*</think>[ \t]*\r?(?:\n|$)")
+
+
 def check_extra(model: Model, reserved: Mapping[str, str]) -> None:
     """Refuse an `extra` that cannot be sent, or that has a `reserved` field; raises RecipeError.
 
@@ -44,13 +48,14 @@ def check_extra(model: Model, reserved: Mapping[str, str]) -> None:
 def split_thinking(text: str) -> tuple[str | None, str]:
     """Return the reasoning at the start of a text, and the text after it.
 
-    The opening tag may be missing, because some chat templates put it into the prompt. The closing tag may be missing
-    when the answer was cut off during the reasoning.
+    Some chat templates put the opening tag into the prompt: then the closing tag stands alone on a line. A text that
+    only mentions the tags is left as it is. The closing tag may be missing when the answer was cut off during the
+    reasoning.
     """
     before, closing, after = text.partition("</think>")
     head = before.lstrip()
     if head.startswith("<think>"):
         return head.removeprefix("<think>").strip(), after.lstrip()
-    if closing and "<think>" not in before:
+    if closing and "<think>" not in text and _ALONE.search(text) is not None and "</think>" not in after:
         return before.strip(), after.lstrip()
     return None, text

@@ -194,6 +194,72 @@ def test_an_unknown_finish_reason_is_warned_about_once(server: FakeOpenAI, way: 
     ]
 
 
+ODD_USAGES = [
+    None,
+    "many",
+    [],
+    {"prompt_tokens": "seven", "completion_tokens": 3},
+    {"prompt_tokens": -7, "completion_tokens": 3},
+    {"prompt_tokens": 7, "completion_tokens": 3.5},
+    {"prompt_tokens": 7, "completion_tokens": 10**18},
+    {"prompt_tokens": 10**30, "completion_tokens": 3},
+    {"prompt_tokens": True, "completion_tokens": 3},
+    {"prompt_tokens": {"text": 7}, "completion_tokens": 3},
+    {"prompt_tokens": 7},
+]
+
+
+@pytest.mark.parametrize("usage", ODD_USAGES, ids=str)
+def test_a_usage_that_cannot_be_read_is_unknown(server: FakeOpenAI, way: Way, usage: Any):
+    """The answer is the value, and its cost is not known: neither 0 nor half of it."""
+    body = completion({"content": "yes"}) | {"usage": usage}
+    server.configure(fault_script=1, script=json.dumps(body))
+    result = one(way(server.url, price=rl.Price(1.0, 1.0)))
+    assert list(result.dataset["answer"]) == ["yes"]
+    assert (result.usage.requests, result.usage.prompt_tokens, result.usage.cost) == (1, 0, None)
+
+
+@pytest.mark.parametrize("usage", [("7", "3"), (7.0, 3.0), (7, "3")])
+def test_a_usage_in_another_form_is_read(server: FakeOpenAI, way: Way, usage: tuple[Any, Any]):
+    """Where its meaning is certain."""
+    body = completion({"content": "yes"}) | {"usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1]}}
+    server.configure(fault_script=1, script=json.dumps(body))
+    result = one(way(server.url, price=rl.Price(1e6, 1e6)))
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens, result.usage.cost) == (7, 3, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("message", "beside", "thoughts"),
+    [
+        ({"content": "yes"}, {"id": 17}, None),
+        ({"content": "yes"}, {"id": {"a": 1}, "model": 5, "created": "now", "choices_count": [1]}, None),
+        ({"content": "yes", "reasoning": {"text": "hm"}}, {}, "hm"),
+        ({"content": "yes", "reasoning_content": [{"type": "text", "text": "h"}, "m"]}, {}, "hm"),
+        ({"content": "yes", "reasoning": {"effort": 3}}, {}, None),
+        ({"content": "yes", "refusal": False, "tool_calls": {}}, {}, None),
+        ({"content": ["ye", {"type": "text", "text": "s"}, {"type": "image", "text": None}]}, {}, None),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                    {"type": "text", "text": "yes"},
+                ]
+            },
+            {},
+            "hm",
+        ),
+    ],
+)
+def test_fields_around_the_content_may_have_any_form(
+    server: FakeOpenAI, way: Way, message: dict[str, Any], beside: dict[str, Any], thoughts: str | None
+):
+    """They cost no answer; reasoning is found where there is any."""
+    server.configure(fault_script=1, script=json.dumps(completion(message, **beside)))
+    frame = one(way(server.url), reasoning="thoughts").dataset
+    assert (list(frame["answer"]), server.counters().requests) == (["yes"], 1)
+    assert frame["thoughts"].isna().all() if thoughts is None else list(frame["thoughts"]) == [thoughts]
+
+
 def claude(reason: str | None, *content: dict[str, Any], **beside: Any) -> dict[str, Any]:
     """Write an answer of the Messages API."""
     usage = {"input_tokens": 7, "output_tokens": 3}
@@ -225,6 +291,35 @@ def test_the_messages_api_is_judged_alike(server: FakeOpenAI, tmp_path: Path, bo
     assert failed(one(model, tmp_path / "cache"))[0] == f"ModelError({kind})"
     server.configure(fault_script=0)
     assert list(one(model, tmp_path / "cache").dataset["answer"]) == ["yes"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"usage": {"input_tokens": "seven", "output_tokens": 3}},
+        {"usage": {"input_tokens": 7, "output_tokens": 3, "cache_read_input_tokens": -1}},
+        {"usage": {"input_tokens": 7}, "id": 5},
+        {"usage": "none"},
+    ],
+)
+def test_the_messages_api_is_read_leniently(server: FakeOpenAI, odd: dict[str, Any]):
+    """Usage that cannot be read is unknown, and costs no answer."""
+    script = json.dumps(claude("end_turn", {"type": "thinking", "thinking": {"text": "hm"}}, SAID) | odd)
+    server.configure(fault_script=1, script=script)
+    model = rl.Model("anthropic:m", base_url=server.url, api_key=SecretStr("any"), price=rl.Price(1.0, 1.0))
+    result = one(model, reasoning="thoughts")
+    assert (list(result.dataset["answer"]), list(result.dataset["thoughts"])) == (["half"], ["hm"])
+    assert (result.usage.prompt_tokens, result.usage.cost) == (0, None)
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": "seven"}, {"prompt_tokens": -3}, "none", None])
+def test_embeddings_are_read_leniently(server: FakeOpenAI, way: Way, usage: Any):
+    """The vector is the value whatever the usage is."""
+    script = json.dumps({"data": [{"embedding": [1.0, 0.5], "index": 0}], "usage": usage})
+    server.configure(fault_script=1, script=script)
+    column = rl.Embedding("answer", model="m", text="it")
+    result = rl.Recipe(models={"m": way(server.url)}, columns=[column]).preview(1, retry=NO_RETRY, **QUIET)
+    assert [list(vector) for vector in result.dataset["answer"]] == [[1.0, 0.5]]
 
 
 def test_a_function_that_returns_no_text_is_judged_alike():

@@ -67,10 +67,16 @@ def test_a_schema_is_named_by_its_title():
         ("no tags", None, "no tags"),
         ("the tag <think> and the tag </think>", None, "the tag <think> and the tag </think>"),
         ("I think> therefore", None, "I think> therefore"),
+        ("Write </think> at the end. Then answer.", None, "Write </think> at the end. Then answer."),
+        ("The tag is:\n`</think>`\nIt closes.", None, "The tag is:\n`</think>`\nIt closes."),
+        ("It ends with </think>\n\nand so on", None, "It ends with </think>\n\nand so on"),
+        ("In full:\n</think>\nopened by <think>", None, "In full:\n</think>\nopened by <think>"),
+        ("one\r\n</think>\r\n\r\nyes", "one", "yes"),
+        ("</think>\n\nyes", "", "yes"),
     ],
 )
 def test_thinking_is_split_off(text, reasoning, rest):
-    """With both tags, with either, and not where a text only speaks of them."""
+    """With both tags, with either (the closing one on a line of its own), and not where a text mentions them."""
     assert split_thinking(text) == (reasoning, rest)
 
 
