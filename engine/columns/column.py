@@ -111,8 +111,7 @@ class Column(ColumnSpec):
 
     def value_schemas(self) -> Sequence[JsonSchema]:
         """Return the JSON Schemas of the values. A template may read a field of any; without one, all."""
-        schema = self.arrow_type()
-        return [schema] if isinstance(schema, dict) else []
+        return []
 
     def expand(self) -> Sequence[Column]:
         """Return this column, and any columns beside it."""
