@@ -1,0 +1,54 @@
+"""Selection: rows of a table filtered, exploded and sampled, with every value and type as it was.
+
+pandas decides which rows to keep, on a frame of its own; the rows themselves are taken from the Arrow table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types as kinds
+
+from ..core.errors import RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def filtered(rows: pa.Table, condition: str | Callable[[Any], Any], path: str) -> pa.Table:
+    """Keep rows by a condition of DataFrame.query, or by a function from the DataFrame to booleans.
+
+    Raises RecipeError with `path` for a condition or a function that fails on these rows, or returns anything else.
+    """
+    frame: pd.DataFrame = rows.replace_schema_metadata(None).to_pandas()
+    try:
+        if isinstance(condition, str):
+            return rows.take(frame.query(condition).index.to_numpy())
+        mask = condition(frame)
+    except Exception as error:
+        raise RecipeError(path, f"failed on the stage's rows: {type(error).__name__}: {error}") from error
+    if not isinstance(mask, pd.Series) or mask.dtype != bool or len(mask) != len(frame):
+        raise RecipeError(path, f"must return a Series of {len(frame)} booleans, one per row, not {mask!r:.80}")
+    return rows.filter(pa.array(mask.to_numpy()))
+
+
+def exploded(rows: pa.Table, name: str) -> pa.Table:
+    """Make a row of each element of a column of lists; no row of a list without elements, or of a null."""
+    column = rows.column(name)
+    if kinds.is_list(column.type) or kinds.is_large_list(column.type) or kinds.is_fixed_size_list(column.type):
+        lists = column.combine_chunks()
+        parents = rows.take(pc.list_parent_indices(lists))
+        field = pa.field(name, column.type.value_type)
+        rows = parents.set_column(rows.column_names.index(name), field, pc.list_flatten(lists))
+    return rows.filter(pc.is_valid(rows.column(name)))
+
+
+def sampled(rows: pa.Table, sample: float, seed: int | None) -> pa.Table:
+    """Draw a number of rows, or a share of them, without replacement; rows keep their order."""
+    count = sample if isinstance(sample, int) else round(sample * rows.num_rows)
+    numbers = pd.Series(range(rows.num_rows), dtype="int64")
+    drawn = numbers.sample(min(count, rows.num_rows), random_state=seed).sort_index()
+    return rows.take(drawn.to_numpy())
