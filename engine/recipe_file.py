@@ -16,6 +16,7 @@ from pydantic import Field
 from pydantic_core import PydanticSerializationError
 
 from .columns import column_types
+from .columns.sources.python_values import python_value
 from .core.errors import RecipeError, nearest, writable
 from .core.plain_data import check_plain
 from .core.spec import recipe_error
@@ -124,6 +125,7 @@ def parse(data: Mapping[str, Any]) -> Parsed:
 
 def checked_seed(seed: object) -> int | None:
     """Refuse anything but a seed that metadata.json can hold."""
+    seed = python_value(seed)
     if seed is None:
         return None
     if not isinstance(seed, int) or isinstance(seed, bool) or not -_SEEDS <= seed < _SEEDS:

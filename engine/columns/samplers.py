@@ -13,12 +13,13 @@ import sys
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..core.errors import RecipeError
 from ..core.graph import Node
 from ..core.spec import spec
 from .column import Column
+from .sources.python_values import python_value
 from .work import Fill
 
 if TYPE_CHECKING:
@@ -78,6 +79,12 @@ class Category(Sampler):
     values: list[Any] = Field(min_length=1)
     weights: list[float] | None = None
     type: Literal["category"] = Field(default="category", kw_only=True)
+
+    @field_validator("values", "weights", mode="before")
+    @classmethod
+    def _are_pythons_own(cls, given: object) -> object:
+        """Take numpy's and pandas' arrays and values."""
+        return python_value(given)
 
     def __post_init__(self) -> None:
         """Check that the weights fit."""
