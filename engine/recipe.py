@@ -15,6 +15,7 @@ from .columns.column import ColumnSpec
 from .columns.decorators import cell
 from .columns.functions import Function
 from .columns.seeds import Seed
+from .columns.sources.python_values import python_value
 from .compiler.compiling import compile_recipe
 from .compiler.template_checks import bare_braces
 from .core.errors import RecipeError, nearest
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Unpack
 
-    import pandas as pd
-
     from .columns.functions import AnyFunction
     from .compiler.compiling import Compiled
     from .datasets.result import Result
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from .runs.settings import RunOptions
 
 T = TypeVar("T")
+_PREVIEWED = 5
 
 
 class Recipe:
@@ -115,6 +115,16 @@ class Recipe:
         ]
 
     @property
+    def rows(self) -> int | None:
+        """How many rows a run makes by default: those of the seed tables, up to the end of the shortest.
+
+        A table that repeats ends with no other. None for a recipe without a seed table.
+        """
+        tables = self._tables
+        ending = [length for length, repeat in tables if not repeat]
+        return min(ending) if ending else max((length for length, _ in tables), default=None)
+
+    @property
     def seed(self) -> int | None:
         """The seed of the samplers."""
         return self._seed
@@ -124,8 +134,8 @@ class Recipe:
         """A hash of the part of the recipe that decides the table."""
         return self._compile().fingerprint
 
-    def replace_seed(self, data: pd.DataFrame | str | Path) -> Recipe:
-        """Return a recipe in which the seed without data has this data."""
+    def replace_seed(self, data: object) -> Recipe:
+        """Return a recipe in which the seed without data has this data, as Seed takes it."""
         columns = [
             replace(column, data=data) if isinstance(column, Seed) and column.data is None else column
             for column in self._columns
@@ -170,28 +180,35 @@ class Recipe:
             raise
         return column
 
-    def preview(self, rows: int = 5, **options: Unpack[RunOptions]) -> Result:
-        """Make a few rows in memory; `.dataset` is a DataFrame. Blocks, and works wherever `build` does."""
+    def preview(self, rows: int | None = None, **options: Unpack[RunOptions]) -> Result:
+        """Make a few rows in memory: five, or as many as a shorter seed table has.
+
+        `.dataset` is a DataFrame. Blocks, and works wherever `build` does.
+        """
+        if rows is None:
+            rows = _PREVIEWED if self.rows is None else min(_PREVIEWED, self.rows)
         return self._job(None, rows, options).run()
 
-    def build(self, path: str | Path, rows: int, **options: Unpack[RunOptions]) -> Result:
-        """Make a dataset of `rows` rows in the directory `path`; blocks until it is done.
+    def build(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Result:
+        """Make a dataset of `rows` rows in the directory `path`, by default one for each row of the seed table.
+
+        Blocks until it is done. Raises RecipeError for more rows than a seed table has, unless it repeats.
 
         Works in scripts, notebooks and synchronous handlers, in any number of threads at once. Ctrl-C cancels the cells
         in flight, writes the rows that are complete, and then raises KeyboardInterrupt.
         """
         return self._job(directory_of(path), rows, options).run()
 
-    async def abuild(self, path: str | Path, rows: int, **options: Unpack[RunOptions]) -> Result:
+    async def abuild(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Result:
         """Make a dataset, from a coroutine in any event loop; cancelling it cancels the run."""
         return await self._job(directory_of(path), rows, options).submit()
 
-    def start(self, path: str | Path, rows: int, **options: Unpack[RunOptions]) -> Run:
+    def start(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Run:
         """Start making a dataset and return at once: the Run has the progress, and can be cancelled and awaited."""
         job = self._job(directory_of(path), rows, options)
         return Run(job.submit(), job.execution.snapshot, job.execution.halt)
 
-    def _job(self, path: Path | None, rows: int, options: RunOptions) -> Job:
+    def _job(self, path: Path | None, rows: int | None, options: RunOptions) -> Job:
         if self.awaited:
             problem = (
                 f"{', '.join(self.awaited)} must come from the previous stage of a Workflow, or from data given to"
@@ -200,7 +217,24 @@ class Recipe:
             raise RecipeError("columns.seed", problem)
         sequential = options.get("engine") == "sequential"
         compiled = self._compile_parts(sequential=True) if sequential else self._compile()
-        return Job(compiled, self._seed, path, rows, options)
+        return Job(compiled, self._seed, path, self._checked_rows(rows), options)
+
+    def _checked_rows(self, rows: int | None) -> int:
+        """Return how many rows a run makes; raises RecipeError for more than a seed table has."""
+        rows = self.rows if rows is None else python_value(rows)
+        if rows is None:
+            raise RecipeError("rows", "this field is needed: the recipe has no seed table whose rows could be counted")
+        for length, repeat in self._tables:
+            if not repeat and isinstance(rows, int) and rows > length:
+                more = "a Seed with repeat=True starts again at the top of its table"
+                raise RecipeError("rows", f"is {rows}, and the seed table has {length} rows; {more}")
+        return rows
+
+    @property
+    def _tables(self) -> list[tuple[int, bool]]:
+        """The length of each seed table, and whether it repeats."""
+        seeds = [column for column in self._columns if isinstance(column, Seed)]
+        return [(seed.length, seed.repeat) for seed in seeds if seed.length is not None]
 
     def _compile(self) -> Compiled:
         if self._compiled is None:

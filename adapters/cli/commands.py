@@ -60,7 +60,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
         int | None,
         Parameter(
             name=["--rows", "-n"],
-            show_default=f"{_ROWS}",
+            show_default=f"those of the seed table, else {_ROWS}",
             help="Number of rows. A resumed dataset keeps its number unless a larger one is given.",
         ),
     ] = None,
@@ -116,10 +116,13 @@ def run(  # noqa: PLR0913 - each is an option of the command
         options["row_group_size"] = row_group_size
     if resume or retry_failed:
         options["resume"], options["retry_failed"] = "always", retry_failed
-    if rows is None:
-        rows = _rows_of_dataset(output) if resume or retry_failed else _ROWS
+    made = read_recipe(recipe, model, base_url, seed)
+    if rows is None and (resume or retry_failed):
+        rows = _rows_of_dataset(output)
+    if rows is None and made.rows is None:
+        rows = _ROWS
     try:
-        result = read_recipe(recipe, model, base_url, seed).build(output, rows, **options)
+        result = made.build(output, rows, **options)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(_describe_interrupted(output, begun)) from error
     if not quiet:
@@ -131,7 +134,10 @@ def preview(  # noqa: PLR0913 - each is an option of the command
     recipe: RecipeFile,
     /,
     *,
-    rows: Annotated[int, Parameter(name=["--rows", "-n"], help="Number of rows.")] = 5,
+    rows: Annotated[
+        int | None,
+        Parameter(name=["--rows", "-n"], show_default="5, or all of a shorter seed table", help="Number of rows."),
+    ] = None,
     model: Models = None,
     base_url: BaseUrl = None,
     seed: Seed = None,
@@ -139,7 +145,8 @@ def preview(  # noqa: PLR0913 - each is an option of the command
 ) -> None:
     """Run a recipe for a few rows, print them and write nothing."""
     _configure_logging(debug=debug, quiet=False)
-    _print_result(read_recipe(recipe, model, base_url, seed).preview(rows), rows)
+    result = read_recipe(recipe, model, base_url, seed).preview(rows)
+    _print_result(result, result.target)
 
 
 @app.command
@@ -234,12 +241,12 @@ def _describe_interrupted(output: Path, begun: datetime) -> str:
     return f"{saved}; to resume, run the same command with --resume"
 
 
-def _rows_of_dataset(output: Path) -> int:
-    """Return the number of rows requested for the dataset in a directory, or the default where there is none."""
+def _rows_of_dataset(output: Path) -> int | None:
+    """Return the number of rows requested for the dataset in a directory, None where there is none."""
     from ...engine.datasets.reading import read_metadata  # noqa: PLC0415 - not for --help
 
     metadata = read_metadata(output)
-    return _ROWS if metadata is None else metadata.target_num_records
+    return None if metadata is None else metadata.target_num_records
 
 
 def _configure_logging(*, debug: bool, quiet: bool) -> None:

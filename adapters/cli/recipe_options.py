@@ -33,10 +33,10 @@ Seed = Annotated[int | None, Parameter(help="Override the recipe's seed for the 
 def read_recipe(path: Path, models: list[str] | None, base_url: str | None, seed: int | None) -> Recipe:
     """Read a recipe and apply the options that change it."""
     from ... import Recipe  # noqa: PLC0415 - not for --help; the facade knows the adapters
+    from ...engine.recipe_file import read  # noqa: PLC0415 - not for --help
 
-    recipe = Recipe.from_yaml(path)
-    if seed is not None:
-        recipe = Recipe.from_dict({**recipe.to_dict(), "seed": seed})
+    data = read(path)
+    recipe = Recipe.from_dict(data if seed is None else {**data, "seed": seed})
     replaced = [_parse_model(text) for text in models or []]
     for alias, spec in replaced:
         recipe = recipe.replace_model(alias, spec=spec)

@@ -38,7 +38,7 @@ ArrowType: TypeAlias = "str | pa.DataType | JsonSchema | None"
 class Binding:
     """The resources of one run. `models` has all models by alias, `connected` those that a column asks.
 
-    `seed` is the run's own, also where the recipe has none.
+    `seed` is the run's own, also where the recipe has none. `rows` is the number of rows that the run makes.
     """
 
     seed: int
@@ -46,6 +46,7 @@ class Binding:
     models: Mapping[str, Model]
     connected: Mapping[str, ChatModel]
     cache: ResponseCache | None = None
+    rows: int | None = None
 
 
 @spec

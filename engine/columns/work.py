@@ -37,6 +37,13 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class FillInThread:
+    """A whole column in a thread, from the position alone: for values that have to be read first."""
+
+    fill: Callable[[int, int], Sequence[Value]]
+
+
+@dataclass(frozen=True, slots=True)
 class Render:
     """A cell on the spot: values of the needs -> value. For work of microseconds.
 
@@ -107,4 +114,4 @@ class Nothing:
     """A node of the graph that does no work: a barrier for columns that wait for all rows of another."""
 
 
-Work: TypeAlias = Fill | Render | Await | InThread | AwaitWhole | Rewrite | Resize | Beside | Nothing
+Work: TypeAlias = Fill | FillInThread | Render | Await | InThread | AwaitWhole | Rewrite | Resize | Beside | Nothing

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
+import msgspec
 import pyarrow as pa
 
 from ..core.errors import DatasetGenerationError, writable
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 Convert: TypeAlias = "Callable[[Sequence[Any], pa.DataType | None], pa.Array[Any]]"
 
-_MISFITS = (pa.ArrowException, OverflowError, UnicodeError)
+_MISFITS = (pa.ArrowException, OverflowError, UnicodeError, TypeError)
+_JSON = {b"rowloop.json": b""}
+"""The mark of a column of JSON text that stands for values of any type."""
 
 _SIMPLE: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -61,13 +64,18 @@ class Frames:
         """Take the columns and their types, in the order of the table."""
         self.names = list(names)
         self.version = 0
-        self._declared = [_arrow_type(type_) for type_ in types]
+        self._open = [type_ == {} for type_ in types]
+        self._declared = [pa.string() if type_ == {} else _arrow_type(type_) for type_ in types]
         self._types = list(self._declared)
 
     @property
     def schema(self) -> pa.Schema:
         """The schema so far; a column without values is of type null."""
-        return pa.schema([(name, type_ or pa.null()) for name, type_ in zip(self.names, self._types, strict=True)])
+        return pa.schema([self._field(i) for i in range(len(self.names))])
+
+    def _field(self, i: int) -> pa.Field[Any]:
+        type_ = pa.null() if (known := self._types[i]) is None else known
+        return pa.field(self.names[i], type_, metadata=_JSON if self._open[i] else None)
 
     def resume(self, schema: pa.Schema) -> None:
         """Start from the types of an earlier run."""
@@ -88,7 +96,7 @@ class Frames:
         if len(rows) != group.size:
             values = [values[row] for row in rows]
         known = self._types[i]
-        convert = _inferred if self._declared[i] is None else _typed
+        convert = _json_text if self._open[i] else _inferred if self._declared[i] is None else _typed
         try:
             array = convert(values, known)
         except _MISFITS as error:
@@ -110,8 +118,16 @@ def _typed(values: Sequence[Any], known: pa.DataType | None) -> pa.Array[Any]:
     """Make an array of the type in the column's spec. Arrow truncates floats to integers, so those are cast instead."""
     if known is None or not pa.types.is_integer(known):
         return pa.array(values, type=known)
-    found: pa.Array[Any] = pa.array(values)
+    try:
+        found: pa.Array[Any] = pa.array(values)
+    except OverflowError:  # beyond int64, which Arrow would infer
+        found = pa.array(values, pa.uint64())
     return found if found.type.equals(known) else found.cast(known)
+
+
+def _json_text(values: Sequence[Any], known: pa.DataType | None) -> pa.Array[Any]:
+    """Write values that have no type in common as JSON text."""
+    return pa.array([None if value is None else msgspec.json.encode(value).decode() for value in values], known)
 
 
 def _inferred(values: Sequence[Any], known: pa.DataType | None) -> pa.Array[Any]:

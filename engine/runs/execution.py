@@ -179,7 +179,8 @@ class Execution:
         workload = self._workload
         works: list[Work] = []
         if self._tracker.plan.left:
-            binding = Binding(self._seed, threads, workload.models, connected, self._cache)
+            rows = self._tracker.plan.rows
+            binding = Binding(self._seed, threads, workload.models, connected, self._cache, rows)
             works += [column.bind(binding) for column in workload.columns]
         if workload.before_batch is not None:
             works.append(workload.before_batch(threads))

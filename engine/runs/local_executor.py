@@ -5,7 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ..columns.work import Answer, Await, AwaitWhole, Beside, Fill, InThread, Nothing, Render, Resize, Rewrite
+from ..columns.work import (
+    Answer,
+    Await,
+    AwaitWhole,
+    Beside,
+    Fill,
+    FillInThread,
+    InThread,
+    Nothing,
+    Render,
+    Resize,
+    Rewrite,
+)
 from ..core.errors import CellError, Invalid, ModelError
 from ..core.events import WHOLE, Done, Failed, Failure, Resized
 from .executor import Placement
@@ -94,6 +106,9 @@ class LocalExecutor:
 
     async def _work_whole(self, group: RowGroup, run: Execute, work: Work) -> Done | Resized:
         """Work a whole column for its live rows."""
+        if type(work) is FillInThread:
+            group.values[run.column] = await self._threads.call(work.fill, group.start, group.size)
+            return Done(run.group, run.column, run.row)
         rows, needs = run.rows or (), self._columns[run.column].needs
         if type(work) is Rewrite:
             return await _rewrite(group, run, rows, work)

@@ -48,7 +48,7 @@ def refusal(make: Callable[[], object]) -> str:
 
 
 OPTIONS: list[tuple[str, list[Any]]] = [
-    ("rows", [0, -1, 2.5, "5", None, True, NAN]),
+    ("rows", [0, -1, 2.5, "5", True, NAN]),
     ("row_group_size", [0, -1, "a", None, NAN]),
     ("min_completion", [0, -1, 1.5, "x", NAN]),
     ("retry", [5, "x"]),
@@ -73,6 +73,14 @@ def test_an_option_of_a_wrong_type_or_size_is_refused_by_its_name(  # noqa: PLR0
     options: dict[str, Any] = {"rows": 2, "progress": False, option: value}
     place = [] if way == "preview" else [tmp_path / "out"]
     assert refusal(lambda: getattr(recipe, way)(*place, **options)).startswith(f"{option}: ")
+    assert (asked, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_build_without_rows_is_refused_by_its_name(recipe: rl.Recipe, asked: list[str], tmp_path: Path):
+    """None as well, where there is no seed table to count; nothing is written."""
+    for way in (recipe.build, recipe.start):
+        assert refusal(lambda way=way: way(tmp_path / "out", None, progress=False)).startswith("rows: ")
+        assert refusal(lambda way=way: way(tmp_path / "out", progress=False)).startswith("rows: ")
     assert (asked, list(tmp_path.iterdir())) == ([], [])
 
 

@@ -75,7 +75,7 @@ def _recipe(column: ColumnSpec, data: Sequence[Mapping[str, Any]], models: Any) 
     if data:
         import pandas as pd  # noqa: PLC0415 - not at import time
 
-        columns.insert(0, Seed(pd.DataFrame(list(data))))
+        columns.insert(0, Seed(pd.DataFrame(list(data)), repeat=True))
     try:
         return Recipe(models=models or {}, columns=columns, seed=_SEED)
     except RecipeError as error:

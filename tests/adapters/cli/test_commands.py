@@ -121,6 +121,38 @@ def test_run_makes_24_rows_by_default(folder, server):
     assert json.loads((folder / "out/metadata.json").read_text())["actual_num_records"] == 24
 
 
+SEEDED = """
+columns:
+  - {type: seed, data: zips.csv}
+  - {name: line, type: expression, template: "<{{ zip }}>"}
+"""
+
+
+def test_a_run_makes_the_rows_of_the_seed_table_by_default(here, folder):
+    """As they are in the file; more are refused; a resumed run keeps its number; a preview has five at most."""
+    (folder / "zips.csv").write_text("zip\n" + "\n".join(f"{i:05}" for i in range(30)))
+    (folder / "seeded.yaml").write_text(SEEDED)
+    assert here("run", "seeded.yaml", "-o", "out", "--quiet")[0] == 0
+    rows = pq.read_table(folder / "out/data").to_pylist()
+    assert rows == [{"zip": f"{i:05}", "line": f"<{i:05}>"} for i in range(30)]
+    status, _, error = here("run", "seeded.yaml", "-o", "more", "-n", "31")
+    assert status == 2
+    assert error.startswith("rowloop: --rows: is 31, and the seed table has 30 rows; a Seed with repeat=True starts")
+    assert here("run", "seeded.yaml", "-o", "few", "-n", "7", "--quiet")[0] == 0
+    assert here("run", "seeded.yaml", "-o", "few", "--resume", "--quiet")[0] == 0
+    assert pq.read_table(folder / "few/data").num_rows == 7
+    assert here("preview", "seeded.yaml")[1].count("<0000") == 5
+    (folder / "zips.csv").write_text("zip\n00501\n02670\n")
+    assert here("preview", "seeded.yaml")[1].count("<0") == 2
+
+
+def test_a_seed_for_samplers_does_not_change_rows_that_the_recipe_holds(here, folder):
+    """Rows in the recipe itself stay there."""
+    (folder / "inline.yaml").write_text(SEEDED.replace("zips.csv", '[{zip: "00501"}, {zip: "02670"}]'))
+    assert here("run", "inline.yaml", "-o", "out", "--seed", "5", "--quiet")[0] == 0
+    assert pq.read_table(folder / "out/data").column("zip").to_pylist() == ["00501", "02670"]
+
+
 def test_preview_prints_rows_and_writes_nothing(folder, server):
     """A preview prints the requested number of rows and writes no file."""
     done = rowloop(folder, "preview", "recipe.yaml", "-n", 3, "--base-url", server.url)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rowloop.engine.columns.functions import Function
 
-ROWS = Seed(pd.DataFrame({"a": [1, 2, 3, 4], "b": [10, 20, 30, 40]}))
+ROWS = Seed(pd.DataFrame({"a": [1, 2, 3, 4], "b": [10, 20, 30, 40]}), repeat=True)
 
 
 def made(*columns: Any, rows: int = 4, size: int = 2) -> Any:

@@ -46,12 +46,12 @@ VALUES = [
 def test_a_frame_comes_out_as_it_went_in(size):
     """Numbers, nulls, times, nested values and categories; repeated from the top; whatever the row groups."""
     expected = [dict(zip(FRAME.columns, VALUES[i % 3], strict=True)) for i in range(8)]
-    assert rows(Seed(FRAME), 8, row_group_size=size) == expected
+    assert rows(Seed(FRAME, repeat=True), 8, row_group_size=size) == expected
 
 
 def test_types_reach_the_disk(tmp_path):
     """The column types of the parquet file are the data's own."""
-    result = Recipe(columns=[Seed(FRAME)]).build(tmp_path / "out", 7, row_group_size=2, progress=False)
+    result = Recipe(columns=[Seed(FRAME, repeat=True)]).build(tmp_path / "out", 7, row_group_size=2, progress=False)
     types = {field.name: str(field.type) for field in result.to_arrow().schema}
     assert (types["i"], types["f"], types["n"], types["d"]) == ("int64", "double", "int64", "date32[day]")
     assert types["t"].startswith("timestamp")
@@ -80,8 +80,8 @@ def test_files_are_read(tmp_path, suffix):
     }
     writers[suffix]()
     expected = [{"a": 1, "b": "x"}, {"a": 2, "b": "ü"}, {"a": 1, "b": "x"}]
-    assert rows(Seed(path), 3) == expected
-    assert rows(Seed(str(path)), 3) == expected
+    assert rows(Seed(path, repeat=True), 3) == expected
+    assert rows(Seed(str(path), repeat=True), 3) == expected
 
 
 def test_an_unknown_column_is_refused_with_the_nearest_one():
@@ -110,7 +110,7 @@ def corrupt(tmp_path: Path, name: str) -> Path:
         (pd.DataFrame({"a": ["\ud800"]}, dtype=object), "does not fit into a table"),
         (pd.DataFrame({"a": pd.period_range("2020", periods=1, freq="Y")}), "make it text, numbers or timestamps"),
         (pd.Series([1]), "takes a DataFrame or a path, not Series"),
-        ({"a": [1]}, "takes a DataFrame or a path, not dict"),
+        ({"a": 1}, "column 'a' is of the type int; a dict holds one list per column"),
         ("data.xlsx", "is none of .csv"),
         ("", "is none of .csv"),
         ("nowhere.csv", "cannot read 'nowhere.csv'"),
