@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from pydantic import Field, field_validator
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     import pandas as pd
+    import pyarrow as pa
 
     from .datasets.result import Result
     from .runs.settings import RunOptions
@@ -33,7 +34,8 @@ class Stage:
     """One recipe of a workflow, and which of its rows it passes on.
 
     The recipe takes columns of the previous stage with `Seed(columns=[...])`, a seed without data. `rows` is the number
-    of rows to make; the first stage needs it, and the others by default make as many as they are passed.
+    of rows to make; a first stage without a seed table needs it, and the others by default make as many as they are
+    passed.
 
     `filter` keeps rows: a condition of pandas' DataFrame.query ("score >= 3"), or a function from the DataFrame to a
     Series of booleans. Then `explode` names a column of lists, and each element becomes a row. Then `sample` draws rows
@@ -61,35 +63,28 @@ class Stage:
             raise ValueError("takes a whole number of rows, or a share up to 1.0")
         return sample
 
-    def passed_on(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Filter, explode and sample rows of this stage; raises RecipeError for a filter that fails on them."""
-        if self.filter is not None:
-            rows = self._filtered(rows)
-        if self.explode is not None:
-            rows = rows.explode(self.explode).dropna(subset=[self.explode])
-        if self.sample is not None:
-            count = self.sample if isinstance(self.sample, int) else round(self.sample * len(rows))
-            rows = rows.reset_index(drop=True).sample(min(count, len(rows)), random_state=self.recipe.seed).sort_index()
-        return rows.reset_index(drop=True)
+    @overload
+    def passed_on(self, rows: pa.Table) -> pa.Table: ...
+    @overload
+    def passed_on(self, rows: pd.DataFrame) -> pd.DataFrame: ...
+    def passed_on(self, rows: pa.Table | pd.DataFrame) -> pa.Table | pd.DataFrame:
+        """Filter, explode and sample rows of this stage; raises RecipeError for a filter that fails on them.
 
-    def _filtered(self, rows: pd.DataFrame) -> pd.DataFrame:
-        try:
-            kept = rows.query(self.filter) if isinstance(self.filter, str) else self._chosen(rows)
-        except RecipeError:
-            raise
-        except Exception as error:
-            problem = f"failed on the stage's rows: {type(error).__name__}: {error}"
-            raise RecipeError(f"stages.{self.name}.filter", problem) from error
-        return kept
-
-    def _chosen(self, rows: pd.DataFrame) -> pd.DataFrame:
+        In a table, values and types stay as they are.
+        """
         import pandas as pd  # noqa: PLC0415 - not at import time
+        import pyarrow as pa  # noqa: PLC0415 - not at import time
 
-        mask = self.filter(rows) if callable(self.filter) else None
-        if not isinstance(mask, pd.Series) or mask.dtype != bool or len(mask) != len(rows):
-            problem = f"must return a Series of {len(rows)} booleans, one per row, not {mask!r:.80}"
-            raise RecipeError(f"stages.{self.name}.filter", problem)
-        return rows[mask]
+        if isinstance(rows, pd.DataFrame):
+            frame: pd.DataFrame = self.passed_on(pa.Table.from_pandas(rows, preserve_index=False)).to_pandas()
+            return frame
+        from .datasets import selection  # noqa: PLC0415 - it loads pyarrow
+
+        if self.filter is not None:
+            rows = selection.filtered(rows, self.filter, f"stages.{self.name}.filter")
+        if self.explode is not None:
+            rows = selection.exploded(rows, self.explode)
+        return rows if self.sample is None else selection.sampled(rows, self.sample, self.recipe.seed)
 
 
 class Workflow:
@@ -113,12 +108,12 @@ class Workflow:
     def preview(self, rows: int = 5, **options: Unpack[RunOptions]) -> list[Result]:
         """Make a few rows of the first stage and run the other stages on them, in memory; one Result per stage."""
         results: list[Result] = []
-        given: pd.DataFrame | None = None
+        given: pa.Table | None = None
         for stage in self._stages:
             recipe, count = _seeded(stage, given)
             with _named(stage):
                 results.append(recipe.preview(min(count, rows) if given is None else count, **options))
-            given = stage.passed_on(results[-1].dataset)
+            given = stage.passed_on(results[-1].to_arrow())
         return results
 
     def build(self, path: str | Path, **options: Unpack[RunOptions]) -> list[Result]:
@@ -144,10 +139,10 @@ class Workflow:
 
     def _seeded(self, results: Sequence[Result]) -> Iterator[tuple[Stage, Recipe, int]]:
         """Yield each stage with the recipe and the rows to run; the caller appends each stage's Result to `results`."""
-        given: pd.DataFrame | None = None
+        given: pa.Table | None = None
         for stage in self._stages:
             yield stage, *_seeded(stage, given)
-            given = stage.passed_on(results[-1].to_pandas())
+            given = stage.passed_on(results[-1].to_arrow())
 
 
 @contextlib.contextmanager
@@ -167,8 +162,8 @@ def _check(stage: Stage, before: Stage | None) -> None:
         raise RecipeError(f"{path}.explode", f"unknown column '{stage.explode}'; {nearest(stage.explode, written)}")
     wanted = stage.recipe.awaited
     if before is None:
-        if stage.rows is None:
-            raise RecipeError(f"{path}.rows", "the first stage needs a number of rows")
+        if stage.rows is None and stage.recipe.rows is None:
+            raise RecipeError(f"{path}.rows", "the first stage needs a number of rows, or a seed table")
         if wanted:
             raise RecipeError(f"{path}.recipe", f"needs {', '.join(wanted)} of a previous stage, and is the first")
         return
@@ -186,10 +181,10 @@ def _resuming(options: RunOptions) -> RunOptions:
     return {"resume": "always", **options}
 
 
-def _seeded(stage: Stage, given: pd.DataFrame | None) -> tuple[Recipe, int]:
+def _seeded(stage: Stage, given: pa.Table | None) -> tuple[Recipe, int]:
     """Return the recipe with the rows passed to it as its seed, and the number of rows to make."""
     if given is None:
-        return stage.recipe, stage.rows or 1
-    if given.empty:
+        return stage.recipe, stage.rows or stage.recipe.rows or 1
+    if not given.num_rows:
         raise DatasetGenerationError("the previous stage passed no rows on", stage=f"stage '{stage.name}'")
-    return stage.recipe.replace_seed(given), stage.rows or len(given)
+    return stage.recipe.replace_seed(given), stage.rows or given.num_rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -238,3 +239,68 @@ def test_an_unreadable_metadata_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "topics" / "metadata.json").write_text("{}")
     with pytest.raises(rl.ResumeError, match=r"cannot read '.*metadata\.json' as the metadata of a dataset"):
         rl.Workflow([rl.Stage("topics", topics(), rows=2)]).build(tmp_path, overwrite=True, **QUIET)
+
+
+PASSED = {"n": [1, None, 2**60 + 1], "ideas": [["a"], ["b", "c"], None], "o": [{"x": 1}, {"x": None}, None]}
+
+
+def make(**columns: list[Any]) -> Recipe:
+    """Make a recipe whose table has these columns."""
+    return rl.Recipe(columns=[rl.Seed(columns)], seed=1)
+
+
+@pytest.mark.parametrize("way", ["preview", "build"])
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({}, ["1", "", str(2**60 + 1)]),
+        ({"filter": "index != 0"}, ["", str(2**60 + 1)]),
+        ({"filter": lambda frame: frame["n"].notna()}, ["1", str(2**60 + 1)]),
+        ({"explode": "ideas"}, ["1", "", ""]),
+        ({"sample": 3}, ["1", "", str(2**60 + 1)]),
+    ],
+)
+def test_integers_beside_nulls_reach_the_next_stage_as_integers(
+    tmp_path: Path, way: str, options: Any, shown: list[str]
+):
+    """In its prompts and in its table, whatever the stage does with its rows."""
+    second = rl.Recipe(columns=[rl.Seed(columns=["n", "o"]), rl.Expression("shown", "{{ n }}")])
+    workflow = rl.Workflow([rl.Stage("one", make(**PASSED), rows=3, **options), rl.Stage("two", second)])
+    last = (workflow.preview(**QUIET) if way == "preview" else workflow.build(tmp_path, **QUIET))[-1]
+    assert last.to_arrow().column("shown").to_pylist() == shown
+    assert last.to_arrow().column("n").to_pylist() == [int(text) if text else None for text in shown]
+    assert str(last.to_arrow().schema.field("o").type) == "struct<x: int64>"
+
+
+def test_values_of_any_type_are_passed_on_as_they_are(tmp_path: Path) -> None:
+    """Dates, times, unsigned integers, bytes and lists, through three stages."""
+    noon = datetime(2024, 2, 29, 12)  # noqa: DTZ001 - without a zone, as tables have it
+    columns = {
+        "d": [date(2024, 2, 29), None],
+        "t": [noon, None],
+        "u": [2**64 - 1, 0],
+        "b": [b"\xff", None],
+        "l": [[1, None], []],
+        "f": [0.1, None],
+    }
+    again = rl.Recipe(columns=[rl.Seed(columns=list(columns))])
+    stages = [rl.Stage("one", make(**columns)), rl.Stage("two", again, filter="index >= 0"), rl.Stage("three", again)]
+    results = rl.Workflow(stages).build(tmp_path, **QUIET)
+    assert [result.to_arrow().to_pydict() for result in results] == [columns] * 3
+    assert [result.metadata for result in rl.Workflow(stages).build(tmp_path, **QUIET)] == [
+        result.metadata for result in results
+    ]
+
+
+def test_a_first_stage_with_a_seed_table_has_its_rows_and_a_later_one_those_that_it_is_passed() -> None:
+    """More rows than are passed on need repeat=True."""
+    second = rl.Recipe(columns=[rl.Seed(columns=["n"])])
+    first, last = rl.Workflow([rl.Stage("one", make(n=[1, 2, 3])), rl.Stage("two", second)]).preview(**QUIET)
+    assert (first.actual, last.actual) == (3, 3)
+    stages = [rl.Stage("one", make(n=[1, 2, 3]), filter="n > 1"), rl.Stage("two", second, rows=5)]
+    with pytest.raises(rl.RecipeError, match="rows: is 5, and the seed table has 2 rows") as caught:
+        rl.Workflow(stages).preview(**QUIET)
+    assert caught.value.__notes__ == ["in stage 'two' of the workflow"]
+    repeating = rl.Recipe(columns=[rl.Seed(columns=["n"], repeat=True)])
+    stages[1] = rl.Stage("two", repeating, rows=5)
+    assert rl.Workflow(stages).preview(**QUIET)[1].to_arrow().column("n").to_pylist() == [2, 3, 2, 3, 2]
