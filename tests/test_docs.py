@@ -78,6 +78,18 @@ def test_lookup_in_the_documents_runs():
     assert frame["capital"].tolist() == [f"the capital of {country}" for country in frame["country"]]
 
 
+def test_seeds_in_the_documents_run(tmp_path, monkeypatch):
+    """The greetings have the zip codes as the file has them."""
+    (source,) = blocks("docs/seeds.md", "python")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(source, "seeds.md", "exec"), names)  # noqa: S102 - it is our own
+    assert isinstance(names["result"], Result)
+    greetings = names["result"].dataset["greeting"].tolist()
+    assert greetings == ["Dear Ann in 02670", "Dear Bo in 10115", "Dear Cyd in 00501"]
+
+
 def test_resuming_in_the_documents_runs(endpoint):
     """The two builds together send one request for each of the fifty rows."""
     (source,) = blocks("docs/resuming.md", "python")
@@ -96,9 +108,10 @@ def test_observer_in_the_documents_runs():
     assert counter.done == {"x": 1, "text": 5}
 
 
-def test_recipes_in_the_documents_are_recipes():
+def test_recipes_in_the_documents_are_recipes(monkeypatch):
     """Every YAML block is a complete recipe, and stays the same when it is written and read again."""
-    for document in ("README.md", "docs/recipes.md"):
+    monkeypatch.chdir(ROOT)
+    for document in ("README.md", "docs/recipes.md", "docs/seeds.md"):
         for source in blocks(document, "yaml"):
             recipe = Recipe.from_yaml(source)
             assert Recipe.from_yaml(recipe.to_yaml()).to_dict() == recipe.to_dict()
