@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, lockf
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import pytest
 
@@ -95,7 +95,7 @@ def test_shared_turns_overlap_and_none_passes_a_serial_one_that_waits(tmp_path: 
         assert leave(third) < line(fourth)
 
 
-def is_free(door: object) -> bool:
+def is_free(door: IO[str]) -> bool:
     """Whether no process stands in the door: who does waits for those inside to leave."""
     try:
         lockf(door, LOCK_EX | LOCK_NB)

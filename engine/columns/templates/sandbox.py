@@ -13,6 +13,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.compiler import CodeGenerator
 from jinja2.defaults import DEFAULT_NAMESPACE
+from jinja2.filters import make_attrgetter
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import missing
 
@@ -211,7 +212,7 @@ def _of_text(filtered: Callable[..., Any]) -> Callable[..., Any]:
 def _join(context: Any, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
     """Join as Jinja does, with null as empty text, and count the text."""
     if attribute is not None:
-        value = map(jinja2.filters.make_attrgetter(context.environment, attribute), value)
+        value = map(make_attrgetter(context.environment, attribute), value)
     parts = []
     for item in value:
         text = "" if item is None else str(item)
