@@ -7,6 +7,7 @@ Hypothesis draws the same examples in every run, and no example has a time limit
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the processes of pytest-xdist take turns; a process that runs all tests needs none."""
+    """Let the processes of pytest-xdist take turns; a process that runs all tests needs none.
+
+    A shell that starts `make test` in the background has SIGINT ignored, by the tests and by all that they start.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         config.stash[TURNS] = Turns(Path(config.option.basetemp).parent)
 
