@@ -80,6 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     seen = _Seen()
+    _inside: _Seen | None = None
 
     def setup(self) -> None:
         super().setup()
@@ -106,9 +107,16 @@ class _Handler(BaseHTTPRequestHandler):
             kind = len(seen.tries) % 4
             seen.now += 1
             seen.most = max(seen.most, seen.now)
+        self._inside = seen
         try:
             self._validate(json.loads(body), kind, first=number == 1)
         finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Count the request out, before its answer: with the answer, the client may send the next one."""
+        seen, self._inside = self._inside, None
+        if seen is not None:
             with seen.lock:
                 seen.now -= 1
 
@@ -133,6 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         if kind < 2:
             self._answer((500, 429)[kind], {}, {"Retry-After": "0.01"})
             return
+        self._leave()
         if kind == 2:
             self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"valid"')
         self.close_connection = True
@@ -141,6 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(what).encode(), headers)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self._leave()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)

@@ -43,6 +43,8 @@ class Run:
         self.processors: list[Any] = []
         self.options: dict[str, Any] = {}
         self.reached = threading.Event()
+        self.may_break = threading.Event()
+        self.may_break.set()
         self.error: BaseException | None = None
         self.result: rl.Result | None = None
 
@@ -50,8 +52,10 @@ class Run:
         """Make it."""
 
         async def value(n: int) -> int:
-            await asyncio.sleep(0.05 if n in self.broken else 0.001)
+            await asyncio.sleep(0.001)
             if n in self.broken:
+                while not self.may_break.is_set():  # noqa: ASYNC110 - it is set in another thread
+                    await asyncio.sleep(0.001)
                 raise ValueError(f"row {n} is broken")
             if self.hangs and n >= 10:
                 self.reached.set()
@@ -154,6 +158,15 @@ def early_shutdown(run: Run) -> None:
     """Let too many cells fail when some rows are complete."""
     run.broken = set(range(10, 20))
     run.options["error_budget"] = ErrorBudget(window=8, rate=0.8)
+    run.may_break.clear()
+    parts: list[object] = []
+
+    def on_part(part: object) -> None:
+        parts.append(part)
+        if len(parts) == 2:  # rows 0 to 9
+            run.may_break.set()
+
+    run.options["on_part"] = on_part
     run.build()
 
 
