@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import SecretStr
 
 import rowloop as rl
 
@@ -22,7 +23,7 @@ def made(server, *columns, data=DATA, **options):
     import pandas as pd  # noqa: PLC0415 - as users import it
 
     server.configure(record=len(data))
-    model = rl.Model("openai:m", base_url=server.url, api_key="k")
+    model = rl.Model("openai:m", base_url=server.url, api_key=SecretStr("k"))
     recipe = rl.Recipe(models={"m": model}, columns=[rl.Seed(pd.DataFrame(data)), *columns])
     return recipe.preview(len(data), progress=False, **options)
 
@@ -81,7 +82,7 @@ def test_a_method_in_a_prompt_is_a_failure_of_the_cell(server: FakeOpenAI):
 def test_what_is_random_in_a_prompt_is_the_same_when_a_run_resumes(server: FakeOpenAI, tmp_path):
     """Whatever the row groups: an expression made again has the value that its row's prompt had."""
     server.configure(record=200)
-    model = rl.Model("openai:m", base_url=server.url, api_key="k")
+    model = rl.Model("openai:m", base_url=server.url, api_key=SecretStr("k"))
     dice = rl.Expression("die", "{{ range(1000)|list|random }}")
     text = rl.Text("text", model="m", prompt="{{ number }}: {{ range(1000)|list|random }}", system="{{ die }}")
     number = rl.Uniform("number", 0, 10**9, decimals=0)

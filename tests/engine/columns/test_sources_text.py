@@ -173,7 +173,7 @@ def test_options_that_do_not_fit_the_file_are_refused(file, options, problem):
         ("x.csv", b'\xef\xbb\xbfa,b\r\n1,"x,y"\r\n', {}),
         ("x.csv", '\n\na,b\n1,"x,y"', {}),
         ("x.csv", 'a,b\n1,"x,y"\n'.encode("utf-16"), {"encoding": "utf-16"}),
-        ("x.csv.gz", gzip.compress(b"a,b\n") + gzip.compress(b'1,"x,y"\n'), {}),
+        ("x.csv.gz", gzip.compress(b"a,b\n", mtime=0) + gzip.compress(b'1,"x,y"\n', mtime=0), {}),
         ("x.CSV.bz2", bz2.compress(b'a,b\n1,"x,y"\n'), {}),
     ],
 )
@@ -317,8 +317,8 @@ def test_a_type_holds_for_all_of_a_json_file(file):
         ("x.json", '{"a":{"0":1,"1":2},"b":{"0":"x","1":"y"}}'),
         ("x.json", '{"a":[1,2],"b":["x","y"]}'),
         ("x.json", '{"a":1,"b":"x"}\n{"a":2,"b":"y"}\n'),
-        ("x.jsonl.gz", gzip.compress(b'{"a":1,"b":"x"}\n{"a":2,"b":"y"}\n')),
-        ("x.json.gz", gzip.compress(b'[{"a":1,"b":"x"},{"a":2,"b":"y"}]')),
+        ("x.jsonl.gz", gzip.compress(b'{"a":1,"b":"x"}\n{"a":2,"b":"y"}\n', mtime=0)),
+        ("x.json.gz", gzip.compress(b'[{"a":1,"b":"x"},{"a":2,"b":"y"}]', mtime=0)),
         ("x.json", '[{"a":1,"b":"x"},{"a":2,"b":"y"}]'.encode("utf-16")),
     ],
 )
