@@ -5,8 +5,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # One process per core, four at most. Tests marked `serial` run while the others wait (tests/turns.py).
 SHARED := -n auto --maxprocesses 4 --dist worksteal
-# The folders of `make quick`. Whole runs and the runtime wait for clocks and threads: they are for `make test`.
-PURE := tests/engine --ignore=tests/engine/runs tests/adapters tests/test_facade.py
+# The folders of `make quick`: the parts without a clock. Whole runs, files and displays are for `make test`.
+PURE := tests/engine/core tests/engine/compiler tests/engine/columns/templates tests/engine/models tests/adapters/http \
+  tests/adapters/providers
 # The longest first. Their output is kept together where make can do that (macOS has make 3.81).
 CHECKS := pyright mypy ruff imports
 TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)

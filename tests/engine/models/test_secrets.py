@@ -53,6 +53,7 @@ def written_in(directory: Path) -> str:
     return "\n".join([*(path.read_bytes().decode("utf-8", "replace") for path in files), *tables])
 
 
+@pytest.mark.outside
 @pytest.mark.parametrize("place", PLACES)
 def test_no_artefact_has_a_key_even_where_the_endpoint_echoes_it(
     place: str,
