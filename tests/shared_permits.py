@@ -81,6 +81,10 @@ class Share:
     def rate_limited_since(self) -> float | None:
         return self.source.throttle.rate_limited_since
 
+    @property
+    def shut(self) -> bool:
+        return self.source.throttle.shut
+
     def earliest(self, waiting: int, now: float) -> float:
         at = self.source.throttle.earliest(waiting, now) if self.source.allows(self) else math.inf
         self.waiting, self.blocked = waiting, at == math.inf

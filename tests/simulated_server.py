@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections import deque
 from dataclasses import dataclass, field
@@ -21,7 +22,9 @@ Outcome: TypeAlias = Literal["ok", "429", "500", "cut"]
 
 def room(limit: LimitState, now: float) -> int:
     """Return how many requests a limit allows to be sent now."""
-    return 0 if now < limit.opens_at else max(0, limit.limit - limit.in_flight)
+    if limit.earliest(now) > now:
+        return 0
+    return 1 if limit.shut else limit.limit - limit.in_flight
 
 
 @dataclass
@@ -98,6 +101,33 @@ class Ran:
         return sorted(limit for time, _, limit in self.answers if since <= time < until)
 
 
+def plain_loop(server: Server, rows: int, most: int) -> Ran:
+    """Work rows as a plain loop does: each waits a random, doubling time after a 429, and is not in flight then."""
+    ran, serial, in_flight, now = Ran(), itertools.count(), 0, 0.0
+    ready = deque((row, 1) for row in range(rows))
+    events: list[tuple[float, int, Outcome | None, int, int]] = []
+    while ran.done < rows:
+        while ready and in_flight < most:
+            row, attempt = ready.popleft()
+            outcome, seconds = server.take(now)
+            in_flight += 1
+            heapq.heappush(events, (now + seconds, next(serial), outcome, row, attempt))
+        now, _, sent, row, attempt = heapq.heappop(events)
+        if sent is None:
+            ready.append((row, attempt))
+            continue
+        in_flight -= 1
+        ran.answers.append((now, sent, most))
+        if sent == "ok":
+            server.in_service -= 1
+            ran.done += 1
+        else:
+            wait = server.rng.uniform(0, min(30, 0.5 * 2 ** (attempt - 1)))
+            heapq.heappush(events, (now + wait, next(serial), None, row, attempt + 1))
+    ran.seconds = now
+    return ran
+
+
 class Client:
     """Works rows as the tracker does: a permit for a request, none while waiting, retries before other rows."""
 
@@ -131,9 +161,10 @@ class Client:
         """Send as much as may be sent, or look again when the lane opens."""
         while self.ready and room(self.limit, now):
             outcome, seconds = self.server.take(now)
-            self.later(now + seconds, self.ready.popleft(), outcome, self.limit.sent())
-        if self.limit.opens_at > max(now, self.opening):
-            self.opening = self.limit.opens_at
+            self.later(now + seconds, self.ready.popleft(), outcome, self.limit.sent(now))
+        opening = self.limit.earliest(now)
+        if self.ready and now < opening < math.inf and opening != self.opening:
+            self.opening = opening
             self.later(self.opening, -1)
 
     def end(self, now: float, row: int, outcome: Outcome, ticket: Ticket) -> None:
@@ -151,6 +182,8 @@ class Client:
         tried, counted = self.attempts[row]
         self.attempts[row] = tried, counted = tried + 1, counted + (not failure.rate_limited)
         delay = self.retry.delay(failure, tried, counted)
+        if delay is not None and self.limit.shut and failure.rate_limited:
+            delay = 0.0
         if delay is None:
             self.ran.dropped += 1
         else:

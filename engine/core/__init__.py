@@ -14,6 +14,7 @@
 | open_groups | which row groups are open, which comes next, whose turn it is at a stateful column |
 | lanes | ready tasks that share a limit, and which of them may start |
 | permits | where a lane's permits come from: the protocol, and the fixed limit |
+| shut | an endpoint that refuses everything for an unknown time, and the probes that find it open |
 | throttle | permits of one run: an adaptive limit and a pace |
 | adaptive_limit | how many requests may be in flight, learnt from 429s |
 | evidence | shares of 429s, and what a cut of the limit has shown |

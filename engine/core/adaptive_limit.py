@@ -5,8 +5,9 @@ Theory of operation
         on trial     after a cut to 0.8: no growth until the answers of about two round trips have been judged
         probing      at the ceiling, the highest limit that the server has taken: after a long while one more, then two,
                      four ... as long as nothing is refused; a refusal doubles the wait before the next probe
-        shut         every request is refused (a quota is used up): nothing is sent for as long as the server asks, and
-                     the ceiling is halved, so that in time a quota is spread over its minute
+        shut         every request is refused (a quota is used up). Where the server says for how long, nothing is sent
+                     until then, and the ceiling is halved, so that in time a quota is spread over its minute. Where it
+                     does not, single probes find out when it opens (shut.py), and all that it took before is sent again
 
     "Refused" means answered with 429. A burst is all 429s of requests that were sent before the cut. They lead to no
     second cut, but decide how deep this one is. Each request knows its level: how many were in flight when it was sent,
@@ -38,9 +39,10 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from pydantic import Field
 
 from .evidence import AS_IF, JUDGED, Shares, Trial
+from .shut import Shut
 from .spec import spec
 
-Why: TypeAlias = Literal["started", "grown", "rate limited", "not our load", "refused throughout"]
+Why: TypeAlias = Literal["started", "grown", "rate limited", "not our load", "refused throughout", "open again"]
 
 _KEPT: Final = 256
 """How many changes are kept."""
@@ -61,8 +63,6 @@ _MOST_NOISE: Final = 0.35
 """The largest share of 429s that is believed to have nothing to do with our load."""
 _LITTLE: Final = 0.1
 """The largest share of 429s for which a cut that has helped is not followed by another."""
-_HOLD: Final = 0.5, 30.0
-"""Seconds without sending where the server asks for none: at first, doubling each time, and at most."""
 
 
 @spec
@@ -106,9 +106,11 @@ class LimitState:
         self._policy = policy
         self.limit = min(policy.start, policy.most)
         self.in_flight = 0
-        self.opens_at = -math.inf
-        """Nothing may be sent before this time, as the server refuses everything."""
         self.history = deque([Change(now, self.limit, "started")], maxlen=_KEPT)
+        self._opens_at = -math.inf  # nothing may be sent before this time, as the server refuses everything
+        self._shut = Shut(policy.most, now)
+        self._taken = 0  # the highest level of a request that was answered since the server opened
+        self._answers = 0  # so many were, since then
         self._sent = 0
         self._cut_at = 0  # tickets up to here belong to a burst that has led to its cut
         self._raised_at = 0  # tickets up to here were sent before the latest probe
@@ -124,12 +126,24 @@ class LimitState:
         self._in_a_row = 0
         self._older_than = 0  # tickets up to here were sent before the trial
         self._older = 0  # so many of them are in flight
-        self._holds = 0
 
-    def sent(self) -> Ticket:
+    @property
+    def shut(self) -> bool:
+        """Whether the server refuses everything and does not say for how long: the lane sends single probes."""
+        return self._shut.since is not None
+
+    def earliest(self, now: float) -> float:
+        """Return when the next request may be sent: `now`, later, or infinity while as many as may be are in flight."""
+        if self.in_flight >= (self.limit if self._shut.since is None else self._policy.most):
+            return math.inf
+        return max(now, self._opens_at)
+
+    def sent(self, now: float) -> Ticket:
         """Count a request that is being sent."""
         self.in_flight += 1
         self._sent += 1
+        if self._shut.since is not None:
+            self._opens_at = self._shut.next_probe(now)
         return Ticket(self._sent, self.in_flight)
 
     def answered(self, ticket: Ticket, now: float) -> None:
@@ -137,11 +151,16 @@ class LimitState:
         used = self.in_flight >= self.limit
         self.in_flight -= 1
         self._older -= ticket.serial <= self._older_than
+        self._answers += 1
+        self._taken = max(self._taken, ticket.level)
+        if self._shut.since is not None:
+            if self._shut.answered(ticket.serial, now):
+                self._open(now)
+            return
         if self._trial is not None and ticket.serial > self._trial.began:
             self._in_a_row = 0
         if not self._add(ticket, refused=False):
             return
-        self._holds = 0
         if self._trial is not None:
             self._judge(self._trial, now)
         elif self._paused:
@@ -153,6 +172,12 @@ class LimitState:
         """Learn from a 429. `retry_after`: the seconds that the server asks to wait, capped by the caller."""
         self.in_flight -= 1
         self._older -= ticket.serial <= self._older_than
+        if self._shut.since is not None:
+            self._shut.refused(ticket.serial)
+            if retry_after:
+                self._shut.end(now)
+                self._hold(self._ceiling or self._shut.limit, now, retry_after)
+            return
         current, trial = self._add(ticket, refused=True), self._trial
         if trial is None:
             if current and self._window.exceed(self._noise.share):
@@ -160,11 +185,10 @@ class LimitState:
             return
         self._in_a_row += ticket.serial > trial.began
         if self._in_a_row >= _IN_A_ROW and self._older > 0:
-            self._in_a_row = 0  # not shut: it is busy with requests that it took before the trial
-            if self.in_flight < self.limit:
+            if self.in_flight < self.limit:  # not shut: it is busy with requests that it took before the trial
                 self._set(max(1, self.in_flight), now, "rate limited")
         elif self._in_a_row >= _IN_A_ROW:
-            self._shut(trial, now, retry_after)
+            self._refused_throughout(trial, now, retry_after)
         elif current:
             self._judge(trial, now)
         else:
@@ -288,15 +312,35 @@ class LimitState:
     def _below(self, level: int) -> int:
         return max(1, min(level - 1, math.ceil(self._policy.cut * level)))
 
-    def _shut(self, trial: Trial, now: float, retry_after: float | None) -> None:
-        """Send nothing for a while, then begin low again, with half of the limit as the ceiling."""
-        first, longest = _HOLD
-        self.opens_at = now + (retry_after or min(first * 2**self._holds, longest))
-        self._holds = min(self._holds + 1, 10)
+    # Shut
+
+    def _refused_throughout(self, trial: Trial, now: float, retry_after: float | None) -> None:
+        """Send nothing for as long as the server asks, else single probes until it opens."""
+        if retry_after:
+            self._hold(trial.limit // 2, now, retry_after)
+            return
+        self._shut.begin(now, self._sent, self._taken or self.limit, self._answers)
+        self._opens_at = self._shut.next_probe(now)
+        self._begin_anew(None, min(self.limit, self._shut.limit), now, "refused throughout")
+
+    def _hold(self, ceiling: int, now: float, retry_after: float) -> None:
+        """Send nothing for a while, then begin low again, with another ceiling."""
+        self._opens_at = now + retry_after
+        self._begin_anew(ceiling, min(self.limit, max(1, self._policy.start // 4)), now, "refused throughout")
+
+    def _open(self, now: float) -> None:
+        """Send as much again as the server took before it shut."""
+        self._shut.end(now)
+        self._opens_at = -math.inf
+        self._taken = self._answers = 0
+        self._begin_anew(None, self._shut.limit, now, "open again")
+
+    def _begin_anew(self, ceiling: int | None, limit: int, now: float, why: Why) -> None:
+        """Forget what answers to earlier requests have shown, except the noise."""
         self._in_a_row = 0
         self._cut_at = self._sent
-        self._set(min(self.limit, max(1, self._policy.start // 4)), now, "refused throughout")
-        self._end_trial(trial.limit // 2, Shares())
+        self._set(limit, now, why)
+        self._end_trial(ceiling, Shares())
         self._proven = False
 
     def _set(self, limit: int, now: float, why: Why) -> None:

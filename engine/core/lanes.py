@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from .adaptive_limit import Change
-    from .events import Command, Done, Failed, Resized
+    from .events import Command, Done, Failed, Failure, Resized
     from .graph import Graph, Lane
     from .permits import Permits, PermitsOf
     from .row_groups import GroupState
@@ -97,6 +97,12 @@ class Lanes:
         """How many lanes have as many tasks waiting as they can take at once, or more."""
         self._touched: list[LaneQueue] = []
         self.on_permits: Callable[[int], None] = _ignore
+
+    @staticmethod
+    def wait(lane: LaneQueue | None, failure: Failure, wait: float) -> float:
+        """Return how long a task waits by itself before it is tried again: not at all in a lane that sends probes."""
+        shut = failure.rate_limited and lane is not None and lane.permits is not None and lane.permits.shut
+        return 0.0 if shut else wait
 
     def put(self, lane: LaneQueue, group: GroupState, column: int, row: int) -> None:
         """Add a ready task to a lane, behind the others of its column."""

@@ -61,6 +61,14 @@ class Permits(Protocol[Permit]):
         """The time since which every request has been rate limited; None after an answer."""
         ...
 
+    @property
+    def shut(self) -> bool:
+        """Whether the endpoint refuses everything for an unknown time, so that the next requests are single probes.
+
+        Requests that it refused need no waits of their own then.
+        """
+        ...
+
     def earliest(self, waiting: int, now: float) -> float:
         """Return when the next of the `waiting` requests may be sent.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .adaptive_limit import AdaptiveLimit, LimitState
@@ -51,13 +50,15 @@ class Throttle:
         """How the limit has changed; empty without an adaptive limit."""
         return tuple(self._limit.history) if self._adaptive else ()
 
+    @property
+    def shut(self) -> bool:
+        """Whether the endpoint refuses everything and does not say for how long."""
+        return self._limit.shut
+
     def earliest(self, waiting: int, now: float) -> float:  # noqa: ARG002 - nobody else wants the permits
         """Return when the next request may be sent: `now`, later, or infinity while as many as may be are in flight."""
-        limit = self._limit
-        if limit.in_flight >= limit.limit:
-            return math.inf
-        opens_at = max(now, limit.opens_at)
-        return opens_at if self._pace is None else self._pace.earliest(opens_at)
+        at = self._limit.earliest(now)
+        return at if self._pace is None else self._pace.earliest(at)
 
     def sent(self, now: float) -> Sent:
         """Count a request that is being sent."""
@@ -65,7 +66,7 @@ class Throttle:
         if self._pace is not None:
             tokens = self._tokens / self._counted if self._counted else _UNKNOWN
             self._pace.sent(now, tokens)
-        return self._limit.sent(), tokens
+        return self._limit.sent(now), tokens
 
     def ended(self, permit: Sent, event: Done | Resized | Failed | Cancelled, now: float) -> None:
         """Let the limit and the pace learn from how a request ended."""

@@ -229,6 +229,7 @@ class Tracker:
             self.totals.retries += 1
             self.totals.waiting_to_retry += 1
             group.state[event.column][event.row] = DUE
+            delay = self._lanes.wait(self._lane_of[event.column], failure, delay)
             self._out.append(RunAfter(delay, event.group, event.column, event.row))
         if self._cost is not None and event.usage is not None:
             self._pay(self._cost, event.column, event.usage)

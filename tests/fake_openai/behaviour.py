@@ -35,6 +35,8 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     heals: Annotated[bool, _says("requests that hold an answer already meet no fault")] = False
     dimensions: Annotated[Count, _says("length of an embedding where the request does not say")] = 8
     limit: Annotated[Count | None, _says("hidden concurrency limit: 429 above it")] = None
+    open_seconds: Annotated[Seconds | None, _says("it is open for so long of each period: 429 otherwise")] = None
+    period: Annotated[Annotated[float, Meta(gt=0)], _says("seconds of a period, from the start or change")] = 4.0
     requests_per_minute: Annotated[Count | None, _says("token bucket over requests: 429 when empty")] = None
     tokens_per_minute: Annotated[Count | None, _says("token bucket over prompt and completion tokens")] = None
     ratelimit_headers: Annotated[bool, _says("send x-ratelimit-* for the two buckets")] = False

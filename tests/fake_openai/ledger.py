@@ -1,5 +1,6 @@
 """What the server remembers between requests: counts, who asked what how often, and what may still be admitted."""
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -114,17 +115,22 @@ class Bucket:
 
 
 class Gate:
-    """The limits of one behaviour: concurrency, requests and tokens per minute."""
+    """The limits of one behaviour: windows of time, concurrency, requests and tokens per minute."""
 
     def __init__(self, behaviour: Behaviour, now: float) -> None:
         """Start with full buckets."""
         self._limit = behaviour.limit
+        self._open_for = math.inf if behaviour.open_seconds is None else behaviour.open_seconds
+        self._period = behaviour.period
+        self._began = now
         self._show = behaviour.ratelimit_headers
         amounts = {"requests": behaviour.requests_per_minute, "tokens": behaviour.tokens_per_minute}
         self._buckets = {what: Bucket(amount, now) for what, amount in amounts.items() if amount}
 
     def admits(self, working: int, tokens: int, now: float) -> bool:
         """Whether one more request fits; it is taken from the buckets if so."""
+        if (now - self._began) % self._period >= self._open_for:
+            return False
         if self._limit is not None and working >= self._limit:
             return False
         if not self._buckets:

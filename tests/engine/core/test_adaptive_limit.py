@@ -13,7 +13,8 @@ from hypothesis import given, settings
 
 import rowloop as rl
 from rowloop.engine.core.adaptive_limit import AdaptiveLimit, Change, LimitState, Ticket
-from simulated_server import Client, Fixed, Ran, Server, room
+from rowloop.engine.core.shut import Shut
+from simulated_server import Client, Fixed, Ran, Server, plain_loop, room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ def answer(limit: LimitState, *tickets: Ticket, now: float = 0.0) -> None:
 
 def fill(limit: LimitState, now: float = 0.0) -> list[Ticket]:
     """Send as many as may be sent."""
-    return [limit.sent() for _ in range(room(limit, now))]
+    return [limit.sent(now) for _ in range(room(limit, now))]
 
 
 def settled(most: int = 64) -> tuple[LimitState, list[Ticket]]:
@@ -74,7 +75,7 @@ def test_it_grows_only_while_it_is_used():
     """A lane that has little to do learns nothing about the server."""
     limit = adaptive()
     for _ in range(200):
-        answer(limit, limit.sent())
+        answer(limit, limit.sent(0.0))
     assert limit.limit == 16
 
 
@@ -103,7 +104,7 @@ def test_5xx_and_timeouts_pause_growth_and_cut_nothing(trouble: int):
     """Each costs four answers' worth of growth, a storm of them a round trip."""
     limit = adaptive(start=32)
     for _ in range(trouble):
-        limit.failed(limit.sent())
+        limit.failed(limit.sent(0.0))
     assert limit.limit == 32
     paused = min(4 * trouble, 32)
     for _ in range(paused):
@@ -124,10 +125,10 @@ def test_where_everything_is_refused_the_lane_waits_for_retry_after():
     for ticket in fill(limit, 1.0)[:5]:
         limit.rate_limited(ticket, 2.0, 20.0)
     assert limit.history[-1].why == "refused throughout"
-    assert (room(limit, 21.9), limit.opens_at) == (0, 22.0)
+    assert room(limit, 21.9) == 0
     for _ in range(47):
         limit.cancelled(Ticket(0, 0))
-    assert room(limit, 22.0) == 16
+    assert (room(limit, 22.0), limit.earliest(2.0)) == (16, 22.0)
 
 
 def test_a_busy_server_is_not_mistaken_for_one_that_refuses_everything():
@@ -254,6 +255,83 @@ def test_a_quota_is_spread_over_its_minute_in_time():
     assert max(refused[1:]) < refused[0] / 2
 
 
+# Where refusals come in windows of time
+
+
+def open_for(seconds: float, period: float, phase: float = 0.0) -> Callable[[float], float]:
+    """Give the limit of a server that takes anything for some seconds of each period, and nothing for the rest."""
+    return lambda now: math.inf if (now + phase) % period < seconds else 0
+
+
+@pytest.mark.parametrize("latency", [0.1, 0.25, 0.6, 1.0, 3.0])
+@pytest.mark.parametrize(("seconds", "period"), [(1.0, 4.0), (0.5, 2.0), (10.0, 60.0)])
+@pytest.mark.parametrize("phase", [0.0, 0.7])
+def test_refusals_in_windows_cost_no_more_time_than_in_a_plain_loop(
+    latency: float, seconds: float, period: float, phase: float
+):
+    """The server does not say when it opens: at most 1.1 times as long as where each row waits at random."""
+    windows = {"latency": latency, "refusal": 0.01, "retry_after": None, "limit": open_for(seconds, period, phase)}
+    for seed in SEEDS[:3]:
+        plain = plain_loop(Server(random.Random(seed), **windows), 400, 64)  # noqa: S311 - no secret
+        ours = run(adaptive(64, start=64), 400, seed, until=1.1 * plain.seconds, **windows)
+        assert ours.done == 400, (seed, plain.seconds)
+
+
+def test_a_window_is_used_up_from_its_first_probe():
+    """1 s of every 4 is open, which holds four round trips of 64: 1,000 rows take six windows, and few are refused."""
+    for seed in SEEDS:
+        ran = run(
+            adaptive(64, start=64), 1000, seed, latency=0.25, refusal=0.01, retry_after=None, limit=open_for(1.0, 4.0)
+        )
+        assert ran.seconds <= 5 * 4 + 1.3
+        assert ran.share("429") < 0.5
+
+
+def test_an_endpoint_that_is_shut_for_ten_minutes_gets_few_probes():
+    """The probes come at growing intervals, of twelve seconds at most."""
+    limit = adaptive(256)
+    ran = run(limit, 2000, 0, refusal=0.01, retry_after=None, limit=lambda now: 0 if 1 <= now < 601 else math.inf)
+    assert [change.why for change in limit.history].count("open again") == 1
+    assert sum(outcome == "429" and time > 3 for time, outcome, _ in ran.answers) < 160
+    assert ran.seconds < 601 + 12 + 2 * 2000 * 0.25 / 256
+
+
+def test_late_answers_of_a_shut_endpoint_open_nothing_and_bring_more_probes():
+    """A later probe was refused: the endpoint was open for less time than an answer takes."""
+    shut = Shut(64, 0.0)
+    shut.begin(10.0, 100, 64, 64)
+    shut.refused(102)
+    before = shut.next_probe(20.0)
+    assert not shut.answered(100, 20.0)  # sent before it shut
+    assert not shut.answered(101, 20.0)
+    assert shut.next_probe(20.0) < before
+    assert shut.answered(103, 21.0)
+
+
+def test_a_lane_opens_with_half_where_the_endpoint_shuts_at_once_again():
+    """And with twice as much where it shut after one round of answers, else with what was taken."""
+    shut, opens_with = Shut(64, 0.0), []
+    for taken, answers in [(20, 100), (20, 30), (40, 40), (9, 9), (0, 0), (30, 500)]:
+        shut.begin(0.0, 0, taken, answers)
+        shut.end(0.0)
+        opens_with.append(shut.limit)
+    assert opens_with == [20, 40, 64, 32, 16, 30]
+
+
+def test_a_short_open_time_is_looked_for_more_often():
+    """Shut for 16 s: half as often again where it was open for 2 s, as usual where it was open for an hour."""
+    spaces = []
+    for open_for in (2.0, 3600.0):
+        shut = Shut(64, 0.0)
+        shut.begin(10.0, 0, 64, 64)
+        shut.end(26.0)
+        shut.begin(26.0 + open_for, 0, 64, 64)
+        now = 26.0 + open_for + 16.0
+        spaces.append(max(shut.next_probe(now) - now for _ in range(50)))
+    assert spaces[0] == pytest.approx(1.5 * 16 / 24, rel=0.05)
+    assert spaces[1] == pytest.approx(1.5 * 16 / 16, rel=0.05)
+
+
 # What holds in any order of events
 
 
@@ -280,7 +358,7 @@ def test_whatever_happens_the_rules_hold(story: tuple[AdaptiveLimit, list[tuple[
         now += 0.01
         in_flight += fill(limit, now)
         if not in_flight:
-            now = limit.opens_at
+            now = limit.earliest(now)
             continue
         before, paused = limit.limit, limit._paused
         cut_at = limit._cut_at
@@ -297,9 +375,9 @@ def test_whatever_happens_the_rules_hold(story: tuple[AdaptiveLimit, list[tuple[
         why = limit.history[-1].why
         if limit.limit > before:
             assert what in {"answered", "rate_limited"}
-            assert why in {"grown", "started", "not our load"} or limit.limit == before + 1
+            assert why in {"grown", "started", "not our load", "open again"} or limit.limit == before + 1
             assert what == "answered" or why == "not our load"
-            assert why == "not our load" or not paused
+            assert why in {"not our load", "open again"} or not paused
         highest = max(highest, limit.limit)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections import deque
 from typing import TYPE_CHECKING
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import given, settings
 
@@ -139,6 +141,27 @@ def test_a_lane_reports_since_when_it_is_rate_limited():
     assert run.lanes[0].rate_limited_since == 4.0
     run.handle(Done(0, 0, 2), 6.0)
     assert run.lanes[0].rate_limited_since is None
+
+
+def test_what_a_shut_endpoint_refuses_waits_for_the_lane_alone():
+    """Its own wait would grow while the lane sends single probes, and outlast the time in which it is open."""
+    run = tracker(Lane("m", 8, start=8), rows=50)
+    refused = msgspec.structs.replace(LIMITED, retry_after=None)
+    flying, waits, now = deque(ran(run.handle(Started()))), list[float](), 0.0
+    while len(waits) < 60:
+        now += 0.01
+        commands = run.handle(Failed(0, 0, flying.popleft(), refused), now)
+        waits += [command.delay for command in commands if isinstance(command, RunAfter)]
+        for command in commands:  # what is due, or woken, is appended
+            if isinstance(command, RunAfter):
+                commands += run.handle(Due(0, 0, command.row), now)
+            elif isinstance(command, Wake):
+                now += command.delay
+                commands += run.handle(Woken(0), now)
+        flying += ran(commands)
+    assert waits[0] == 1.0
+    assert waits[-20:] == [0.0] * 20
+    assert run.limits["m"][-1].why == "refused throughout"
 
 
 def test_a_rate_limit_delays_until_it_is_given_up():
