@@ -186,6 +186,10 @@ class LimitState:
         self._in_a_row += ticket.serial > trial.began
         if self._in_a_row >= _IN_A_ROW and self._older > 0:
             if self.in_flight < self.limit:  # not shut: it is busy with requests that it took before the trial
+                if (
+                    self._in_a_row > _IN_A_ROW and self.history[-1].why == "rate limited"
+                ):  # one step down after the other is one change
+                    self.history.pop()
                 self._set(max(1, self.in_flight), now, "rate limited")
         elif self._in_a_row >= _IN_A_ROW:
             self._refused_throughout(trial, now, retry_after)

@@ -280,9 +280,9 @@ def test_refusals_in_windows_cost_no_more_time_than_in_a_plain_loop(
 def test_a_window_is_used_up_from_its_first_probe():
     """1 s of every 4 is open, which holds four round trips of 64: 1,000 rows take six windows, and few are refused."""
     for seed in SEEDS:
-        ran = run(
-            adaptive(64, start=64), 1000, seed, latency=0.25, refusal=0.01, retry_after=None, limit=open_for(1.0, 4.0)
-        )
+        limit = adaptive(64, start=64)
+        ran = run(limit, 1000, seed, latency=0.25, refusal=0.01, retry_after=None, limit=open_for(1.0, 4.0))
+        assert len(limit.history) < 6 * 10  # each way down is one change or two
         assert ran.seconds <= 5 * 4 + 1.3
         assert ran.share("429") < 0.5
 
