@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from pydantic import Field, field_validator
@@ -13,9 +12,11 @@ from pydantic import Field, field_validator
 from .core.errors import DatasetGenerationError, RecipeError, RowloopError, nearest
 from .core.spec import spec
 from .recipe import Recipe
+from .runs.job import directory_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
     from typing import Unpack
 
     import pandas as pd
@@ -124,17 +125,19 @@ class Workflow:
         of another recipe, unless `overwrite` is true.
         """
         results: list[Result] = []
+        directory = directory_of(path)
         for stage, recipe, rows in self._seeded(results):
             with _named(stage):
-                results.append(recipe.build(Path(path) / stage.name, rows, **_resuming(options)))
+                results.append(recipe.build(directory / stage.name, rows, **_resuming(options)))
         return results
 
     async def abuild(self, path: str | Path, **options: Unpack[RunOptions]) -> list[Result]:
         """Make each stage's dataset, from a coroutine in any event loop; cancelling it cancels the run."""
         results: list[Result] = []
+        directory = directory_of(path)
         for stage, recipe, rows in self._seeded(results):
             with _named(stage):
-                results.append(await recipe.abuild(Path(path) / stage.name, rows, **_resuming(options)))
+                results.append(await recipe.abuild(directory / stage.name, rows, **_resuming(options)))
         return results
 
     def _seeded(self, results: Sequence[Result]) -> Iterator[tuple[Stage, Recipe, int]]:

@@ -63,7 +63,7 @@ def test_workflow_in_the_documents_runs(endpoint, tmp_path):
     exec(compile(source, "recipes.md", "exec"), names)  # noqa: S102 - it is our own
     assert isinstance(names["last"], Result)
     assert names["last"].actual == endpoint.counters().requests == 6
-    assert (tmp_path / "out/essays/topics/metadata.json").exists()
+    assert (tmp_path / "out/essays/topics/.rowloop/metadata.json").exists()
 
 
 @pytest.mark.outside

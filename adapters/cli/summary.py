@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from ...engine.datasets.directory import FAILURES, shown
 from ..displays.wording import duration, per_second
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _lines(result: Result) -> Iterator[Line]:
         if label in _FROM_REPORT:
             yield label, text, "dim"
     if result.path is not None:
-        yield "output", str(result.path), ""
+        yield "output", str(shown(result.path)), ""
 
 
 def table(sample: list[dict[str, Any]], width: int) -> RenderableType:
@@ -134,6 +135,6 @@ def _text(value: object) -> str:
 def _failures(result: Result) -> str:
     counts = result.failures["error"].value_counts()
     kinds = ", ".join(f"{count} x {error}" for error, count in list(counts.items())[:3])
-    where = f"; see {result.path / 'failures.parquet'}" if result.path is not None else ""
+    where = f"; see {shown(result.path) / FAILURES}" if result.path is not None else ""
     rows = f"{result.dropped:,} {'row' if result.dropped == 1 else 'rows'} dropped, " if result.dropped else ""
     return f"{rows}{kinds}{where}"

@@ -3,7 +3,11 @@
 | file | what it contains |
 |---|---|
 | directory.py | the files of a dataset's directory, and how each is written whole |
-| claim.py | a directory locked for one run, and how a run gets one |
+| claim.py | a directory claimed for one run, and how a run gets one |
+| claim_files.py | who works in a directory, in files with a heartbeat, without file locks |
+| heartbeat.py | the thread that keeps a claim alive |
+| processes.py | the process that a claim names, and whether it has ended |
+| remote.py | what other processes read of a run, and the commands that they leave for it |
 | past.py | what earlier runs have left in a directory |
 | found_parts.py | the parts in a directory, checked to belong to its dataset |
 | parts.py | one part: the file of a row group |

@@ -8,8 +8,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..core.errors import RecipeError, ResumeError
-from .directory import JOURNAL, OVERWRITE, RESUME, has_dataset, make_directory
-from .journal import Journal
+from .claim_files import take
+from .directory import (
+    OVERWRITE,
+    RESUME,
+    has_dataset,
+    journal_files,
+    make_directory,
+    move_old_layout,
+    not_writable,
+    shown,
+)
+from .heartbeat import Heartbeat
+from .journal import Journal, open_journal
 from .past import Past
 from .reading import read_metadata
 
@@ -17,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from .claim_files import Held
     from .directory import Resume
     from .journal_records import Facts
     from .past import Reopening
@@ -25,11 +37,30 @@ logger = logging.getLogger("rowloop")
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A directory that one run has to itself, locked by its journal. `reopening` is None for a new dataset."""
+class Place:
+    """A directory that this process has claimed, with its journal."""
 
     path: Path
     journal: Journal
+    held: Held
+    heartbeat: Heartbeat
+
+    def check(self) -> None:
+        """Raise DatasetGenerationError if another process has taken over."""
+        self.held.check()
+
+    def close(self) -> None:
+        """Close the journal, and let others have the directory."""
+        self.heartbeat.close()
+        self.journal.close()
+        self.held.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A place for one run, and what the run finds there. `reopening` is None for a new dataset."""
+
+    place: Place
     facts: Facts
     past: Past = field(default_factory=Past)
     reopening: Reopening | None = None
@@ -41,28 +72,32 @@ class Claim:
 
     def begin(self) -> None:
         """Write to the journal that a run begins: a new one, or one that resumes the dataset."""
+        journal = self.place.journal
         if self.reopening is None:
-            self.journal.begin(self.facts)
+            journal.begin(self.facts)
             return
-        self.journal.forget(self.reopening.lost)
+        journal.forget(self.reopening.lost)
         for group, over in self.reopening.unmarked.items():
-            self.journal.mark_over(group, over)
-        self.journal.resume(self.facts, self.reopening.void, self.reopening.retried)
+            journal.mark_over(group, over)
+        if self.reopening.rewriting is not None:
+            journal.mark_rewriting(list(self.reopening.rewriting))
+        journal.write([], self.reopening.listed, journal.spending)
+        journal.resume(self.facts, self.reopening.void, self.reopening.retried)
 
 
-def claim(path: Path, resume: Resume, examine: Callable[[Path, Journal], Claim], *, overwrite: bool) -> Claim:
-    """Find a directory for a run and lock it; nothing in it is changed yet.
+def claim(path: Path, resume: Resume, examine: Callable[[Place], Claim], *, overwrite: bool) -> Claim:
+    """Find a directory for a run and claim it; nothing in it is changed yet, but for a layout of earlier versions.
 
-    `examine` decides whether the dataset in a locked directory fits the run; it raises ResumeError if not. With
+    `examine` decides whether the dataset in a claimed directory fits the run; it raises ResumeError if not. With
     resume="if_possible", the next directory is tried then: path-2, path-3, ... Raises RecipeError for a directory that
-    the run may not touch.
+    the run may not touch, and ResumeError where another run has it. A claim that gives no sign is waited for.
     """
     for number in itertools.count(1):
         candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        _check_contents(candidate, resume, overwrite=overwrite)
         make_directory(candidate)
         try:
-            _check_contents(candidate, resume, overwrite=overwrite)
-            return _locked(candidate, examine)
+            return _claimed(candidate, resume, examine, overwrite=overwrite)
         except ResumeError as error:
             if not error.other or resume != "if_possible":
                 raise  # in use, or broken: nobody asked to pay for everything again in another directory
@@ -71,21 +106,37 @@ def claim(path: Path, resume: Resume, examine: Callable[[Path, Journal], Claim],
 
 
 def _check_contents(path: Path, resume: Resume, *, overwrite: bool) -> None:
-    if not has_dataset(path):
-        return
-    if resume == "never" and not overwrite:
-        problem = f"'{path}' has a dataset already; use "
+    if has_dataset(path) and resume == "never" and not overwrite:
+        problem = f"'{shown(path)}' has a dataset already; use "
         raise RecipeError("path", problem, RESUME, " to resume it, or ", OVERWRITE, " to replace it")
-    if not (path / JOURNAL).exists():
+    if not journal_files(path) and not (path / "journal.sqlite").exists():
         read_metadata(path)  # raises ResumeError for a file that rowloop did not write
-        if not overwrite:
-            raise ResumeError(f"'{path}' has no {JOURNAL}, so it cannot be resumed; choose another directory")
 
 
-def _locked(path: Path, examine: Callable[[Path, Journal], Claim]) -> Claim:
-    journal = Journal(path)
+def _claimed(path: Path, resume: Resume, examine: Callable[[Place], Claim], *, overwrite: bool) -> Claim:
     try:
-        return examine(path, journal)
+        held = take(path, logger.warning)
+    except OSError as error:
+        raise not_writable(path, error) from error
+    heartbeat = Heartbeat(held)
+    try:
+        _check_contents(path, resume, overwrite=overwrite)  # another run may have come and gone meanwhile
+        _move_old_layout(path)
+        place = Place(path, open_journal(path, held), held, heartbeat)
     except BaseException:
-        journal.close()
+        heartbeat.close()
+        held.release()
         raise
+    try:
+        return examine(place)
+    except BaseException:
+        place.close()
+        raise
+
+
+def _move_old_layout(path: Path) -> None:
+    """Move a dataset of an earlier version to its new place, unless a run of that version has its journal open."""
+    old = path / "journal.sqlite"
+    if old.exists():
+        Journal(old).close()
+    move_old_layout(path)

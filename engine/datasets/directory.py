@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ..core.errors import Option, RecipeError, ResumeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 Resume: TypeAlias = Literal["never", "always", "if_possible"]
 """Whether a run resumes the dataset in its directory."""
@@ -19,41 +19,101 @@ Resume: TypeAlias = Literal["never", "always", "if_possible"]
 RESUME: Final = Option("resume", "always")
 OVERWRITE: Final = Option("overwrite", value=True)
 
-METADATA: Final = "metadata.json"
-JOURNAL: Final = "journal.sqlite"
+HIDDEN: Final = ".rowloop"
+"""The folder for everything but the parts: readers of Parquet skip it, so that they read the dataset's directory."""
+METADATA: Final = f"{HIDDEN}/metadata.json"
+FAILURES: Final = f"{HIDDEN}/failures.parquet"
+TRACES: Final = f"{HIDDEN}/traces.parquet"
+JOURNAL: Final = f"{HIDDEN}/journal.sqlite"
+CLAIMS: Final = f"{HIDDEN}/claims"
+DATA_NEW: Final = f"{HIDDEN}/data.new"
+DATA_OLD: Final = f"{HIDDEN}/data.old"
 
+_OLD: Final = (
+    *("failures.parquet", "traces.parquet", "data.new", "data.old"),
+    *("metadata.json", "journal.sqlite-wal", "journal.sqlite"),
+)
+"""What earlier versions of rowloop kept beside data."""
+
+_MODE: Final = 0o600
+"""Prompts and answers are nobody else's business."""
+_JOURNAL = re.compile(r"journal(?:-(\d{6,}))?\.sqlite").fullmatch
 _PART = re.compile(r"part-(\d{5,})\.parquet")
 _LEFT_OVER = re.compile(r"\.part-\d{5,}\.parquet\.tmp")
 
 
+def shown(path: Path) -> Path:
+    """Return a path as a message shows it: relative to the working directory, if it is below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def make_directory(path: Path) -> None:
-    """Make the directory and check, before anything is paid for, that it is writable; raises RecipeError if not."""
+    """Make the directory, before anything is paid for; raises RecipeError where that is not possible."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".rowloop-probe"
-        probe.touch()
-        probe.unlink()
+        (path / CLAIMS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        problem = f"cannot write to '{path}' ({error.strerror}); choose another directory"
-        raise RecipeError("path", problem) from error
+        raise not_writable(path, error) from error
+
+
+def not_writable(path: Path, error: OSError) -> RecipeError:
+    """Make the error for a directory that nothing can be written to."""
+    return RecipeError("path", f"cannot write to '{shown(path)}' ({error.strerror}); choose another directory")
 
 
 def has_dataset(path: Path) -> bool:
     """Return whether a run has written here; raises RecipeError for a directory with other files."""
-    there = {entry.name for entry in path.iterdir()}
-    if there and not there & {METADATA, JOURNAL}:
-        raise RecipeError("path", f"'{path}' has other files in it ({min(there)}); choose an empty or new directory")
-    return bool(there)
+    try:
+        there = {entry.name for entry in path.iterdir()}
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise not_writable(path, error) from error
+    if there and not there & {HIDDEN, *_OLD}:
+        raise RecipeError(
+            "path", f"'{shown(path)}' has other files in it ({min(there)}); choose an empty or new directory"
+        )
+    return bool(there & {"data", *_OLD}) or (path / METADATA).exists() or bool(journal_files(path))
+
+
+def existing(path: Path, name: str) -> Path:
+    """Return where a file is: in the hidden folder, or beside data, where earlier versions of rowloop kept it."""
+    file = path / name
+    old = path / file.name
+    return old if old.exists() and not file.exists() else file
 
 
 def remove_dataset(path: Path) -> None:
-    """Remove what a run writes and nothing else; metadata.json last, since it marks the directory as a dataset."""
-    for name in ("data.new", "data.old"):
+    """Remove what a run writes and nothing else; metadata.json last, since it describes the dataset."""
+    for name in (DATA_NEW, DATA_OLD):
         shutil.rmtree(path / name, ignore_errors=True)
     for file in [*(path / "data").glob("part-*.parquet"), *(path / "data").glob(".part-*.parquet.tmp")]:
         file.unlink()
-    for name in ("failures.parquet", "traces.parquet", METADATA):
+    for name in (FAILURES, TRACES, METADATA):
         (path / name).unlink(missing_ok=True)
+
+
+def journal_files(path: Path) -> list[Path]:
+    """Find the journals, the one in force last; a run that takes over from one that may still live copies its own."""
+    found = [(_JOURNAL(file.name), file) for file in (path / HIDDEN).glob("journal*.sqlite")]
+    return [file for _, file in sorted((int(match[1] or 0), file) for match, file in found if match is not None)]
+
+
+def journal_copy(path: Path, number: int) -> Path:
+    """Return the file for a copy of the journal, made by the claim of this number."""
+    return path / HIDDEN / f"journal-{number:06d}.sqlite"
+
+
+def move_old_layout(path: Path) -> None:
+    """Move what earlier versions of rowloop kept beside data into the hidden folder, the journal last.
+
+    A crash leaves the rest to the next run. Nobody else may work in the directory meanwhile.
+    """
+    for name in _OLD:
+        old = path / name
+        if old.exists():
+            old.replace(path / HIDDEN / name)
+    flush(path)
 
 
 def part_name(number: int) -> str:
@@ -81,25 +141,33 @@ def swap_data(path: Path) -> None:
 
     At every moment one of the directories has all rows.
     """
-    data, new, old = (path / name for name in ("data", "data.new", "data.old"))
+    data, new, old = (path / name for name in ("data", DATA_NEW, DATA_OLD))
     if new.exists():
         if data.exists():
             data.rename(old)
         new.rename(data)
         flush(path)
+        flush(path / HIDDEN)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_new_data(path: Path) -> None:
     """Remove a data.new that was not complete."""
-    shutil.rmtree(path / "data.new", ignore_errors=True)
+    shutil.rmtree(path / DATA_NEW, ignore_errors=True)
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that it appears whole or not at all, and survives a power cut."""
+def write_atomically(path: Path, write: Callable[[Path], object], check: Callable[[], object] | None = None) -> None:
+    """Write a file so that it appears whole or not at all, and survives a power cut; only its owner may read it.
+
+    `check` is called before the file gets its name, and may raise.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        if not temporary.exists():
+            temporary.touch(_MODE)
         write(temporary)
+        if check is not None:
+            check()
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

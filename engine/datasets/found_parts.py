@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from ..core.errors import ResumeError
 from .directory import OVERWRITE, part_files, part_name
-from .parts import Part
+from .parts import Note, Part, checksum_of, note_of, stamp_of, without_note
 from .past import FoundParts
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..core.row_groups import Plan
+    from .parts import Stamp
 
 
 def find_parts(path: Path, plan: Plan, columns: list[str] | None, *, rewritten: bool) -> FoundParts:
@@ -26,10 +27,13 @@ def find_parts(path: Path, plan: Plan, columns: list[str] | None, *, rewritten: 
     `rewritten` follow each other without gaps, whatever the plan.
     """
     parts: list[Part] = []
+    notes: dict[int, Note] = {}
     schema: pa.Schema | None = None
     uneven, start = False, 0
     for number, file in part_files(path).items():
-        own, rows = _read_footer(file)
+        own, rows, note = _read_footer(file)
+        if note is not None:
+            notes[number] = note
         if (columns is not None and own.names != columns) or (schema is not None and own.names != schema.names):
             raise ResumeError(f"'{file}' belongs to another dataset: its columns are {', '.join(own.names)}")
         if number >= plan.row_groups and not rewritten:
@@ -39,7 +43,7 @@ def find_parts(path: Path, plan: Plan, columns: list[str] | None, *, rewritten: 
         schema = unified
         parts.append(Part(number, start if rewritten else plan.row(number, 0), rows, f"data/{file.name}"))
         start += rows
-    return FoundParts(parts, schema, uneven)
+    return FoundParts(parts, schema, uneven, notes)
 
 
 def check_rewritten(path: Path, parts: Sequence[Part], rows: Sequence[int]) -> None:
@@ -56,15 +60,31 @@ def check_rewritten(path: Path, parts: Sequence[Part], rows: Sequence[int]) -> N
         raise foreign(path, part, "no run has written it")
 
 
+def check_part(path: Path, part: Part, checksum: str, stamp: Stamp | None) -> None:
+    """Check that a part is what was written; raises ResumeError if not.
+
+    A file that has the size and the time of its last change still is not read.
+    """
+    file = path / str(part.file)
+    try:
+        if stamp_of(file) == stamp or checksum_of(file) == checksum:
+            return
+    except OSError as error:
+        raise ResumeError(f"cannot read '{file}': {error}") from error
+    problem = f"'{file}' is damaged or was changed: it is not what was written; put the right file there"
+    raise ResumeError(f"{problem}, or remove it to have its rows made again")
+
+
 def foreign(path: Path, part: Part, why: str) -> ResumeError:
     """Make the error for a part of another dataset."""
     return ResumeError(f"'{path}/{part.file}' belongs to another dataset: {why}; move it elsewhere to resume")
 
 
-def _read_footer(file: Path) -> tuple[pa.Schema, int]:
+def _read_footer(file: Path) -> tuple[pa.Schema, int, Note | None]:
     try:
         with pq.ParquetFile(file) as part:
-            return part.schema_arrow, part.metadata.num_rows
+            schema = part.schema_arrow
+            return without_note(schema), part.metadata.num_rows, note_of(schema)
     except (OSError, pa.ArrowException) as error:
         raise ResumeError(f"cannot read '{file}': {error}; remove it to have its rows made again") from error
 

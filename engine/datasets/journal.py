@@ -10,14 +10,17 @@ Theory of operation
     Before a part is written, the journal notes the counts its row group will have, and after that, that the part
     exists. So the part alone decides whether the row group is over.
 
-    The connection holds the file's lock until it is closed, so no other process can work in the directory. Any thread
-    may use it, one at a time. Everything survives a kill of the process at any moment. Everything but values also
-    survives a power cut, because the parts and the journal must agree.
+    Only the process that has claimed the directory opens the journal (claim_files.py). The connection holds the file's
+    lock as well, where there are locks, until it is closed. Where a claim is taken over from a process that may still
+    live, its journal is copied, so that it writes to a file that nobody reads. Any thread may use the connection, one
+    at a time. Everything survives a kill of the process at any moment. Everything but values also survives a power cut,
+    because the parts and the journal must agree.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +29,7 @@ import msgspec
 from ..core.errors import DatasetGenerationError, ResumeError
 from ..models.sqlite_file import FileFormat, open_file
 from ..telemetry.spending import Spending
-from .directory import JOURNAL
+from .directory import JOURNAL, journal_copy, journal_files, write_atomically
 from .journal_records import Facts, KeptFailure, Known, Over, Task, bodies_of, encode
 
 if TYPE_CHECKING:
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..core.events import Tally
+    from .claim_files import Held
     from .journal_records import Entry
+    from .parts import Stamp
 
 _FORMAT: Final = FileFormat(
     application_id=0x726F776C,  # "rowl"
@@ -53,14 +58,14 @@ CREATE TABLE groups (row_group INTEGER PRIMARY KEY, over BLOB);
 class Journal:
     """The journal of one dataset. Raises DatasetGenerationError where it cannot be written."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, file: Path) -> None:
         """Open or make the file, and lock it; raises ResumeError where it is in use, broken or not a journal."""
-        self.file = directory / JOURNAL
+        self.file = file
         try:
             self._db = open_file(self.file, _FORMAT, exclusive=True)
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
-                raise ResumeError(f"'{directory}' is in use by another run") from error
+                raise ResumeError(f"'{file}' is in use by another program") from error
             raise ResumeError(f"cannot open '{self.file}': {error}") from error
         except sqlite3.DatabaseError as error:
             raise ResumeError(f"'{self.file}' is broken or not a journal: {error}") from error
@@ -171,6 +176,15 @@ class Journal:
                 (row_group,),
             )
 
+    def set_checksums(self, known: Mapping[int, tuple[str, Stamp] | None], *, durable: bool = False) -> None:
+        """Replace the checksums and stamps of parts, by row group; None: they are not known for a while."""
+        over = self.over()
+        with self._writing(durable=durable):
+            for group, found in known.items():
+                if group in over:
+                    checksum, stamp = found or (None, None)
+                    self._set_over(group, msgspec.structs.replace(over[group], checksum=checksum, stamp=stamp))
+
     def forget(self, row_groups: Iterable[int]) -> None:
         """Delete everything about row groups whose parts are gone."""
         with self._writing(durable=True):
@@ -231,4 +245,35 @@ class Journal:
                 self._db.execute("BEGIN")
                 yield
         except sqlite3.DatabaseError as error:
-            raise DatasetGenerationError(f"cannot write {JOURNAL}: {error}", stage="journal") from error
+            raise DatasetGenerationError(f"cannot write {self.file.name}: {error}", stage="journal") from error
+
+
+def open_journal(directory: Path, held: Held) -> Journal:
+    """Open the journal of a claimed directory, or a copy where its last owner may still write; raises ResumeError."""
+    there = journal_files(directory)
+    file = there[-1] if there else directory / JOURNAL
+    if there and not held.sure:
+        file = _copied(file, journal_copy(directory, held.number))
+    journal = Journal(file)
+    for old in there:
+        if old != file:
+            remove_journal(old)
+    return journal
+
+
+def remove_journal(file: Path) -> None:
+    """Remove a journal with its write-ahead log, which goes last: without its journal it means nothing."""
+    for name in ("", "-wal", "-shm"):
+        file.with_name(file.name + name).unlink(missing_ok=True)
+
+
+def _copied(file: Path, copy: Path) -> Path:
+    """Copy a journal and its write-ahead log; the copy of the journal itself appears last, and whole."""
+    try:
+        log = file.with_name(f"{file.name}-wal")
+        if log.exists():
+            shutil.copyfile(log, copy.with_name(f"{copy.name}-wal"))
+        write_atomically(copy, lambda temporary: shutil.copyfile(file, temporary))
+    except OSError as error:
+        raise ResumeError(f"cannot copy '{file}': {error}") from error
+    return copy

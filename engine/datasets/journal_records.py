@@ -24,13 +24,18 @@ Task: TypeAlias = tuple[int, int]
 
 
 class Facts(msgspec.Struct):
-    """What all runs of a dataset have in common. `targets` are the numbers of rows of these runs."""
+    """What all runs of a dataset have in common. `targets` are the numbers of rows of these runs.
+
+    `dataset` is its name in the notes of its parts, drawn when it begins; parts of earlier versions have no notes.
+    """
 
     identity: dict[str, Any]
     seed: int
     row_group_size: int
     engine: str
     targets: list[int]
+    fingerprint: str = ""
+    dataset: str = ""
 
 
 class KeptFailure(msgspec.Struct, frozen=True, array_like=True):
@@ -53,10 +58,15 @@ class KeptFailure(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Over(msgspec.Struct, frozen=True, array_like=True):
-    """The counts of a finished row group, and the rows of its part; None while the part is being written."""
+    """The counts of a finished row group, and the rows of its part; None while the part is being written.
+
+    `checksum` and `stamp` are those of the part's file (parts.py), None while they are not known.
+    """
 
     tally: Tally
     written: int | None
+    checksum: str | None = None
+    stamp: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..telemetry.spending import Spending
     from .journal import Journal
     from .journal_records import Entry, Known
+    from .parts import Stamp
 
 T = TypeVar("T")
 
@@ -77,6 +78,10 @@ class JournalWriter:
         self._failures.append(KeptFailure(record.group, record.column, record.row, rows, final, lines))
         self._schedule()
 
+    def fail(self, error: Exception) -> None:
+        """Write nothing more, and raise this error on the next occasion; from any thread."""
+        self._error = self._error or error
+
     def check(self) -> None:
         """Raise the error of an earlier write, also where no event comes for a long time."""
         self._raise()
@@ -106,24 +111,36 @@ class JournalWriter:
         else:
             await self._call(functools.partial(self.journal.mark_writing, group, tally))
 
-    async def mark_over(self, group: int, tally: Tally, written: int) -> None:
-        """Note that nothing is left to do in a row group whose part has this many rows."""
-        await self._call(functools.partial(self.journal.mark_over, group, Over(tally, written)))
+    async def settle(self) -> None:
+        """Wait until everything that was posted is written; raises DatasetGenerationError if that fails."""
+        await self._call(lambda: None)
 
-    def post_over(self, group: int, tally: Tally) -> None:
+    def forget_checksums(self, groups: Sequence[int]) -> None:
+        """Note that the files of parts are about to change; waits, in another thread than the loop's."""
+        work = functools.partial(self.journal.set_checksums, dict.fromkeys(groups), durable=True)
+        self._thread.submit(self._guarded, work).result()
+
+    def post_checksums(self, known: Mapping[int, tuple[str, Stamp]]) -> None:
+        """Note the checksums of parts that have changed; does not wait."""
+        self._post(functools.partial(self.journal.set_checksums, known))
+
+    def post_over(self, group: int, over: Over) -> None:
+        """Note, from any thread, that nothing is left to do in a row group whose entries are written; does not wait."""
+        self._post(functools.partial(self.journal.mark_over, group, over))
+
+    def post_discarded(self, group: int, tally: Tally) -> None:
         """Note that nothing is left to do in a row group without a part; does not wait."""
         self._write()
-        self._post(functools.partial(self.journal.mark_over, group, Over(tally, 0)))
+        self.post_over(group, Over(tally, 0))
 
     async def mark_rewriting(self, parts: list[int]) -> None:
         """Note that other parts, with these numbers of rows, are about to replace the existing ones."""
         await self._call(functools.partial(self.journal.mark_rewriting, parts))
 
     def close(self) -> None:
-        """Write the rest, end the thread and close the journal."""
+        """Write the rest and end the thread."""
         self._write()
         self._thread.shutdown()
-        self.journal.close()
 
     def _schedule(self) -> None:
         self._raise()

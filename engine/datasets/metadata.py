@@ -50,6 +50,8 @@ class PartMetadata(msgspec.Struct, frozen=True):
     start: NonNegative
     rows: NonNegative
     file: str | None
+    checksum: str | None = None
+    """The SHA-256 of the file, as "sha256:" and hexadecimal digits; None where it is not known."""
 
 
 class Metadata(msgspec.Struct, frozen=True):

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..core.errors import DatasetGenerationError
-from .directory import METADATA, flush, part_name, remove_dataset, swap_data, write_atomically
-from .parts import Part, read_parts
+from .directory import (
+    DATA_NEW,
+    FAILURES,
+    METADATA,
+    TRACES,
+    flush,
+    part_name,
+    remove_dataset,
+    swap_data,
+    write_atomically,
+)
+from .journal_records import Over
+from .parts import Note, Part, checksum_of, note_of, read_parts, stamp_of, with_note
 from .sinks import announce, cut, run_in
 
 if TYPE_CHECKING:
@@ -41,7 +53,7 @@ class ParquetSink:
 
     def __init__(self, claim: Claim, journal: JournalWriter, on_part: OnPart | None = None) -> None:
         """Take the directory and its journal; `on_part` is called with each part."""
-        self.path = claim.path
+        self.path = claim.place.path
         self.parts = list(claim.past.found.parts)
         self._claim = claim
         self._journal = journal
@@ -68,15 +80,14 @@ class ParquetSink:
         if tally.cut and there and there[0] >= len(rows):
             return
         await self._journal.mark_writing(group.id, tally, again=bool(there))
-        part = await run_in(self._writer, lambda: self._write_part(group, rows))
-        if not tally.cut:
-            await self._journal.mark_over(group.id, tally, part.rows)
+        part = await run_in(self._writer, lambda: self._write_part(group, rows, tally))
+        await self._journal.settle()
         await announce(self._writer, self._on_part, part)
 
     def discard(self, group: int, tally: Tally | None) -> None:
         """Note that nothing is left to do in a row group. A part of an earlier run stays."""
         if tally is not None and all(part.row_group != group for part in self.parts):
-            self._journal.post_over(group, tally)
+            self._journal.post_discarded(group, tally)
 
     async def rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> None:
         """Write the changed table beside the parts, then replace them by it.
@@ -98,6 +109,7 @@ class ParquetSink:
         """End the threads and release the directory."""
         self._writer.shutdown()
         self._journal.close()
+        self._claim.place.close()
 
     def table(self) -> pa.Table:
         """Read all rows in order."""
@@ -121,27 +133,28 @@ class ParquetSink:
 
     def _describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None) -> None:
         if len(failures):
-            self._write(pa.Table.from_pandas(failures, preserve_index=False), "failures.parquet", None)
+            self._write(pa.Table.from_pandas(failures, preserve_index=False), FAILURES, None)
         else:
-            (self.path / "failures.parquet").unlink(missing_ok=True)
+            (self.path / FAILURES).unlink(missing_ok=True)
         if traces is not None:
-            self._write(traces.table(), "traces.parquet", None)
+            self._write(traces.table(), TRACES, None)
         text = metadata.to_json()
         self._write_file(METADATA, None, lambda path: path.write_bytes(text))
 
     def _write_beside(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> list[Part]:
-        new = self.path / "data.new"
+        new = self.path / DATA_NEW
         table = change(self.table())
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         parts = []
         for i, (start, piece) in enumerate(cut(table, row_group_size)):
-            self._write(piece, f"data.new/{part_name(i)}", i)
-            parts.append(Part(i, start, piece.num_rows, f"data/{part_name(i)}"))
-        flush(self.path)
+            self._write(with_note(piece, self._note(i, None)), f"{DATA_NEW}/{part_name(i)}", i)
+            checksum = checksum_of(self.path / DATA_NEW / part_name(i))
+            parts.append(Part(i, start, piece.num_rows, f"data/{part_name(i)}", checksum))
+        flush(new.parent)
         return parts
 
-    def _write_part(self, group: RowGroup, rows: Sequence[int]) -> Part:
+    def _write_part(self, group: RowGroup, rows: Sequence[int], tally: Tally) -> Part:
         table = self._tables.table(group, rows)
         if self._version != self._tables.version:
             self._widen_parts()
@@ -150,16 +163,43 @@ class ParquetSink:
         if part.file is None:  # processors removed all rows
             (self.path / file).unlink(missing_ok=True)
         else:
-            self._write(table, file, group.id)
+            self._write(with_note(table, self._note(group.id, tally)), file, group.id)
+            part = replace(part, checksum=checksum_of(self.path / file))
         # Here and not on the loop: the next part to be written may have to widen this one.
         self.parts = [*(there for there in self.parts if there.row_group != group.id), part]
+        if not tally.cut:
+            stamp = None if part.file is None else stamp_of(self.path / part.file)
+            self._journal.post_over(group.id, Over(tally, part.rows, part.checksum, stamp))
         return part
 
     def _widen_parts(self) -> None:
-        for part in self.parts:
-            if part.file is not None:
-                self._write(self._read(part.file).cast(self._tables.schema), part.file, part.row_group)
+        """Write all parts anew with the present types; until that is done, the journal has no checksums of them."""
+        self._journal.forget_checksums([part.row_group for part in self.parts])
+        self.parts = [part if part.file is None else self._widened(part, part.file) for part in self.parts]
+        files = {part.row_group: (part.checksum, part.file) for part in self.parts}
+        self._journal.post_checksums(
+            {group: (sum_, stamp_of(self.path / file)) for group, (sum_, file) in files.items() if sum_ and file}
+        )
         self._version = self._tables.version
+
+    def _widened(self, part: Part, file: str) -> Part:
+        table = self._read(file)
+        note = note_of(table.schema)
+        self._write(with_note(table.cast(self._tables.schema), note), file, part.row_group)
+        return replace(part, checksum=checksum_of(self.path / file))
+
+    def _note(self, number: int, tally: Tally | None) -> Note:
+        facts = self._claim.facts
+        return Note(
+            dataset=facts.dataset,
+            row_group=number,
+            tally=tally,
+            seed=facts.seed,
+            row_group_size=facts.row_group_size,
+            engine=facts.engine,
+            targets=facts.targets,
+            fingerprint=facts.fingerprint,
+        )
 
     def _read(self, file: str) -> pa.Table:
         try:
@@ -172,7 +212,7 @@ class ParquetSink:
 
     def _write_file(self, file: str, row_group: int | None, write: Callable[[Path], object]) -> None:
         try:
-            write_atomically(self.path / file, write)
+            write_atomically(self.path / file, write, self._claim.place.check)
         except (OSError, pa.ArrowException) as error:
             problem = f"cannot write {file}: {error}"
             raise DatasetGenerationError(problem, stage="write", row_group=row_group) from error

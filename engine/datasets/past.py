@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .journal_records import KeptFailure, Over, Task
-    from .parts import Part
+    from .parts import Note, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class FoundParts:
     parts: Sequence[Part] = ()
     schema: pa.Schema | None = None
     uneven: bool = False
+    notes: Mapping[int, Note] = field(default_factory=dict)
+    """What the parts say of themselves, by row group; parts of earlier versions say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +59,7 @@ class Reopening:
     """The tasks whose values no longer count, for each row group that is opened again."""
     retried: Sequence[KeptFailure] = ()
     """The failures that this run retries."""
+    listed: Sequence[KeptFailure] = ()
+    """The failures that only failures.parquet has, as the journal was lost."""
+    rewriting: Sequence[int] | None = None
+    """The rows of each part of after_generation, where it has replaced the others."""

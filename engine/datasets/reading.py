@@ -10,7 +10,7 @@ import msgspec
 from ..core.errors import ResumeError
 from ..telemetry.failures import FailedCell
 from ..telemetry.report import Details, report_of
-from .directory import METADATA
+from .directory import FAILURES, METADATA, existing, shown
 from .metadata import Metadata
 from .result import Result
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def read_metadata(path: Path) -> Metadata | None:
     """Read a dataset's metadata.json; None if there is none. Raises ResumeError for a file in another format."""
-    file = path / METADATA
+    file = existing(path, METADATA)
     try:
         return msgspec.json.decode(file.read_bytes(), type=Metadata)
     except FileNotFoundError:
@@ -39,7 +39,7 @@ def read_result(path: Path) -> Result:
     """
     metadata = read_metadata(path)
     if metadata is None:
-        raise ResumeError(f"'{path}' has no dataset: {METADATA} is missing")
+        raise ResumeError(f"'{shown(path)}' has no dataset: {METADATA} is missing")
     report = report_of(metadata, Details(metadata.elapsed, metadata.usage_by_column.values()))
     return Result(report, _failures(path), metadata, _StoredRows(path, metadata))
 
@@ -66,7 +66,7 @@ class _StoredRows:
 def _failures(path: Path) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - not at import time
 
-    file = path / "failures.parquet"
+    file = existing(path, FAILURES)
     if not file.exists():
         return pd.DataFrame(columns=list(FailedCell.__dataclass_fields__))
     return pd.read_parquet(file)

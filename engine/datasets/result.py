@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.errors import DatasetGenerationError, Option, RecipeError
+from .directory import FAILURES, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -149,7 +150,7 @@ class Result:
 
     def summary(self) -> str:
         """Return the most important numbers in one line."""
-        return self.report.headline + (f" -> {self.path}" if self.path else "")
+        return self.report.headline + (f" -> {shown(self.path)}" if self.path else "")
 
     def __repr__(self) -> str:
         """Show the counts, the usage and the directory."""
@@ -166,5 +167,5 @@ class PartialDatasetError(DatasetGenerationError):
         rows = f"{result.actual:,} of {result.target:,} rows were completed, fewer than "
         where = "the error's .result has the rows, and .result.failures the reasons"
         if result.path is not None:
-            where = f"the rows are in {result.path}, the reasons in its failures.parquet"
+            where = f"the rows are in {shown(result.path)}, the reasons in its {FAILURES}"
         super().__init__(rows, Option("min_completion", wanted), f" requires; {where}")

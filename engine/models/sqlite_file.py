@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WAIT_SECONDS: Final = 30
+_MODE: Final = 0o600
+"""Answers are nobody else's business; the write-ahead log has the same mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ def open_file(file: Path, contents: FileFormat, *, exclusive: bool) -> sqlite3.C
     Raises sqlite3.DatabaseError for a file in another format, which is left unchanged.
     """
     wait = 0 if exclusive else _WAIT_SECONDS
+    with suppress(OSError):  # SQLite names what is wrong
+        file.touch(_MODE)
     db = sqlite3.connect(file, timeout=wait, isolation_level=None, check_same_thread=False)
     try:
         if exclusive:

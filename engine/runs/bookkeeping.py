@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..core.store import Store
     from ..core.tracker import Tracker
+    from ..datasets.claim import Place
     from ..datasets.journal_writer import JournalWriter
     from ..datasets.metadata import Status
     from ..datasets.past import Past
@@ -43,6 +44,8 @@ class Output:
     sink: Sink
     past: Past
     journal: JournalWriter | None = None
+    place: Place | None = None
+    """The claimed directory; None for a preview."""
 
 
 class Account:
@@ -150,7 +153,7 @@ class Account:
             recipe_fingerprint=recipe.fingerprint,
             recipe=recipe.description,
             columns=self._columns_metadata(spent),
-            parts=[PartMetadata(part.row_group, part.start, part.rows, part.file) for part in parts],
+            parts=[PartMetadata(part.row_group, part.start, part.rows, part.file, part.checksum) for part in parts],
             row_groups_cut_short=sorted(totals.cut_short),
             early_shutdown=self._tracker.halted == "early_shutdown",
             budget_spent=self._tracker.halted == "budget",

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..core.errors import DatasetGenerationError, EarlyShutdownError, Option
+from ..datasets.directory import shown
 from ..datasets.result import PartialDatasetError
 
 if TYPE_CHECKING:
@@ -75,13 +76,14 @@ def check_completion(result: Result, tracker: Tracker, min_completion: float | N
 def log_end(report: Report, path: Path | None, advice: str) -> None:
     """Log the report, the directory and how to resume: the last record of a run, however it ends."""
     level = logging.INFO if report.status == "complete" else logging.WARNING
-    logger.log(level, "%s%s", report, "" if path is None else f"\n  written to {path}{advice}")
+    logger.log(level, "%s%s", report, "" if path is None else f"\n  written to {shown(path)}{advice}")
 
 
 def advice_of(tracker: Tracker, path: Path | None) -> str:
     """Return the call that makes the missing rows, as a line of the log; nothing if no row is missing."""
     totals, plan = tracker.totals, tracker.plan
-    call = f'build("{path}", {plan.rows}, resume="always"'
+    place = None if path is None else shown(path)
+    call = f'build("{place}", {plan.rows}, resume="always"'
     if totals.cut_short or totals.groups_over < plan.row_groups:
         return f"\n  to resume: {call})"
     return f"\n  to retry what failed: {call}, retry_failed=True)" if totals.dropped else ""

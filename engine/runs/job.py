@@ -83,7 +83,10 @@ class Job:
 
 
 def directory_of(path: object) -> Path:
-    """Return the path of a directory; raises RecipeError for a value that cannot be one."""
+    """Return the absolute path of a directory: the working directory may change while a run writes.
+
+    Raises RecipeError for a value that cannot be a path.
+    """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise RecipeError("path", f"takes the path of a directory, not {path!r:.80}")
     try:
@@ -92,7 +95,7 @@ def directory_of(path: object) -> Path:
     except UnicodeEncodeError:
         problem = f"{path!r:.80} is not a path: it contains half of a character (a lone surrogate)"
         raise RecipeError("path", problem) from None
-    return Path(path)
+    return Path(path).absolute()
 
 
 def _preview(compiled: Compiled, settings: Settings, seed: int) -> Execution:
@@ -109,7 +112,9 @@ def _build(compiled: Compiled, settings: Settings, seed: int, path: Path) -> Exe
     from .resuming import Wanted, claim_directory  # noqa: PLC0415 - it loads pyarrow and sqlite3
 
     size = settings.row_group_size or ROW_GROUP_SIZE
-    facts = Facts(compiled.identity, seed, size, compiled.engine, [settings.rows])
+    facts = Facts(
+        compiled.identity, seed, size, compiled.engine, [settings.rows], compiled.fingerprint, secrets.token_hex(8)
+    )
     wanted = Wanted(facts, compiled.written, compiled.graph, compiled.kept, compiled.restorable)
     claim = claim_directory(path, wanted, settings)
     try:
@@ -118,7 +123,7 @@ def _build(compiled: Compiled, settings: Settings, seed: int, path: Path) -> Exe
             _check_models(_models_called(compiled))
         return _execution(compiled, settings, claim.facts.seed, plan, _output(compiled, settings, claim))
     except BaseException:
-        claim.journal.close()
+        claim.place.close()
         raise
 
 
@@ -127,8 +132,9 @@ def _output(compiled: Compiled, settings: Settings, claim: Claim) -> Output:
     from ..datasets.parquet_sink import ParquetSink  # noqa: PLC0415 - it loads pyarrow
 
     kept = (compiled.kept, compiled.rewriting) if settings.journal else ()
-    journal = JournalWriter(claim.journal, *kept)
-    return Output(ParquetSink(claim, journal, settings.on_part), claim.past, journal)
+    journal = JournalWriter(claim.place.journal, *kept)
+    claim.place.heartbeat.on_lost(journal.fail)
+    return Output(ParquetSink(claim, journal, settings.on_part), claim.past, journal, claim.place)
 
 
 def _execution(compiled: Compiled, settings: Settings, seed: int, plan: Plan, output: Output) -> Execution:

@@ -8,17 +8,20 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from ..compiler.identity import differences
 from ..core.errors import Option, ResumeError
 from ..core.events import WHOLE
 from ..core.row_groups import Earlier, Plan
-from ..datasets.claim import Claim, claim
-from ..datasets.directory import OVERWRITE, part_files, remove_new_data, swap_data
-from ..datasets.found_parts import check_rewritten, find_parts, foreign
+from ..datasets.claim import Claim, Place, claim
+from ..datasets.directory import OVERWRITE, part_files, remove_new_data, shown, swap_data
+from ..datasets.found_parts import check_part, check_rewritten, find_parts, foreign
 from ..datasets.journal_records import Facts, Over
 from ..datasets.parts import Part
-from ..datasets.past import Past, Reopening
+from ..datasets.past import FoundParts, Past, Reopening
 from ..datasets.reading import read_metadata
+from .recovering import facts_of_parts, listed_failures, over_without_journal, rewritten_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -61,7 +64,7 @@ class _Groups:
 
 
 def claim_directory(path: Path, wanted: Wanted, settings: Settings) -> Claim:
-    """Find a directory for a run and lock it; nothing in it is lost by that.
+    """Find a directory for a run and claim it; nothing in it is lost by that.
 
     Raises RecipeError for a directory that the run may not touch, and ResumeError, with the differences, for a dataset
     that does not fit. With resume="if_possible", the next directory is tried then: path-2, path-3, ...
@@ -70,20 +73,23 @@ def claim_directory(path: Path, wanted: Wanted, settings: Settings) -> Claim:
     return claim(path, settings.resume, examine, overwrite=settings.overwrite)
 
 
-def _examine(path: Path, journal: Journal, *, wanted: Wanted, settings: Settings) -> Claim:
+def _examine(place: Place, *, wanted: Wanted, settings: Settings) -> Claim:
+    path, journal = place.path, place.journal
     there = journal.facts
+    if settings.resume != "never" and there is None:
+        there = facts_of_parts(path, wanted.facts)
     if settings.resume == "never" or there is None:
-        return Claim(path, journal, wanted.facts)
+        return Claim(place, wanted.facts)
     found = _differences(there, wanted.facts, settings)
     if found and not settings.overwrite and not _is_empty(path, journal):
         parts = itertools.chain.from_iterable((*difference, "; ") for difference in found[:_SHOWN])
         more = f"and {len(found) - _SHOWN} more; " if len(found) > _SHOWN else ""
         advice = f"{more}choose another directory, or use "
-        problem = (f"'{path}' has another dataset: ", *parts, advice, OVERWRITE, " to replace it")
+        problem = (f"'{shown(path)}' has another dataset: ", *parts, advice, OVERWRITE, " to replace it")
         raise ResumeError(*problem, other=True)
     if found:
-        return Claim(path, journal, wanted.facts)
-    return _resumed(path, journal, there, wanted, settings)
+        return Claim(place, wanted.facts)
+    return _resumed(place, there, wanted, settings)
 
 
 def _differences(there: Facts, wanted: Facts, settings: Settings) -> list[tuple[str | Option, ...]]:
@@ -109,29 +115,35 @@ def _is_empty(path: Path, journal: Journal) -> bool:
     return not (part_files(path) or any(journal.recall(group).values for group in journal.begun()))
 
 
-def _resumed(path: Path, journal: Journal, there: Facts, wanted: Wanted, settings: Settings) -> Claim:
+def _resumed(place: Place, there: Facts, wanted: Wanted, settings: Settings) -> Claim:
     """Claim a dataset that fits, with everything that earlier runs have left in it."""
+    path, journal = place.path, place.journal
     rewriting = journal.rewriting
     if rewriting is None:
         remove_new_data(path)
     else:
         swap_data(path)
     plan = Plan(settings.rows, there.row_group_size, earlier=Earlier(tuple(there.targets)))
+    if journal.facts is None:
+        rewriting = rewritten_rows(path)
     found = find_parts(path, plan, wanted.written, rewritten=rewriting is not None)
     if rewriting is None:
-        groups = _groups_over(path, journal, found.parts)
-        found = replace(found, parts=[*found.parts, *_without_rows(groups.over, plan)])
+        groups = _groups_over(place, found, there.dataset)
+        parts = [_with_checksum(part, groups.over) for part in found.parts]
+        found = replace(found, parts=[*parts, *_without_rows(groups.over, plan)])
     else:
         check_rewritten(path, found.parts, rewriting)
-        groups = _Groups(journal.over(), {}, [])
-    failures = [failure for failure in journal.failures() if failure.row_group not in groups.lost]
+        over = journal.over() or over_without_journal(plan, wanted.graph, rewriting)
+        groups = _Groups(over, {}, [])
+    listed = listed_failures(path, wanted.graph, plan) if journal.facts is None else []
+    failures = [failure for failure in [*journal.failures(), *listed] if failure.row_group not in groups.lost]
     retried = _retried(failures, groups.over, wanted, settings)
     void = _void([failure for failure in retried if failure.final], wanted, plan)
     tallies = {group: one.tally for group, one in groups.over.items() if group not in void}
     done = len(tallies) == plan.row_groups
     if rewriting is not None and not done:
         raise ResumeError(
-            f"the rows in '{path}' are those that after_generation made: rows cannot be added or retried; choose"
+            f"the rows in '{shown(path)}' are those that after_generation made: rows cannot be added or retried; choose"
             " another directory",
             other=True,
         )
@@ -144,13 +156,13 @@ def _resumed(path: Path, journal: Journal, there: Facts, wanted: Wanted, setting
         finished=done and _is_described(path, settings.rows),
         rewritten=rewriting is not None,
     )
-    reopening = Reopening(groups.lost, groups.unmarked, void, retried)
-    return Claim(path, journal, _grown(there, settings.rows), past, reopening)
+    reopening = Reopening(groups.lost, groups.unmarked, void, retried, listed, rewriting)
+    return Claim(place, _grown(there, settings.rows), past, reopening)
 
 
 def _grown(there: Facts, rows: int) -> Facts:
     targets = there.targets if rows in there.targets else [*there.targets, rows]
-    return Facts(there.identity, there.seed, there.row_group_size, there.engine, targets)
+    return msgspec.structs.replace(there, targets=targets)
 
 
 def _is_described(path: Path, rows: int) -> bool:
@@ -168,11 +180,13 @@ def _is_described(path: Path, rows: int) -> bool:
 # Row groups
 
 
-def _groups_over(path: Path, journal: Journal, parts: Sequence[Part]) -> _Groups:
+def _groups_over(place: Place, found: FoundParts, dataset: str) -> _Groups:
     """Find the row groups that are over: the journal has them as over, and their parts exist.
 
-    Raises ResumeError naming a part that the journal does not know.
+    A part that the journal does not know counts as well if its note says that it is of this dataset: the journal may
+    have lost its latest entries, or all. Raises ResumeError naming any other part.
     """
+    path, journal, parts = place.path, place.journal, found.parts
     over: dict[int, Over] = {}
     unmarked: dict[int, Over] = {}
     lost: list[int] = []
@@ -182,6 +196,8 @@ def _groups_over(path: Path, journal: Journal, parts: Sequence[Part]) -> _Groups
         if part is not None and one.written is None:  # it was written, then the run crashed
             over[group] = unmarked[group] = Over(one.tally, part.rows)
         elif one.written == (0 if part is None else part.rows):
+            if part is not None and one.checksum is not None:
+                check_part(path, part, one.checksum, one.stamp)
             over[group] = one
         elif part is not None:
             raise foreign(path, part, f"it has {part.rows} rows, but {one.written} were written")
@@ -189,8 +205,17 @@ def _groups_over(path: Path, journal: Journal, parts: Sequence[Part]) -> _Groups
             logger.warning("the part of row group %d is missing from '%s'; it is made again", group, path / "data")
             lost.append(group)
     for group in sorted(there.keys() - over.keys() - journal.cut()):
-        raise foreign(path, there[group], "no run has written it")
+        note = found.notes.get(group)
+        if note is None or (note.dataset, note.row_group) != (dataset, group) or note.tally is None:
+            raise foreign(path, there[group], "no run has written it")
+        if not note.tally.cut:  # else a later run works it again, and replaces the part
+            over[group] = unmarked[group] = Over(note.tally, there[group].rows)
     return _Groups(over, unmarked, lost)
+
+
+def _with_checksum(part: Part, over: Mapping[int, Over]) -> Part:
+    one = over.get(part.row_group)
+    return part if one is None else replace(part, checksum=one.checksum)
 
 
 def _without_rows(over: Mapping[int, Over], plan: Plan) -> list[Part]:

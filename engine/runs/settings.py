@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -115,6 +116,12 @@ class Settings:
         if retry_failed and info.data.get("resume") == "never":
             raise ValueError('needs a dataset to resume; add resume="always"')
         return retry_failed
+
+    @field_validator("cache")
+    @classmethod
+    def _make_absolute(cls, cache: str | os.PathLike[str] | None) -> Path | None:
+        """Make the path absolute: the working directory may change while a run writes."""
+        return None if cache is None else Path(cache).absolute()
 
     @field_validator("progress")
     @classmethod

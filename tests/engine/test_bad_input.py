@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import rowloop as rl
+from directories import contents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,14 +105,14 @@ def test_a_directory_that_cannot_be_written_to_is_refused(recipe: rl.Recipe, ask
     """A file in the way, other files inside, an existing dataset; none of them is touched."""
     file = tmp_path / "file"
     file.write_text("mine")
-    assert "File exists" in refusal(lambda: recipe.build(file, 2, progress=False))
+    assert "Not a directory" in refusal(lambda: recipe.build(file, 2, progress=False))
     assert "Not a directory" in refusal(lambda: recipe.build(file / "out", 2, progress=False))
     assert "has other files in it (file)" in refusal(lambda: recipe.build(tmp_path, 2, progress=False, overwrite=True))
     assert asked == []
     recipe.build(tmp_path / "out", 2, progress=False)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    before = contents(tmp_path)
     assert "has a dataset already" in refusal(lambda: recipe.build(tmp_path / "out", 2, progress=False))
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert contents(tmp_path) == before
     assert len(asked) == 2
 
 

@@ -151,7 +151,7 @@ def test_every_way_to_run_a_recipe_gives_the_same_table_however_the_endpoint_fai
     if result.path is not None:
         stored = pq.read_table(tmp_path / "data").to_pandas()
         pd.testing.assert_frame_equal(stored.sort_values("number", ignore_index=True), result.dataset)
-        assert json.loads((tmp_path / "metadata.json").read_bytes()) == told
+        assert json.loads((tmp_path / ".rowloop/metadata.json").read_bytes()) == told
 
 
 def test_usage_equals_what_the_server_counted(server: FakeOpenAI):
@@ -246,7 +246,7 @@ def test_a_run_reports_its_progress_and_its_result_can_be_waited_for(server: Fak
     result = run.result(10)
     assert (result.status, result.actual) == ("cancelled", 0)
     assert server.wait_for(client_disconnects=8).in_flight == 0
-    assert json.loads((tmp_path / "metadata.json").read_bytes())["status"] == "cancelled"
+    assert json.loads((tmp_path / ".rowloop/metadata.json").read_bytes())["status"] == "cancelled"
 
 
 def test_cancelling_abuild_cancels_the_run_and_awaits_its_end(server: FakeOpenAI, tmp_path: Path):
@@ -262,7 +262,7 @@ def test_cancelling_abuild_cancels_the_run_and_awaits_its_end(server: FakeOpenAI
 
     asyncio.run(impatient())
     assert server.wait_for(client_disconnects=8).in_flight == 0
-    assert json.loads((tmp_path / "metadata.json").read_bytes())["status"] == "cancelled"
+    assert json.loads((tmp_path / ".rowloop/metadata.json").read_bytes())["status"] == "cancelled"
 
 
 def test_the_environment_names_the_endpoint_and_holds_the_key(server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch):

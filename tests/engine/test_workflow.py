@@ -146,12 +146,12 @@ def test_a_stage_that_was_cut_short_is_resumed(tmp_path: Path) -> None:
     retry = rl.RetryPolicy(attempts=1)
     with pytest.raises(rl.DatasetGenerationError, match="the power is off"):
         workflow.build(tmp_path, row_group_size=3, retry=retry, **QUIET)
-    made = (tmp_path / "topics" / "metadata.json").stat().st_mtime_ns
+    made = (tmp_path / "topics" / ".rowloop/metadata.json").stat().st_mtime_ns
     broken = False
     _, last = workflow.build(tmp_path, row_group_size=3, retry=retry, **QUIET)
     assert (last.status, len(calls), len(set(calls))) == ("complete", 6, 6)
     assert last.dataset["line"].tolist() == [f"About {idea}." for idea in last.dataset["ideas"]]
-    assert (tmp_path / "topics" / "metadata.json").stat().st_mtime_ns == made
+    assert (tmp_path / "topics" / ".rowloop/metadata.json").stat().st_mtime_ns == made
 
 
 def test_outdated_metadata_is_repaired(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_outdated_metadata_is_repaired(tmp_path: Path) -> None:
     calls: list[str] = []
     workflow = rl.Workflow([rl.Stage("topics", topics(), rows=2, explode="ideas"), rl.Stage("lines", lines(calls))])
     _, first = workflow.build(tmp_path, **QUIET)
-    file = tmp_path / "lines" / "metadata.json"
+    file = tmp_path / "lines" / ".rowloop/metadata.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"status": "running", "parts": []}))
     _, last = workflow.build(tmp_path, **QUIET)
     assert len(calls) == 6

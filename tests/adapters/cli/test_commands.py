@@ -118,7 +118,7 @@ def test_run_makes_24_rows_by_default(folder, server):
     """Without -n a run makes 24 rows; with --quiet it prints nothing."""
     done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "--base-url", server.url, "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert json.loads((folder / "out/metadata.json").read_text())["actual_num_records"] == 24
+    assert json.loads((folder / "out/.rowloop/metadata.json").read_text())["actual_num_records"] == 24
 
 
 SEEDED = """
@@ -326,11 +326,11 @@ def test_dropped_rows_are_in_the_report(server, folder, here):
     done = rowloop(folder, *run, "-o", "out")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^partial   \d+ of 40 rows", done.stdout, re.MULTILINE)
-    assert re.search(r"^failures  \d+ rows dropped, .* see out/failures.parquet$", done.stdout, re.MULTILINE)
+    assert re.search(r"^failures  \d+ rows dropped, .* see out/.rowloop/failures.parquet$", done.stdout, re.MULTILINE)
     status, out, err = here(*run, "-o", "strict", "--min-completion", 1)
     assert (status, out.count("partial"), err.count("\n")) == (1, 1, 1)
     assert "fewer than --min-completion 1 requires; " in err
-    assert err.endswith("; the rows are in strict, the reasons in its failures.parquet\n")
+    assert err.endswith("; the rows are in strict, the reasons in its .rowloop/failures.parquet\n")
     quiet = rowloop(folder, *run, "-o", "quiet", "--quiet")
     assert (quiet.returncode, quiet.stdout) == (0, "")
     assert quiet.stderr.startswith("rowloop: WARNING: partial: ")
@@ -374,14 +374,14 @@ def test_ctrl_c_reports_the_rows_that_were_written(server, folder):
     rows = pq.read_table(folder / "out/data").num_rows
     assert 0 < rows < 20
     assert line.startswith(f"rowloop: interrupted; {rows} of 20 rows are finished, in out/data; ")
-    assert json.loads((folder / "out/metadata.json").read_text())["status"] == "cancelled"
+    assert json.loads((folder / "out/.rowloop/metadata.json").read_text())["status"] == "cancelled"
 
 
 def test_ctrl_c_before_the_run_does_not_report_the_rows_of_an_earlier_run(folder, here, monkeypatch):
     """The rows that an earlier run wrote to the directory are not reported as those of this run."""
-    (folder / "out").mkdir()
+    (folder / "out/.rowloop").mkdir(parents=True)
     earlier = {"status": "cancelled", "finished_at": "2020-01-01T00:00:00+00:00", "actual_num_records": 7}
-    (folder / "out/metadata.json").write_text(json.dumps(earlier))
+    (folder / "out/.rowloop/metadata.json").write_text(json.dumps(earlier))
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -37,7 +37,7 @@ VALUES = st.recursive(PLAIN, lambda of: st.lists(of, max_size=3) | st.dictionari
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     """Return the journal of a dataset that has begun."""
-    opened = Journal(tmp_path)
+    opened = Journal(tmp_path / "journal.sqlite")
     opened.begin(FACTS)
     yield opened
     opened.close()
@@ -46,7 +46,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def reopened(journal: Journal) -> Journal:
     """Close the file and open it again."""
     journal.close()
-    return Journal(journal.file.parent)
+    return Journal(journal.file)
 
 
 def failure(row_group: int, row: int, *, column: int = 0, final: bool = True) -> KeptFailure:
@@ -69,7 +69,7 @@ def written(journal: Journal, value: object) -> Any:
 @settings(max_examples=40)
 def test_a_value_is_read_back_unchanged(tmp_path_factory: pytest.TempPathFactory, value: object):
     """Text, numbers, None, and lists and dicts of those, to the sign of a zero and the order of keys."""
-    journal = Journal(tmp_path_factory.mktemp("journal"))
+    journal = Journal(tmp_path_factory.mktemp("journal") / "journal.sqlite")
     try:
         known = written(journal, value)
     finally:
@@ -215,20 +215,20 @@ def test_an_interrupted_transaction_leaves_nothing(journal: Journal):
 @pytest.mark.outside
 def test_a_journal_in_use_is_refused_to_everyone_else_at_once(journal: Journal):
     """To this process and to another; once it is closed, it can be opened."""
-    with pytest.raises(rl.ResumeError, match="is in use by another run") as caught:
-        Journal(journal.file.parent)
+    with pytest.raises(rl.ResumeError, match="is in use by another program") as caught:
+        Journal(journal.file)
     assert not caught.value.other
-    path = str(journal.file.parent)
+    path = str(journal.file)
     code = f"import pathlib; from rowloop.engine.datasets.journal import Journal; Journal(pathlib.Path({path!r}))"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "is in use by another run" in child.stderr
+    assert "is in use by another program" in child.stderr
     journal.write([(0, 0, 0, 1)], [], Spending())  # undisturbed
     reopened(journal).close()
 
 
 def test_a_journal_in_which_no_run_has_begun_leaves_no_file(tmp_path: Path):
     """A refused run leaves nothing behind."""
-    Journal(tmp_path).close()
+    Journal(tmp_path / "journal.sqlite").close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -247,7 +247,7 @@ def foreign(file: Path) -> None:
 
 def later(file: Path) -> None:
     """Make a journal of a later version."""
-    journal = Journal(file.parent)
+    journal = Journal(file)
     journal.begin(FACTS)
     journal._db.execute("PRAGMA user_version = 99")
     journal.close()
@@ -262,7 +262,7 @@ def test_a_file_of_another_format_is_named_and_left_alone(tmp_path: Path, make: 
     make(file)
     before = file.read_bytes()
     with pytest.raises(rl.ResumeError, match=r"journal\.sqlite' is broken or not a journal: "):
-        Journal(tmp_path)
+        Journal(tmp_path / "journal.sqlite")
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["journal.sqlite"]
 
@@ -271,7 +271,7 @@ def test_a_journal_that_cannot_be_opened_is_named(tmp_path: Path):
     """A directory has its name, for example."""
     (tmp_path / "journal.sqlite").mkdir()
     with pytest.raises(rl.ResumeError, match=r"cannot open '.*journal\.sqlite': unable to open database file"):
-        Journal(tmp_path)
+        Journal(tmp_path / "journal.sqlite")
 
 
 def test_a_journal_whose_pages_or_entries_are_broken_is_named(journal: Journal):
@@ -284,7 +284,7 @@ def test_a_journal_whose_pages_or_entries_are_broken_is_named(journal: Journal):
     data = bytearray(journal.file.read_bytes())
     data[4096:] = b"\xff" * len(data[4096:])
     journal.file.write_bytes(data)
-    again = Journal(journal.file.parent)
+    again = Journal(journal.file)
     with pytest.raises(rl.ResumeError, match=r"cannot read '.*journal\.sqlite': .*malformed"):
         _ = again.facts
     again.close()

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 
 import rowloop as rl
+from directories import names
 from rowloop.engine.core.events import NO_TALLY, Admit
 from rowloop.engine.core.graph import Node, compile_graph
 from rowloop.engine.core.store import RowGroup, Store
-from rowloop.engine.datasets.claim import Claim
+from rowloop.engine.datasets.claim import Claim, claim
 from rowloop.engine.datasets.directory import make_directory, remove_dataset, write_atomically
-from rowloop.engine.datasets.journal import Journal
 from rowloop.engine.datasets.journal_records import Facts
 from rowloop.engine.datasets.journal_writer import JournalWriter
 from rowloop.engine.datasets.parquet_sink import ParquetSink
-from rowloop.engine.datasets.parts import Part
+from rowloop.engine.datasets.parts import Part, checksum_of
 from rowloop.engine.datasets.sinks import MemorySink, Sink
 from rowloop.engine.datasets.tables import Frames
 
@@ -43,8 +43,8 @@ def group_of(id_: int, values: list[Any], start: int = 0) -> RowGroup:
 
 def parquet_sink(path: Path, on_part: Callable[[Part], object] | None = None) -> ParquetSink:
     """Make the sink of a new dataset."""
-    claim = Claim(path, Journal(path), Facts({}, 0, 1000, "async", [1]))
-    return ParquetSink(claim, JournalWriter(claim.journal), on_part)
+    found = claim(path, "never", lambda place: Claim(place, Facts({}, 0, 1000, "async", [1])), overwrite=False)
+    return ParquetSink(found, JournalWriter(found.place.journal), on_part)
 
 
 async def filled(
@@ -90,7 +90,7 @@ def test_memory_and_disk_hold_the_same_in_whatever_order_row_groups_come(
     assert shapes[0] == shapes[1]
     files = {part.file for part in sinks[1].parts}
     assert {f"data/{file.name}" for file in (path / "data").iterdir()} == files
-    assert {file.name for file in path.iterdir()} == {"data", "journal.sqlite"}
+    assert {file.name for file in path.iterdir()} == {".rowloop", "data"}
 
 
 def test_on_part_is_called_with_each_part_once_it_is_safe(tmp_path: Path):
@@ -99,8 +99,8 @@ def test_on_part_is_called_with_each_part_once_it_is_safe(tmp_path: Path):
     sink = parquet_sink(tmp_path, lambda part: announced.append((part, (tmp_path / str(part.file)).exists())))
     done(sink, filled(sink, {1: [1, 2], 0: [3]}))
     assert announced == [
-        (Part(1, 10, 2, "data/part-00001.parquet"), True),
-        (Part(0, 0, 1, "data/part-00000.parquet"), True),
+        (Part(1, 10, 2, "data/part-00001.parquet", checksum_of(tmp_path / "data/part-00001.parquet")), True),
+        (Part(0, 0, 1, "data/part-00000.parquet", checksum_of(tmp_path / "data/part-00000.parquet")), True),
     ]
 
 
@@ -121,7 +121,7 @@ def test_a_failed_change_of_the_whole_table_leaves_all_parts_as_they_were(tmp_pa
     with pytest.raises(ZeroDivisionError):
         done(sink, filled(sink, {0: [1], 1: [2]}, fail))
     assert sink.table().column("x").to_pylist() == [1, 2]
-    assert {path.name for path in tmp_path.iterdir()} == {"data", "journal.sqlite"}
+    assert {path.name for path in tmp_path.iterdir()} == {".rowloop", "data"}
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, MemoryError])
@@ -163,17 +163,19 @@ def test_only_what_a_run_writes_is_removed(tmp_path: Path):
         (tmp_path / mine).write_text("mine")
     result = rl.Recipe(columns=[rl.Uniform("v")]).build(tmp_path, 1, progress=False, overwrite=True)
     assert list(result.dataset.columns) == ["v"]
-    there = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    ours = ["data/part-00000.parquet", "journal.sqlite", "metadata.json"]
-    assert there == sorted([*ours, "data/mine.parquet", "data/part-x.txt", "notes.txt"])
+    ours = {"data/part-00000.parquet", ".rowloop/journal.sqlite", ".rowloop/metadata.json"}
+    assert names(tmp_path) == {*ours, "data/mine.parquet", "data/part-x.txt", "notes.txt"}
     remove_dataset(tmp_path)
-    assert not (tmp_path / "metadata.json").exists()
+    assert not (tmp_path / ".rowloop/metadata.json").exists()
 
 
-def test_a_directory_is_made_with_its_parents_and_the_probe_is_removed(tmp_path: Path):
-    """A probe file checks that it is writable."""
+def test_a_directory_is_made_with_its_parents(tmp_path: Path):
+    """Nothing is in it but the folder for claims."""
     make_directory(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
+    assert [str(path.relative_to(tmp_path)) for path in (tmp_path / "a" / "b").rglob("*")] == [
+        "a/b/.rowloop",
+        "a/b/.rowloop/claims",
+    ]
 
 
 def test_the_store_holds_a_row_group_from_its_admission_until_it_is_freed():

@@ -95,7 +95,7 @@ class Run:
     @property
     def written(self) -> dict[str, Any]:
         """The contents of metadata.json."""
-        read: dict[str, Any] = json.loads((self.path / "metadata.json").read_bytes())
+        read: dict[str, Any] = json.loads((self.path / ".rowloop/metadata.json").read_bytes())
         return read
 
 

@@ -45,7 +45,7 @@ def run(recipe: rl.Recipe, path: Path | None, rows: int, **options: Any) -> rl.R
 
 def metadata(path: Path) -> dict[str, Any]:
     """Read metadata.json."""
-    return dict(json.loads((path / "metadata.json").read_bytes()))
+    return dict(json.loads((path / ".rowloop/metadata.json").read_bytes()))
 
 
 def parts(path: Path) -> dict[str, int]:
@@ -274,11 +274,11 @@ def test_a_file_beside_the_parts_that_cannot_be_written_fails_the_run(tmp_path: 
     @rl.cell
     def obstruct(row: int) -> int:
         if row == 0:
-            (tmp_path / f".{file}.tmp").symlink_to("/dev/full")
+            (tmp_path / f".rowloop/.{file}.tmp").symlink_to("/dev/full")
             raise ValueError("a line for the failures table")
         return row
 
-    with pytest.raises(rl.DatasetGenerationError, match=rf"write.*: cannot write {file}: .*space") as caught:
+    with pytest.raises(rl.DatasetGenerationError, match=rf"write.*: cannot write .rowloop/{file}: .*space") as caught:
         rl.Recipe(columns=[numbered(4), obstruct]).build(tmp_path, 4, progress=False, trace=True)
     assert isinstance(caught.value.__cause__, OSError)
 
@@ -287,13 +287,13 @@ def test_metadata_that_cannot_be_written_at_the_start_ends_the_run_before_any_re
     tmp_path: Path, server: FakeOpenAI
 ):
     """Nothing is paid for that cannot be described."""
-    (tmp_path / "journal.sqlite").touch()
-    (tmp_path / ".metadata.json.tmp").symlink_to("/dev/full")
+    (tmp_path / ".rowloop").mkdir()
+    (tmp_path / ".rowloop/.metadata.json.tmp").symlink_to("/dev/full")
     recipe = rl.Recipe(
         models={"m": rl.Model("openai:m", base_url=server.url)},
         columns=[rl.Text("text", model="m", prompt="hello")],
     )
-    with pytest.raises(rl.DatasetGenerationError, match=r"cannot write metadata\.json"):
+    with pytest.raises(rl.DatasetGenerationError, match=r"cannot write .rowloop/metadata\.json"):
         recipe.build(tmp_path, 3, progress=False, overwrite=True)
     assert server.counters().requests == 0
 
@@ -638,7 +638,9 @@ def test_no_rows_at_all_always_raise_with_the_first_root_cause(server: FakeOpenA
     if place is not None:
         assert metadata(place)["status"] == "failed"
         assert parts(place) == {}
-        assert set(pq.read_table(place / "failures.parquet").column("error").to_pylist()) == {"ModelError(bad_request)"}
+        assert set(pq.read_table(place / ".rowloop/failures.parquet").column("error").to_pylist()) == {
+            "ModelError(bad_request)"
+        }
 
 
 # The failures table
@@ -661,7 +663,7 @@ def test_every_dropped_cell_is_a_row_of_the_failures_table(server: FakeOpenAI, p
     assert (table["last_failed_at"] >= table["first_failed_at"]).all()
     assert str(table["first_failed_at"].dtype).endswith("UTC]")
     if place is not None:
-        stored = pq.read_table(place / "failures.parquet").to_pandas()
+        stored = pq.read_table(place / ".rowloop/failures.parquet").to_pandas()
         pd.testing.assert_frame_equal(stored, table, check_dtype=False)
 
 

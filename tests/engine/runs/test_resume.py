@@ -27,8 +27,10 @@ from pydantic import SecretStr
 
 import rowloop as rl
 import victims
+from directories import contents, names
 from rowloop.engine.datasets.journal import Journal
 from rowloop.engine.datasets.parquet_sink import ParquetSink
+from rowloop.engine.datasets.reading import read_result
 from victims import CRASHED, Victims, at, chain, echo, outcome
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 def metadata(path: Path) -> dict[str, Any]:
     """Read metadata.json."""
-    return dict(json.loads((path / "metadata.json").read_bytes()))
+    return dict(json.loads((path / ".rowloop/metadata.json").read_bytes()))
 
 
 def simple(asked: Callable[[str], str], rows: int = 100, **options: Any) -> rl.Recipe:
@@ -155,8 +157,8 @@ def check_crashes(  # noqa: PLR0913, PLR0917 - it is called twice
             result = recipe.build(directory, ROWS, **RESUME)
             assert outcome(result) == undisturbed(rewritten), directory
             assert metadata(directory) == result.metadata
-            there = {file.name for file in directory.iterdir()}
-            assert there == {"data", "failures.parquet", "journal.sqlite", "metadata.json"}
+            there = {name for name in names(directory) if not name.startswith("data/")}
+            assert there == {f".rowloop/{name}" for name in ("failures.parquet", "journal.sqlite", "metadata.json")}
             assert len(list((directory / "data").iterdir())) == len(result.metadata["parts"])
 
 
@@ -230,13 +232,13 @@ def test_a_finished_dataset_sends_no_request_and_needs_no_endpoint(
     monkeypatch.setenv("SOME_KEY", "sk-1")
     recipe = chain(rl.Model("openai:m", base_url=server.url, api_key_env="SOME_KEY"))
     first = recipe.build(tmp_path, ROWS, **GROUPS)
-    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    before = contents(tmp_path)
     server.stop()
     monkeypatch.delenv("SOME_KEY")
     again = recipe.build(tmp_path, ROWS, **RESUME)
     assert outcome(again) == outcome(first)
     assert again.usage == first.usage
-    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    assert contents(tmp_path) == before
     with pytest.raises(rl.RecipeError, match="SOME_KEY"):
         recipe.build(tmp_path, ROWS + 1, **RESUME)
     assert outcome(recipe.build(tmp_path, ROWS, **RESUME)) == outcome(first)
@@ -245,7 +247,7 @@ def test_a_finished_dataset_sends_no_request_and_needs_no_endpoint(
 def test_stale_or_broken_metadata_is_rewritten(tmp_path: Path, asked: Asked):
     """The parts are the truth; no request is sent."""
     whole = simple(asked).build(tmp_path, 9, **GROUPS).metadata
-    file = tmp_path / "metadata.json"
+    file = tmp_path / ".rowloop/metadata.json"
     for text in (None, "{", "{}", json.dumps({**whole, "status": "running", "actual_num_records": 0, "parts": []})):
         asked.new()
         file.unlink() if text is None else file.write_text(text)
@@ -303,6 +305,9 @@ def test_types_widened_by_later_rows_are_those_of_an_undisturbed_run(tmp_path: P
         part = tmp_path / "data" / "part-00000.parquet"
         table = pq.read_table(part, partitioning=None)
         at = table.schema.names.index("half")
+        journal = Journal(tmp_path / ".rowloop/journal.sqlite")
+        journal.set_checksums({0: None})
+        journal.close()
         pq.write_table(table.set_column(at, "half", table.column("half").cast("int64")), part)
     result = recipe.build(tmp_path, 12 if when == "resumed" else 13, **RESUME)
     assert {str(pq.read_schema(part).field("half").type) for part in (tmp_path / "data").iterdir()} == {"double"}
@@ -323,8 +328,8 @@ def test_a_part_written_while_another_widens_the_types_is_widened_as_well(
 
     write = ParquetSink._write_part
 
-    def write_part(sink: ParquetSink, group: Any, rows: Any) -> Any:
-        part = write(sink, group, rows)
+    def write_part(sink: ParquetSink, group: Any, rows: Any, tally: Any) -> Any:
+        part = write(sink, group, rows, tally)
         if group.id == 1:
             written.set()
         return part
@@ -388,14 +393,14 @@ def test_failures_outlive_the_run(tmp_path: Path, asked: Asked, on_error: str, h
     hang.add(10)
     recipe = simple(asked, on_error=on_error, columns=[gate])
     cut_off(recipe, tmp_path, 12, 10 if on_error == "drop" else 12)
-    first = pd.read_parquet(tmp_path / "failures.parquet")
+    first = pd.read_parquet(tmp_path / ".rowloop/failures.parquet")
     assert first["row"].tolist() == [1, 8]
     hang.clear()
     asked.new()
     result = recipe.build(tmp_path, 12, **RESUME)
     assert asked.new() == []
     assert (result.status, result.actual) == ("partial", 10) if on_error == "drop" else ("complete", 12)
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "failures.parquet"), first)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / ".rowloop/failures.parquet"), first)
     pd.testing.assert_frame_equal(result.failures, first, check_dtype=False)
     column = result.metadata["columns"][1]
     assert (column["completed"], column["failed"], column["skipped"]) == (10, 2, 0)
@@ -416,7 +421,7 @@ def test_a_failure_that_ended_a_run_is_retried_by_the_next(tmp_path: Path, asked
     result = recipe.build(tmp_path, 12, **RESUME)
     assert asked.new() == prompts(*range(8, 12))
     assert (result.status, result.actual, len(result.failures)) == ("complete", 12, 0)
-    assert not (tmp_path / "failures.parquet").exists()
+    assert not (tmp_path / ".rowloop/failures.parquet").exists()
 
 
 def test_retry_failed_requests_the_failed_cells_and_nothing_else(tmp_path: Path, asked: Asked):
@@ -431,13 +436,15 @@ def test_retry_failed_requests_the_failed_cells_and_nothing_else(tmp_path: Path,
     assert asked.new() == prompts(1, 8, 9)
     assert (result.status, result.actual, result.dropped) == ("partial", 15, 1)
     assert result.dataset["n"].tolist() == [n for n in range(16) if n != 9]
-    assert [failure["row"] for failure in pd.read_parquet(tmp_path / "failures.parquet").to_dict("records")] == [9]
+    assert [
+        failure["row"] for failure in pd.read_parquet(tmp_path / ".rowloop/failures.parquet").to_dict("records")
+    ] == [9]
     asked.broken = set()
     result = recipe.build(tmp_path, 16, retry_failed=True, **RESUME)
     assert asked.new() == prompts(9)
     assert result.status == "complete"
     assert rows_of(tmp_path) == recipe.preview(16, progress=False).to_arrow().to_pylist()
-    assert not (tmp_path / "failures.parquet").exists()
+    assert not (tmp_path / ".rowloop/failures.parquet").exists()
     assert (tmp_path / "data" / "part-00002.parquet").stat().st_mtime_ns == untouched.st_mtime_ns
     assert {(c["completed"], c["failed"], c["skipped"]) for c in result.metadata["columns"]} == {(16, 0, 0)}
 
@@ -502,7 +509,7 @@ def test_retry_failed_needs_a_dataset_to_resume(tmp_path: Path, asked: Asked, *,
         with pytest.raises(rl.RecipeError, match="preview") as caught:
             recipe.preview(3, progress=False, **options)
         assert caught.value.path == "resume"
-    assert list(tmp_path.iterdir()) == []
+    assert contents(tmp_path) == {}
     assert asked.new() == []
 
 
@@ -676,6 +683,110 @@ def test_a_missing_part_is_made_again(tmp_path: Path, asked: Asked, caplog: pyte
     assert result.failures["row"].tolist() == [8]
 
 
+def no_journal(path: Path) -> None:
+    """Remove it."""
+    (path / ".rowloop/journal.sqlite").unlink()
+
+
+def empty_journal(path: Path) -> None:
+    """Leave an empty file."""
+    (path / ".rowloop/journal.sqlite").write_bytes(b"")
+
+
+def no_hidden_files(path: Path) -> None:
+    """Leave nothing but the parts and the folder."""
+    shutil.rmtree(path / ".rowloop")
+    (path / ".rowloop").mkdir()
+
+
+@pytest.mark.parametrize("lose", [no_journal, empty_journal, no_hidden_files])
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_a_dataset_that_lost_its_journal_is_resumed_from_its_parts(
+    tmp_path: Path, lose: Callable[[Path], None], caplog: pytest.LogCaptureFixture, *, rewritten: bool
+):
+    """No part is removed or made again, and nothing that is in a part is asked again; failures are still listed."""
+    asked = list[str]()
+
+    def model(prompt: str) -> str:
+        asked.append(prompt)
+        return echo(prompt)
+
+    first = chain(rl.Model(model), rewritten=rewritten).build(tmp_path, 18, **GROUPS)
+    parts = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
+    asked.clear()
+    lose(tmp_path)
+    again = chain(rl.Model(model), rewritten=rewritten).build(tmp_path, 18, **RESUME)
+    assert (asked, again.actual) == ([], first.actual)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == parts
+    assert again.dataset.equals(first.dataset)
+    assert "is lost; its 3 parts are kept" in caplog.text
+    if lose is not no_hidden_files:
+        assert again.failures["row"].tolist() == first.failures["row"].tolist()
+    once_more = chain(rl.Model(model), rewritten=rewritten).build(tmp_path, 18, **RESUME)
+    assert (asked, once_more.dataset.equals(first.dataset)) == ([], True)
+    if not rewritten:
+        grown = chain(rl.Model(model)).build(tmp_path, 24, **RESUME)
+        assert grown.dataset[: first.actual].equals(first.dataset)
+        assert len(asked) == 2 * 6
+
+
+def test_parts_of_another_recipe_are_refused_where_the_journal_is_lost(tmp_path: Path, asked: Asked):
+    """They are not removed, and the next directory may be taken."""
+    path = tmp_path / "out"
+    simple(asked).build(path, 16, **GROUPS)
+    no_journal(path)
+    parts = contents(path / "data")
+    other = simple(asked, prompt="line {{ n }}")
+    with pytest.raises(rl.ResumeError, match="has another dataset: its recipe has the fingerprint"):
+        other.build(path, 16, **RESUME)
+    assert other.build(path, 16, resume=IF_POSSIBLE, progress=False).path == tmp_path / "out-2"
+    assert contents(path / "data") == parts
+
+
+def test_a_dataset_in_the_old_layout_is_read_and_moved_when_it_is_resumed(tmp_path: Path, asked: Asked):
+    """Everything that was beside data is in the hidden folder then, and nothing is asked again."""
+    recipe = simple(asked, rows=20)
+    asked.broken = {"row 3"}
+    first = recipe.build(tmp_path, 16, **GROUPS)
+    shutil.rmtree(tmp_path / ".rowloop/claims")
+    for file in (tmp_path / ".rowloop").iterdir():
+        file.rename(tmp_path / file.name)
+    (tmp_path / ".rowloop").rmdir()
+    old = {"data", "failures.parquet", "journal.sqlite", "metadata.json"}
+    assert {path.name for path in tmp_path.iterdir()} == old
+    assert read_result(tmp_path).dataset.equals(first.dataset)
+    assert read_result(tmp_path).failures["row"].tolist() == [3]
+    with pytest.raises(rl.RecipeError, match="has a dataset already"):
+        recipe.build(tmp_path, 16, progress=False)
+    assert {path.name for path in tmp_path.iterdir()} == old
+    asked.new()
+    result = recipe.build(tmp_path, 20, **RESUME)
+    assert asked.new() == prompts(16, 17, 18, 19)
+    assert result.dataset[:15].equals(first.dataset)
+    assert {path.name for path in tmp_path.iterdir()} == {"data", ".rowloop"}
+
+
+def test_other_programs_read_the_directory_as_it_is(tmp_path: Path, asked: Asked):
+    """Pandas and Hugging Face datasets read it, polars its data, DuckDB a glob; nothing but the parts is in the way."""
+    duckdb = pytest.importorskip("duckdb")
+    asked.broken = {"row 3"}
+    simple(asked).build(tmp_path, 16, trace=True, **GROUPS)
+    expected = [n for n in range(16) if n != 3]
+    assert sorted(pd.read_parquet(tmp_path)["n"]) == expected
+    assert sorted(pq.read_table(tmp_path).column("n").to_pylist()) == expected
+    found = duckdb.read_parquet(f"{tmp_path}/data/*.parquet").order("n").project("n").fetchall()
+    assert [n for (n,) in found] == expected
+
+
+def test_hugging_face_datasets_loads_the_directory_as_it_is(tmp_path: Path, asked: Asked):
+    """Neither the failures nor the traces are taken for rows."""
+    datasets = pytest.importorskip("datasets")
+    asked.broken = {"row 3"}
+    simple(asked).build(tmp_path / "out", 16, trace=True, **GROUPS)
+    loaded = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))["train"]
+    assert sorted(loaded["n"]) == [n for n in range(16) if n != 3]
+
+
 # Whether a dataset fits
 
 
@@ -698,6 +809,24 @@ def of_other_rows(path: Path) -> str:
     return "part-00001.parquet' belongs to another dataset: it has 2 rows, but 6 were written"
 
 
+def of_the_same_shape(path: Path) -> str:
+    """Replace a part by one of the same columns, types, notes and number of rows."""
+    part = path / "data" / "part-00001.parquet"
+    table = pq.read_table(part, partitioning=None)
+    changed = table.set_column(1, "text", pa.array(["mine"] * 6, table.schema.field("text").type))
+    pq.write_table(changed.cast(table.schema), part)
+    return "part-00001.parquet' is damaged or was changed"
+
+
+def bit_flipped(path: Path) -> str:
+    """Change one bit of a part's values, and nothing that is read when a dataset is resumed."""
+    part = path / "data" / "part-00001.parquet"
+    body = bytearray(part.read_bytes())
+    body[40] ^= 1
+    part.write_bytes(body)
+    return "part-00001.parquet' is damaged or was changed"
+
+
 def unknown(path: Path) -> str:
     """Add a part that no run has written."""
     shutil.copy(path / "data" / "part-00000.parquet", path / "data" / "part-00007.parquet")
@@ -712,26 +841,39 @@ def mine(path: Path) -> str:
 
 def garbled_journal(path: Path) -> str:
     """Break the journal."""
-    (path / "journal.sqlite").write_bytes(b"SQLite format 3\0" + b"nothing" * 2000)
+    (path / ".rowloop/journal.sqlite").write_bytes(b"SQLite format 3\0" + b"nothing" * 2000)
     return "journal.sqlite' is broken or not a journal"
 
 
-def no_journal(path: Path) -> str:
-    """Remove the journal."""
-    (path / "journal.sqlite").unlink()
-    return "has no journal.sqlite"
+def of_another_version(path: Path) -> str:
+    """Remove the journal, and what the parts say of themselves."""
+    (path / ".rowloop/journal.sqlite").unlink()
+    for part in (path / "data").iterdir():
+        pq.write_table(pq.read_table(part, partitioning=None).replace_schema_metadata(None), part)
+    return "has parts, but its journal is gone, and they do not say how they were made"
 
 
 def foreign_metadata(path: Path) -> str:
     """Leave another program's metadata, and no journal."""
-    (path / "journal.sqlite").unlink()
-    (path / "metadata.json").write_text('{"title": "mine"}')
-    return f"cannot read '{path}/metadata.json' as the metadata of a dataset"
+    of_another_version(path)
+    (path / ".rowloop/metadata.json").write_text('{"title": "mine"}')
+    return f"cannot read '{path}/.rowloop/metadata.json' as the metadata of a dataset"
 
 
 @pytest.mark.parametrize(
     "spoil",
-    [garbled, of_other_columns, of_other_rows, unknown, mine, garbled_journal, no_journal, foreign_metadata],
+    [
+        garbled,
+        of_other_columns,
+        of_other_rows,
+        of_the_same_shape,
+        bit_flipped,
+        unknown,
+        mine,
+        garbled_journal,
+        of_another_version,
+        foreign_metadata,
+    ],
 )
 @pytest.mark.parametrize("resume", [ALWAYS, IF_POSSIBLE])
 def test_a_broken_or_foreign_file_is_named_and_nothing_is_changed(
@@ -741,12 +883,12 @@ def test_a_broken_or_foreign_file_is_named_and_nothing_is_changed(
     path = tmp_path / "out"
     simple(asked).build(path, 16, **GROUPS)
     message = spoil(path)
-    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    before = contents(tmp_path)
     asked.new()
     with pytest.raises(rl.ResumeError, match=re.escape(message)):
         simple(asked).build(path, 17, resume=resume, progress=False)
     assert asked.new() == []
-    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    assert contents(tmp_path) == before
 
 
 def test_rows_of_after_generation_cannot_be_made_again_or_grow(tmp_path: Path):
@@ -780,7 +922,7 @@ def test_another_dataset_is_refused_with_the_differences_or_started_in_the_next_
     """Depending on `resume` and `overwrite`; the dataset in the next directory is resumed later."""
     path = tmp_path / "out"
     simple(asked, seed=3).build(path, 8, **GROUPS)
-    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    before = contents(path)
     changes, changed, message = OTHERS[other]
     options = {"row_group_size": 6, "progress": False, "rows": 8, **changed}
 
@@ -800,7 +942,7 @@ def test_another_dataset_is_refused_with_the_differences_or_started_in_the_next_
     again = build(resume=IF_POSSIBLE)
     assert again.path == tmp_path / "out-2"
     assert asked.new() == []
-    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    assert contents(path) == before
     replaced = build(resume=ALWAYS, overwrite=True)
     assert replaced.path == path
     assert len(asked.new()) == count
@@ -885,7 +1027,7 @@ def test_a_run_that_cannot_begin_releases_its_directory(tmp_path: Path, asked: A
         rl.Recipe(models={"m": "nothing:m"}, columns=[rl.Text("t", model="m", prompt="x")]).build(
             tmp_path, 3, resume=ALWAYS, progress=False
         )
-    assert list(tmp_path.iterdir()) == []
+    assert contents(tmp_path) == {}
     assert recipe.build(tmp_path, 3, progress=False).actual == 3
 
 
@@ -987,7 +1129,7 @@ def test_the_key_is_in_no_byte_of_the_journal(server: FakeOpenAI, victim: Victim
     server.wait_for(answered=40, timeout=20)
     os.kill(killed, signal.SIGKILL)
     assert victim.ended() == -signal.SIGKILL
-    files = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    files = {file.name: file.read_bytes() for file in (tmp_path / ".rowloop").iterdir() if file.is_file()}
     assert files.keys() >= {"journal.sqlite", "journal.sqlite-wal"}
     assert len(b"".join(files.values())) > 10_000
     assert not any(key.encode() in content for content in files.values())

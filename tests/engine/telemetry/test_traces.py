@@ -139,7 +139,7 @@ def test_without_traces_nothing_is_kept_and_an_export_names_the_option(tmp_path:
     """No traces.parquet, an empty list, and an error that names the option."""
     result = recipe().build(tmp_path / "out", 4, progress=False, trace=False)
     assert result.task_traces == []
-    assert not (tmp_path / "out" / "traces.parquet").exists()
+    assert not (tmp_path / "out/.rowloop/traces.parquet").exists()
     with pytest.raises(rl.RecipeError, match="trace=True"):
         result.export_trace(tmp_path / "trace.json")
 
@@ -147,7 +147,7 @@ def test_without_traces_nothing_is_kept_and_an_export_names_the_option(tmp_path:
 def test_the_file_and_the_list_have_the_same_traces(tmp_path: Path):
     """traces.parquet, read back, is result.task_traces, field by field."""
     result = recipe(broken=3).build(tmp_path / "out", 8, progress=False, trace=True)
-    frame = pd.read_parquet(tmp_path / "out" / "traces.parquet")
+    frame = pd.read_parquet(tmp_path / "out/.rowloop/traces.parquet")
     listed = pd.DataFrame([dataclasses.asdict(trace) for trace in result.task_traces])
     listed["row"] = listed["row"].astype("float64")
     assert list(frame.columns) == [field.name for field in dataclasses.fields(TaskTrace)]
@@ -165,7 +165,7 @@ def test_a_failed_run_keeps_its_traces(tmp_path: Path):
     made = rl.Recipe(columns=[rl.Seed(pd.DataFrame({"n": range(3)})), rl.cell(broken, on_error="raise")])
     with pytest.raises(rl.DatasetGenerationError):
         made.build(tmp_path / "out", 3, progress=False, trace=True)
-    frame = pd.read_parquet(tmp_path / "out" / "traces.parquet")
+    frame = pd.read_parquet(tmp_path / "out/.rowloop/traces.parquet")
     assert "ValueError: no" in frame["error"].dropna().iloc[0]
 
 

@@ -1,0 +1,72 @@
+"""Heartbeat: the thread that shows others every few seconds that a run works in its directory."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from ..core.errors import DatasetGenerationError
+from .claim_files import HEARTBEAT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .claim_files import Held
+
+logger = logging.getLogger("rowloop")
+
+
+class Heartbeat:
+    """A thread that writes a claim anew every `HEARTBEAT` seconds, from now until `close`."""
+
+    def __init__(self, held: Held) -> None:
+        """Start the thread."""
+        self._held = held
+        self._calls: list[Callable[[], object]] = []
+        self._on_lost: Callable[[DatasetGenerationError], object] | None = None
+        self._lost: DatasetGenerationError | None = None
+        self._warned = False
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat_until_ended, name="rowloop-claim", daemon=True)
+        self._thread.start()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have a function called at each heartbeat, in the thread. What it raises is logged."""
+        self._calls.append(function)
+
+    def on_lost(self, function: Callable[[DatasetGenerationError], object]) -> None:
+        """Have a function called, from any thread, once another process has taken over, also if it already has."""
+        with self._lock:
+            self._on_lost, lost = function, self._lost
+        if lost is not None:
+            function(lost)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ended.set()
+        self._thread.join()
+
+    def _beat_until_ended(self) -> None:
+        while not self._ended.wait(HEARTBEAT):
+            self._beat()
+
+    def _beat(self) -> None:
+        try:
+            self._held.beat()
+            for call in self._calls:
+                call()
+        except DatasetGenerationError as error:
+            self._lose(error)
+        except Exception as error:  # noqa: BLE001 - the disk is full, say: the run may end well all the same
+            if not self._warned:
+                self._warned = True
+                logger.warning("cannot write to '%s' at every heartbeat: %s", self._held.directory, error)
+
+    def _lose(self, error: DatasetGenerationError) -> None:
+        with self._lock:
+            first = self._lost is None
+            self._lost, function = error, self._on_lost
+        if first and function is not None:
+            function(error)
