@@ -74,13 +74,12 @@ class Stage:
         In a table, values and types stay as they are.
         """
         import pandas as pd  # noqa: PLC0415 - not at import time
-        import pyarrow as pa  # noqa: PLC0415 - not at import time
+
+        from .columns.sources.json_text import frame_of  # noqa: PLC0415 - it loads pyarrow
+        from .datasets import selection  # noqa: PLC0415 - the same
 
         if isinstance(rows, pd.DataFrame):
-            frame: pd.DataFrame = self.passed_on(pa.Table.from_pandas(rows, preserve_index=False)).to_pandas()
-            return frame
-        from .datasets import selection  # noqa: PLC0415 - it loads pyarrow
-
+            return frame_of(self.passed_on(selection.table_of(rows)))
         if self.filter is not None:
             rows = selection.filtered(rows, self.filter, f"stages.{self.name}.filter")
         if self.explode is not None:

@@ -11,7 +11,7 @@
 | text.py          | a model's answer, as text                                                                   |
 | structured.py    | a model's answer that obeys a JSON Schema                                                   |
 | reask.py         | the requests of one structured cell, including those that show the model its mistake        |
-| reasoning.py     | the column beside an answer that holds the model's reasoning                                |
+| reasoning.py     | columns of text beside another: the reasoning of an answer, the reason of a verdict         |
 | embedding.py     | the vector that a model gives to a text                                                     |
 | functions.py     | a Python function as a column                                                               |
 | decorators.py    | `cell` and `batch`, which make a column of a function                                       |
@@ -21,6 +21,8 @@
 | templates/       | Jinja templates: sandboxed, bounded, compiled once per recipe                               |
 | images.py        | image cells as parts of a message                                                           |
 | schemas.py       | JSON Schemas, and the reader that checks answers against them                               |
+| schema_types.py  | the Arrow type of values that obey a JSON Schema, where there is one                        |
+| storable.py      | which values of a cell the table can hold, checked as soon as a cell has one                |
 | json_repairs.py  | JSON found in an answer's prose, and repaired                                               |
 | microbatch.py    | callers with one item each share calls of many: SQL in a thread, embeddings over HTTP       |
 | code_hash.py     | whether a function or class is still the one that made a table                              |

@@ -99,7 +99,7 @@ class Embedding(Column):
                 error.usage = usage
                 raise
 
-        return Await(call, numbered=template.draws)
+        return Await(call, numbered=template.draws, fits=True)
 
     def _checked(self, vector: list[float]) -> list[float]:
         """Refuse an empty vector, numbers that are not finite, and any length but `dimensions`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import ModelError
+from ..core.errors import CellError, ModelError
 from ..core.events import Usage
 from ..models.provider import in_words
 from ..models.usage import Asked
@@ -74,6 +74,9 @@ class Conversation:
                     raise
                 messages = self._corrected(messages, error)
                 reasked += 1
+            except CellError as error:
+                error.usage = cost.asked(reasked, failed=True)
+                raise
             else:
                 spent = cost.asked(reasked, native=reply.native, repaired=repaired)
                 return Answer(value, spent, reply.reasoning)

@@ -10,11 +10,13 @@ import jsonschema_rs
 import msgspec
 import pydantic
 
-from ..core.errors import ModelError
+from ..core.errors import CellError, ModelError
 from .json_repairs import found_in, repaired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from .storable import Check
 
 SchemaLike: TypeAlias = dict[str, Any] | type[pydantic.BaseModel]
 """A JSON Schema, or a pydantic model."""
@@ -23,7 +25,18 @@ SchemaLike: TypeAlias = dict[str, Any] | type[pydantic.BaseModel]
 Found: TypeAlias = "tuple[tuple[Any] | None, Exception | None]"
 """The value as a one-tuple, or None, and the error of the first piece that did not obey."""
 
-_DISOBEYED = (msgspec.DecodeError, pydantic.ValidationError, jsonschema_rs.ValidationError, RecursionError)
+
+class _UnwritableError(ValueError):
+    """A value that the table cannot hold, such as one with a number that is none."""
+
+
+_DISOBEYED = (
+    _UnwritableError,
+    msgspec.DecodeError,
+    pydantic.ValidationError,
+    jsonschema_rs.ValidationError,
+    RecursionError,
+)
 """The errors of reading an answer; RecursionError for one that opens bracket upon bracket."""
 
 _OUTSIDE = re.compile(r"(?:Resource|Unknown meta-schema:) '(.*?)'(?: is not present|\. Custom)", re.DOTALL)
@@ -35,8 +48,18 @@ _AT_ONCE = 2000
 
 
 def json_schema_of(schema: SchemaLike) -> dict[str, Any]:
-    """Return the schema as plain data."""
+    """Return the schema that a model must obey, as plain data."""
     return schema if isinstance(schema, dict) else schema.model_json_schema()
+
+
+def value_schema_of(schema: SchemaLike) -> dict[str, Any]:
+    """Return the schema of the values: of a pydantic model with its fields' own names, and with computed fields."""
+    if isinstance(schema, dict):
+        return schema
+    try:
+        return schema.model_json_schema(by_alias=False, mode="serialization")
+    except pydantic.errors.PydanticUserError:  # a field that is written in a way that no schema describes
+        return {}
 
 
 class DisobedientError(ModelError):
@@ -54,8 +77,12 @@ class DisobedientError(ModelError):
 class JsonReader:
     """Reads answers: from text that holds JSON to a value that obeys the schema."""
 
-    def __init__(self, schema: SchemaLike) -> None:
-        """Compile the schema; raises ValueError for anything but a JSON Schema."""
+    def __init__(self, schema: SchemaLike, check: Check | None = None) -> None:
+        """Compile the schema; raises ValueError for anything but a JSON Schema.
+
+        `check` is for the values of a pydantic model, whose code is the user's own.
+        """
+        self._check = check
         self._model = None if isinstance(schema, dict) else schema
         self._validator = _compiled(json_schema_of(schema))
 
@@ -94,9 +121,24 @@ class JsonReader:
 
     def _value(self, text: str) -> Any:
         if self._model is not None:
-            return self._model.model_validate_json(text).model_dump(mode="json")
+            return self._dumped(self._model, text)
         value = msgspec.json.decode(text)
         self._validator.validate(value)
+        return value
+
+    def _dumped(self, model: type[pydantic.BaseModel], text: str) -> Any:
+        """Read an answer by the fields' aliases or names, and return the value, by the names.
+
+        Any error but that of an answer that does not obey is one of the model's own code.
+        """
+        try:
+            value = model.model_validate_json(text, by_alias=True, by_name=True).model_dump(mode="json", by_alias=False)
+        except (pydantic.ValidationError, RecursionError):
+            raise
+        except Exception as error:
+            raise CellError from error
+        if self._check is not None and (expected := self._check(value)) is not None:
+            raise _UnwritableError(f"expected {expected}")
         return value
 
 
@@ -130,7 +172,7 @@ def _is_json(error: Exception) -> bool:
     """Return whether the answer is JSON that does not obey."""
     if isinstance(error, pydantic.ValidationError):
         return error.errors(include_url=False)[0]["type"] != "json_invalid"
-    return isinstance(error, jsonschema_rs.ValidationError)
+    return isinstance(error, jsonschema_rs.ValidationError | _UnwritableError)
 
 
 def _problem(error: Exception) -> str:
@@ -141,6 +183,8 @@ def _problem(error: Exception) -> str:
         path, problem = first["loc"], first["msg"]
     elif isinstance(error, jsonschema_rs.ValidationError):
         path, problem = error.instance_path, error.message
+    elif isinstance(error, _UnwritableError):
+        problem = str(error)
     else:
         problem = f"it is not JSON: {error}"
     where = f"{'.'.join(str(part) for part in path)}: " if path else ""

@@ -9,7 +9,8 @@ from pydantic import Field, field_serializer
 from ..core.spec import spec
 from .prompted import Prompted
 from .reask import Conversation
-from .schemas import JsonReader, SchemaLike, json_schema_of
+from .schemas import JsonReader, SchemaLike, json_schema_of, value_schema_of
+from .storable import check_of, json_check
 from .work import Await
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 @spec
 class Structured(Prompted):
     """A model's answer to a prompt, as a value that obeys `schema`: a JSON Schema or a pydantic model.
+
+    The values of a pydantic model have its fields' own names; an answer may use those or the aliases. What no Arrow
+    type holds is JSON text in the table.
 
     The endpoint enforces the schema where it can. An answer that does not obey is repaired where possible: the prose
     around its JSON and slips in the JSON are removed. Otherwise the model is shown what is wrong and asked again, up to
@@ -45,21 +49,24 @@ class Structured(Prompted):
         return json_schema_of(self.schema)
 
     def arrow_type(self) -> dict[str, Any]:
-        """Return the schema."""
-        return json_schema_of(self.schema)
+        """Return the schema of the values."""
+        from .schema_types import closed  # noqa: PLC0415 - it loads pyarrow
+
+        schema = value_schema_of(self.schema)
+        return schema if isinstance(self.schema, dict) else closed(schema)
 
     def value_schemas(self) -> list[dict[str, Any]]:
-        """Return the schema; of a pydantic model with aliases also that of its fields' own names."""
-        if isinstance(self.schema, dict):
-            return [self.schema]
-        return [self.schema.model_json_schema(by_alias=by_alias) for by_alias in (True, False)]
+        """Return the schema; of a pydantic model that of the values, and that of the answers."""
+        return [value_schema_of(self.schema), *([] if isinstance(self.schema, dict) else [json_schema_of(self.schema)])]
 
     def bind(self, binding: Binding) -> Await:
         """Compile what the cells' conversations have in common, and return the call of one cell."""
         messages = self.messages(binding)
-        hold = Conversation(self.sender(binding), self.schema, JsonReader(self.schema), self.reasks).hold
+        check = None if isinstance(self.schema, dict) else check_of(self.arrow_type())
+        reader = JsonReader(self.schema, check if check is json_check else None)
+        hold = Conversation(self.sender(binding), self.schema, reader, self.reasks).hold
 
         async def call(*values: object) -> Answer:
             return await hold(messages(values))
 
-        return Await(call, numbered=self.draws)
+        return Await(call, numbered=self.draws, fits=True)

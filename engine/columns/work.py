@@ -19,13 +19,13 @@ Value: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A value with its usage: what the call of a model column returns instead of the bare value.
+    """A value with its usage: what the call of a column returns instead of the bare value.
 
-    `beside` is the value of the column beside it, if there is one.
+    `usage` is None where no model was asked. `beside` is the value of the column beside it, if there is one.
     """
 
     value: Value
-    usage: Usage
+    usage: Usage | None = None
     beside: Value = None
 
 
@@ -59,12 +59,13 @@ class Await:
     """A cell that is awaited: values of the needs -> value, or Answer.
 
     `foreign`: the code is the user's own, and any exception of it fails the cell. `numbered`: the row's number comes
-    after the values.
+    after the values. `fits`: every value is known to be of the column's type, so none is checked.
     """
 
     call: Callable[..., Awaitable[Value]]
     foreign: bool = False
     numbered: bool = False
+    fits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,5 +204,7 @@ class CellError(Exception):
     """A failure of this cell alone: an exception of the user's function or template, or an unusable value.
 
     The cause is in `__cause__`. Any other exception of a cell's work, except ModelError, is an error of the engine and
-    ends the run.
+    ends the run. `usage` is what was paid for the cell, where a model was asked.
     """
+
+    usage: Usage | None = None

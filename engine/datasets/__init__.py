@@ -12,6 +12,7 @@
 | found_parts.py | the parts in a directory, checked to belong to its dataset |
 | parts.py | one part: the file of a row group |
 | tables.py | row groups as Arrow tables of one schema |
+| table_columns.py | the values of one column as Arrow arrays: typed, inferred, or JSON text |
 | sinks.py | the protocol of a sink, and the sink of a preview |
 | parquet_sink.py | the sink of a build |
 | journal.py | the SQLite file with everything that is in no part yet |

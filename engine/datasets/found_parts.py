@@ -11,6 +11,7 @@ from ..core.errors import ResumeError
 from .directory import OVERWRITE, part_files, part_name
 from .parts import Note, Part, checksum_of, note_of, stamp_of, without_note
 from .past import FoundParts
+from .tables import joined, same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ def find_parts(path: Path, plan: Plan, columns: list[str] | None, *, rewritten: 
         if number >= plan.row_groups and not rewritten:
             raise ResumeError(f"'{file}' belongs to another dataset: this one has {plan.row_groups} row groups")
         unified = _unified(schema, own, file)
-        uneven |= not unified.equals(own) or (schema is not None and not unified.equals(schema))
+        uneven |= not same(unified, own) or (schema is not None and not same(unified, schema))
         schema = unified
         parts.append(Part(number, start if rewritten else plan.row(number, 0), rows, f"data/{file.name}"))
         start += rows
@@ -92,6 +93,6 @@ def _read_footer(file: Path) -> tuple[pa.Schema, int, Note | None]:
 def _unified(known: pa.Schema | None, schema: pa.Schema, file: Path) -> pa.Schema:
     """Widen types: a crash may leave some parts rewritten with wider types, and others not."""
     try:
-        return schema if known is None else pa.unify_schemas([known, schema], promote_options="permissive")
+        return joined(known, schema)
     except pa.ArrowException as error:
         raise ResumeError(f"'{file}' belongs to another dataset: {error}") from error

@@ -30,7 +30,7 @@ from ..core.errors import DatasetGenerationError, ResumeError
 from ..models.sqlite_file import FileFormat, open_file
 from ..telemetry.spending import Spending
 from .directory import JOURNAL, journal_copy, journal_files, write_atomically
-from .journal_records import Facts, KeptFailure, Known, Over, Task, bodies_of, encode
+from .journal_records import Facts, KeptFailure, Known, Over, Task, bodies_of, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -232,7 +232,7 @@ class Journal:
 
     def _decoded(self, body: bytes, type_: type[Any]) -> Any:
         try:
-            return msgspec.msgpack.decode(body, type=type_)
+            return decode(body, type_)
         except (msgspec.MsgspecError, TypeError) as error:
             raise ResumeError(f"'{self.file}' has a record that rowloop did not write: {error}") from error
 

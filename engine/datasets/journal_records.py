@@ -1,6 +1,7 @@
 """Journal records: what a journal stores, and which values can be stored.
 
 A value is stored only if it can be read back unchanged: text, numbers, booleans, None, and lists and dicts of those.
+Integers beyond 64 bits are stored as their bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ..core.events import Tally  # noqa: TC001 - msgspec reads it when it decode
 from ..telemetry.failures import FailedCell  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 Entry: TypeAlias = tuple[int, int, int, Any]
 """Row group, column, row and value of a task that is done; the value of a whole column is [rows worked, all values]."""
@@ -77,6 +78,9 @@ class Known:
     failures: list[KeptFailure] = field(default_factory=list)
 
 
+_DIGITS = 1
+"""The type of an extension of msgpack that holds an integer beyond 64 bits."""
+_DEEPEST = 100
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -91,22 +95,51 @@ def bodies_of(entries: Iterable[Entry]) -> Iterator[tuple[int, bytes]]:
 
 def _body(values: list[tuple[int, int, Any]]) -> bytes:
     if not all(type(value) in _PLAIN for _, _, value in values):
-        values = [entry for entry in values if type(entry[2]) in _PLAIN or _reads_back(entry[2])]
+        values = list(_storable(values, _PLAIN))
     try:
         return encode(values)
     except (OverflowError, UnicodeError):  # integers beyond 64 bits, halves of characters
-        return encode([entry for entry in values if _reads_back(entry[2])])
+        return encode(list(_storable(values)))
 
 
-def _reads_back(value: object) -> bool:
-    """Return whether a value is the same, and of the same types, after encoding and decoding."""
+def _storable(values: Iterable[tuple[int, int, Any]], plain: Collection[object] = ()) -> Iterator[tuple[int, int, Any]]:
+    """Yield the entries whose values can be read back unchanged, as they can be stored; `plain` types need no look."""
+    for column, row, value in values:
+        if type(value) in plain or _reads_back(value, value):
+            yield column, row, value
+        elif _reads_back(digits := _with_digits(value), value):
+            yield column, row, digits
+
+
+def _reads_back(stored: object, value: object) -> bool:
+    """Return whether a value is the same, and of the same types, after it was stored in this form."""
     try:
         if type(value).__module__ == "numpy":
             return _simple(value) == value
-        back = msgspec.msgpack.decode(encode(value))
-        return back == value and repr(back) == repr(value)  # equal times may be of other zones
+        back = decode(encode(stored), Any)
+        return bool(back == value) and repr(back) == repr(value)  # equal times may be of other zones
     except Exception:  # noqa: BLE001 - whatever a value's own methods raise; its cell is worked again
         return False
+
+
+def _with_digits(value: Any, depth: int = 0) -> Any:
+    """Replace integers beyond 64 bits by their bytes; a value nested too deeply stays."""
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        return msgspec.msgpack.Ext(_DIGITS, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+    if type(value) is list and depth < _DEEPEST:
+        return [_with_digits(item, depth + 1) for item in value]
+    if type(value) is dict and depth < _DEEPEST:
+        return {key: _with_digits(item, depth + 1) for key, item in value.items()}
+    return value
+
+
+def _of_extension(code: int, data: memoryview) -> Any:
+    return int.from_bytes(data, "big", signed=True) if code == _DIGITS else msgspec.msgpack.Ext(code, bytes(data))
+
+
+def decode(body: bytes, type_: Any) -> Any:
+    """Decode a record; raises MsgspecError for one of another type."""
+    return msgspec.msgpack.decode(body, type=type_, ext_hook=_of_extension)
 
 
 def _simple(value: Any) -> object:

@@ -126,9 +126,9 @@ class ParquetSink:
             raise DatasetGenerationError(f"cannot clear '{self.path}': {error}", stage="write") from error
         claim.begin()  # after the removal: a crash must not leave old parts in a new dataset
         if found.schema is not None:
-            self._tables.resume(found.schema)
             self._version = self._tables.version
-            if found.uneven:
+            self._tables.resume(found.schema)
+            if found.uneven or self._version != self._tables.version:
                 self._widen_parts()
 
     def _describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None) -> None:
@@ -158,6 +158,7 @@ class ParquetSink:
         table = self._tables.table(group, rows)
         if self._version != self._tables.version:
             self._widen_parts()
+            table = self._tables.conform(table)
         file = f"data/{part_name(group.id)}"
         part = Part(group.id, group.start, table.num_rows, file if table.num_rows else None)
         if part.file is None:  # processors removed all rows
@@ -173,19 +174,26 @@ class ParquetSink:
         return part
 
     def _widen_parts(self) -> None:
-        """Write all parts anew with the present types; until that is done, the journal has no checksums of them."""
+        """Write all parts anew in the latest schema, which the values of a part may change once more.
+
+        Until that is done, the journal has no checksums of them.
+        """
         self._journal.forget_checksums([part.row_group for part in self.parts])
-        self.parts = [part if part.file is None else self._widened(part, part.file) for part in self.parts]
+        while True:
+            version = self._tables.version
+            self.parts = [part if part.file is None else self._widened(part, part.file) for part in self.parts]
+            if version == self._tables.version:
+                break
         files = {part.row_group: (part.checksum, part.file) for part in self.parts}
         self._journal.post_checksums(
             {group: (sum_, stamp_of(self.path / file)) for group, (sum_, file) in files.items() if sum_ and file}
         )
-        self._version = self._tables.version
+        self._version = version
 
     def _widened(self, part: Part, file: str) -> Part:
         table = self._read(file)
         note = note_of(table.schema)
-        self._write(with_note(table.cast(self._tables.schema), note), file, part.row_group)
+        self._write(with_note(self._tables.conform(table), note), file, part.row_group)
         return replace(part, checksum=checksum_of(self.path / file))
 
     def _note(self, number: int, tally: Tally | None) -> Note:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..core.events import Tally  # noqa: TC001 - msgspec reads it when it decodes
+from .tables import concatenated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    import pyarrow as pa
 
     from .metadata import PartMetadata
 
@@ -61,8 +63,8 @@ OnPart: TypeAlias = Callable[[Part], object]
 def read_parts(path: Path, parts: Iterable[Part | PartMetadata], schema: pa.Schema) -> pa.Table:
     """Read the parts of a dataset as one table, in this order; `schema` is for a dataset without parts."""
     tables = [pq.read_table(path / part.file, partitioning=None) for part in parts if part.file is not None]
-    tables = [table.cast(without_note(table.schema)) for table in tables]
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+    tables = [table.replace_schema_metadata(without_note(table.schema).metadata) for table in tables]
+    return concatenated(tables) if tables else schema.empty_table()
 
 
 def checksum_of(file: Path) -> str:

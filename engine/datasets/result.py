@@ -122,17 +122,18 @@ class Result:
 
     @cached_property
     def dataset(self) -> pd.DataFrame:
-        """The rows, in order, as a DataFrame; read from the disk once."""
+        """The rows, in order, as a DataFrame; read from the disk once. JSON text is decoded."""
         return self.to_pandas()
 
     def to_arrow(self) -> pa.Table:
-        """Return the rows, in order, as an Arrow table."""
+        """Return the rows, in order, as an Arrow table, as they are stored: columns of JSON text are text."""
         return self._rows.table()
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the rows, in order, as a DataFrame."""
-        frame: pd.DataFrame = self._rows.table().to_pandas()
-        return frame
+        """Return the rows, in order, as a DataFrame. JSON text is decoded."""
+        from ..columns.sources.json_text import frame_of  # noqa: PLC0415 - it loads pyarrow
+
+        return frame_of(self._rows.table())
 
     @cached_property
     def task_traces(self) -> list[TaskTrace]:

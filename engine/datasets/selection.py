@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as kinds
 
+from ..columns.sources.json_text import decoded, encoded, frame_of, is_json
 from ..core.errors import RecipeError
+from .table_columns import OpenColumn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +25,7 @@ def filtered(rows: pa.Table, condition: str | Callable[[Any], Any], path: str) -
 
     Raises RecipeError with `path` for a condition or a function that fails on these rows, or returns anything else.
     """
-    frame: pd.DataFrame = rows.replace_schema_metadata(None).to_pandas()
+    frame = frame_of(rows)
     try:
         if isinstance(condition, str):
             return rows.take(frame.query(condition).index.to_numpy())
@@ -37,13 +39,35 @@ def filtered(rows: pa.Table, condition: str | Callable[[Any], Any], path: str) -
 
 def exploded(rows: pa.Table, name: str) -> pa.Table:
     """Make a row of each element of a column of lists; no row of a list without elements, or of a null."""
-    column = rows.column(name)
-    if kinds.is_list(column.type) or kinds.is_large_list(column.type) or kinds.is_fixed_size_list(column.type):
+    column, given = rows.column(name), rows.schema.field(name)
+    if is_json(given):
+        values = [(row, item) for row, value in enumerate(decoded(column.to_pylist())) for item in _items(value)]
+        rows = rows.take([row for row, _ in values])
+        rows = rows.set_column(rows.column_names.index(name), given, encoded([item for _, item in values]))
+    elif kinds.is_list(column.type) or kinds.is_large_list(column.type) or kinds.is_fixed_size_list(column.type):
         lists = column.combine_chunks()
         parents = rows.take(pc.list_parent_indices(lists))
         field = pa.field(name, column.type.value_type)
         rows = parents.set_column(rows.column_names.index(name), field, pc.list_flatten(lists))
     return rows.filter(pc.is_valid(rows.column(name)))
+
+
+def table_of(frame: pd.DataFrame) -> pa.Table:
+    """Return a DataFrame as a table; objects of several types become JSON text."""
+    made: list[tuple[pa.Field[Any], pa.Array[Any]]] = []
+    for name, series in frame.items():
+        column = OpenColumn(str(name))
+        if pd.api.types.is_object_dtype(series.dtype):
+            array = column.array(series.where(series.notna(), None).tolist())
+        else:
+            array = pa.array(series, from_pandas=True)
+        made.append((column.field if is_json(column.field) else pa.field(column.name, array.type), array))
+    return pa.table([array for _, array in made], schema=pa.schema([field for field, _ in made]))
+
+
+def _items(value: object) -> list[Any]:
+    """Return what a value becomes: the elements of a list, any other value itself."""
+    return value if isinstance(value, list) else [value]
 
 
 def sampled(rows: pa.Table, sample: float, seed: int | None) -> pa.Table:

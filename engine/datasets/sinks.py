@@ -14,6 +14,7 @@ import pyarrow as pa
 from ..core.errors import DatasetGenerationError
 from ..core.events import Restored
 from .parts import Part
+from .tables import conformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -137,8 +138,9 @@ class MemorySink:
     def table(self) -> pa.Table:
         """Return all rows in order, in the final schema."""
         kept = [table for _, table in sorted(self._kept.items())]
-        schema = self._schema or self._tables.schema
-        return pa.concat_tables([table.cast(schema) for table in kept]) if kept else schema.empty_table()
+        if self._schema is None:
+            kept = conformed(self._tables, kept)
+        return pa.concat_tables(kept) if kept else (self._schema or self._tables.schema).empty_table()
 
 
 async def announce(writer: ThreadPoolExecutor, on_part: OnPart | None, part: Part) -> None:

@@ -1,38 +1,29 @@
 """Tables: row groups as Arrow tables, all of one schema.
 
 The type of a column is the one in its spec, else the type of its first values. Values that do not fit widen a type that
-was only inferred (int64 to float64, null to anything, a struct by a field). `version` then shows a sink that the tables
-it has already written need to be widened.
+was only inferred (int64 to float64, null to anything, a struct by a field). Where no type holds all values as they are,
+the column becomes JSON text, unless its spec names an Arrow type. `version` then shows a sink that the tables it has
+already written need to be conformed to the schema.
 """
 
 from __future__ import annotations
 
-import bisect
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
 import pyarrow as pa
 
-from ..core.errors import DatasetGenerationError, writable
+from ..columns.schema_types import arrow_type_of_schema
+from ..columns.sources.json_text import is_json
+from ..core.errors import DatasetGenerationError
+from .table_columns import Misfit, column_of, recast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ..columns.column import ArrowType
     from ..core.store import RowGroup
 
-Convert: TypeAlias = "Callable[[Sequence[Any], pa.DataType | None], pa.Array[Any]]"
-
-_MISFITS = (pa.ArrowException, OverflowError, UnicodeError, TypeError)
-_JSON = {b"rowloop.json": b""}
-"""The mark of a column of JSON text that stands for values of any type."""
-
-_SIMPLE: dict[str, pa.DataType] = {
-    "string": pa.string(),
-    "integer": pa.int64(),
-    "number": pa.float64(),
-    "boolean": pa.bool_(),
-}
+__all__ = ["Frames", "Tables", "arrow_type_of_schema", "concatenated", "conformed", "joined", "recast_table", "same"]
 
 
 class Tables(Protocol):
@@ -45,11 +36,15 @@ class Tables(Protocol):
 
     @property
     def version(self) -> int:
-        """The number of changes of the schema; tables of an earlier version need to be widened."""
+        """The number of changes of the schema; tables of an earlier version need to be conformed."""
         ...
 
     def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:
         """Make a table of the rows at these offsets."""
+        ...
+
+    def conform(self, table: pa.Table) -> pa.Table:
+        """Convert a table of an earlier version to the schema; that may change the schema once more."""
         ...
 
     def resume(self, schema: pa.Schema) -> None:
@@ -64,24 +59,20 @@ class Frames:
         """Take the columns and their types, in the order of the table."""
         self.names = list(names)
         self.version = 0
-        self._open = [type_ == {} for type_ in types]
-        self._declared = [pa.string() if type_ == {} else _arrow_type(type_) for type_ in types]
-        self._types = list(self._declared)
+        self._columns = [column_of(name, type_) for name, type_ in zip(names, types, strict=True)]
 
     @property
     def schema(self) -> pa.Schema:
         """The schema so far; a column without values is of type null."""
-        return pa.schema([self._field(i) for i in range(len(self.names))])
-
-    def _field(self, i: int) -> pa.Field[Any]:
-        type_ = pa.null() if (known := self._types[i]) is None else known
-        return pa.field(self.names[i], type_, metadata=_JSON if self._open[i] else None)
+        return pa.schema([column.field for column in self._columns])
 
     def resume(self, schema: pa.Schema) -> None:
         """Start from the types of an earlier run."""
-        for i, name in enumerate(self.names):
-            if self._types[i] is None and name in schema.names and not pa.types.is_null(schema.field(name).type):
-                self._types[i] = schema.field(name).type
+        for column in self._columns:
+            if column.name in schema.names:
+                field = schema.field(column.name)
+                column.resume(field)
+                self.version += is_json(column.field) and not is_json(field)
 
     def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:
         """Make a table of these rows; raises DatasetGenerationError naming the column and the value that does not fit.
@@ -91,126 +82,80 @@ class Frames:
         arrays = [self._array(i, group, rows) for i in range(len(self.names))]
         return pa.table(arrays, schema=self.schema)
 
+    def conform(self, table: pa.Table) -> pa.Table:
+        """Convert a table of an earlier version; a column whose values have no common type becomes JSON text."""
+        arrays = []
+        for column in self._columns:
+            given = table.schema.field(column.name)
+            try:
+                array = recast(table.column(column.name), given, column.field)
+            except pa.ArrowException:
+                column.become_json()
+                self.version += 1
+                array = recast(table.column(column.name), given, column.field)
+            arrays.append(array)
+        return pa.table(arrays, schema=self.schema)
+
     def _array(self, i: int, group: RowGroup, rows: Sequence[int]) -> pa.Array[Any]:
-        values = group.values[i]
+        column, values = self._columns[i], group.values[i]
         if len(rows) != group.size:
             values = [values[row] for row in rows]
-        known = self._types[i]
-        convert = _json_text if self._open[i] else _inferred if self._declared[i] is None else _typed
+        before = column.field
         try:
-            array = convert(values, known)
-        except _MISFITS as error:
-            row, value = _misfit(convert, values, known)
-            expected = "values of one type" if known is None else str(known)
+            array = column.array(values)
+        except Misfit as error:
+            problem = error.sentence(group.start + rows[error.row])
             raise DatasetGenerationError(
-                f"expected {expected}, but row {group.start + rows[row]} has {_shown(value)} ({type(value).__name__})",
-                stage="column",
-                column=self.names[i],
-                row_group=group.id,
-            ) from error
-        if not array.type.equals(known or pa.null()):
-            self._types[i] = array.type
-            self.version += 1
+                problem, stage="column", column=self.names[i], row_group=group.id
+            ) from error.__cause__
+        self.version += not _same(before, column.field)
         return array
 
 
-def _typed(values: Sequence[Any], known: pa.DataType | None) -> pa.Array[Any]:
-    """Make an array of the type in the column's spec. Arrow truncates floats to integers, so those are cast instead."""
-    if known is None or not pa.types.is_integer(known):
-        return pa.array(values, type=known)
-    try:
-        found: pa.Array[Any] = pa.array(values)
-    except OverflowError:  # beyond int64, which Arrow would infer
-        found = pa.array(values, pa.uint64())
-    return found if found.type.equals(known) else found.cast(known)
+def conformed(tables: Tables, made: Sequence[pa.Table]) -> list[pa.Table]:
+    """Convert tables of any version to the schema that holds all of them."""
+    while True:
+        version = tables.version
+        found = [tables.conform(table) for table in made]
+        if version == tables.version:
+            return found
 
 
-def _json_text(values: Sequence[Any], known: pa.DataType | None) -> pa.Array[Any]:
-    """Write values that have no type in common as JSON text."""
-    return pa.array([None if value is None else msgspec.json.encode(value).decode() for value in values], known)
+def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return tables of the same columns as one; raises ArrowException for types that do not fit together."""
+    schema = tables[0].schema
+    if not all(same(schema, table.schema) for table in tables):  # a crash may leave some parts of a wider type
+        for table in tables:
+            schema = joined(schema, table.schema)
+        tables = [recast_table(table, schema) for table in tables]
+    return pa.concat_tables(tables)
 
 
-def _inferred(values: Sequence[Any], known: pa.DataType | None) -> pa.Array[Any]:
-    """Make an array of the type of the values, widened to hold earlier values as well.
-
-    The type is inferred even where one is known: Arrow fits a dict to a known struct by leaving out other keys.
-    """
-    found: pa.Array[Any] = pa.array(values)
-    if found.type.equals(pa.struct([])):
-        found = pa.array([None] * len(values))  # dicts without keys: no file can hold them
-    if known is None or found.type.equals(known):
-        return found
-    both = pa.unify_schemas([pa.schema([("x", known)]), pa.schema([("x", found.type)])], promote_options="permissive")
-    widened: pa.Array[Any] = pa.array(
-        found.to_pylist() if found.type.equals(pa.null()) else values, type=both.field("x").type
-    )
-    return widened
+def recast_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Convert a table to a schema of the same columns; raises ArrowException where a value would change."""
+    pairs = zip(table.columns, table.schema, schema, strict=True)
+    return pa.table([recast(column, was, field) for column, was, field in pairs], schema=schema)
 
 
-def _misfit(convert: Convert, values: Sequence[Any], known: pa.DataType | None) -> tuple[int, Any]:
-    """Find the first value that does not fit the type and the values before it, by bisection."""
-
-    def fails(row: int) -> bool:
-        try:
-            convert(values[: row + 1], known)
-        except _MISFITS:
-            return True
-        return False
-
-    row = bisect.bisect_left(range(len(values) - 1), x=True, key=fails)
-    return row, values[row]
+def joined(known: pa.Schema | None, schema: pa.Schema) -> pa.Schema:
+    """Return a schema of the same columns that holds the values of both; raises ArrowException where none does."""
+    if known is None or known.names != schema.names:
+        return schema if known is None else pa.unify_schemas([known, schema])
+    both = pa.unify_schemas([_without_json(known, schema), _without_json(schema, known)], promote_options="permissive")
+    fields = [one if is_json(one) else other for one, other in zip(known, schema, strict=True)]
+    return pa.schema([field if is_json(field) else both.field(field.name) for field in fields])
 
 
-def _shown(value: object) -> str:
-    """Show the beginning of a value, in characters that every log can hold."""
-    return writable(f"{value!r:.80}")
+def same(one: pa.Schema, other: pa.Schema) -> bool:
+    """Return whether two schemas are of the same columns, types, and columns of JSON text."""
+    return one.names == other.names and all(map(_same, one, other))
 
 
-def _arrow_type(type_: ArrowType) -> pa.DataType | None:
-    if isinstance(type_, str):
-        return cast("pa.DataType", pa.type_for_alias(cast("Any", type_)))
-    if isinstance(type_, dict):
-        return arrow_type_of_schema(type_, type_)
-    return type_
+def _same(one: pa.Field[Any], other: pa.Field[Any]) -> bool:
+    return one.type.equals(other.type) and is_json(one) == is_json(other)
 
 
-def arrow_type_of_schema(schema: dict[str, Any], root: dict[str, Any]) -> pa.DataType | None:
-    """Return the Arrow type of values that obey a JSON Schema; None if the schema leaves it open."""
-    if "$ref" in schema:
-        return _referenced(schema["$ref"], root)
-    options = schema.get("anyOf") or schema.get("oneOf")
-    if options:
-        found = [arrow_type_of_schema(option, root) for option in options if option.get("type") != "null"]
-        return found[0] if len(found) == 1 else None
-    kinds = schema.get("type")
-    kind = kinds
-    if isinstance(kinds, list):
-        named = [name for name in kinds if name != "null"]
-        kind = named[0] if len(named) == 1 else None
-    if kind == "array":
-        items = arrow_type_of_schema(schema.get("items", {}), root)
-        return None if items is None else pa.list_(items)
-    if kind == "object":
-        return _struct(schema, root)
-    if kind is None and all(isinstance(value, str) for value in schema.get("enum", [None])):
-        return pa.string()
-    return _SIMPLE.get(kind) if isinstance(kind, str) else None
-
-
-def _struct(schema: dict[str, Any], root: dict[str, Any]) -> pa.DataType | None:
-    properties = schema.get("properties", {})
-    fields = {name: arrow_type_of_schema(of, root) for name, of in properties.items()}
-    if not fields or any(type_ is None for type_ in fields.values()):
-        return None
-    return pa.struct([(name, type_) for name, type_ in fields.items() if type_ is not None])
-
-
-def _referenced(reference: str, root: dict[str, Any]) -> pa.DataType | None:
-    """Follow `#/$defs/Name`; a schema that refers to itself has no Arrow type."""
-    target: Any = root
-    for part in reference.removeprefix("#/").split("/"):
-        target = target.get(part, {}) if isinstance(target, dict) else {}
-    try:
-        return arrow_type_of_schema(target, root) if isinstance(target, dict) else None
-    except RecursionError:
-        return None
+def _without_json(schema: pa.Schema, other: pa.Schema) -> pa.Schema:
+    """Leave out the columns that are JSON text in either of two schemas of the same columns."""
+    pairs = zip(schema, other, strict=True)
+    return pa.schema([one.remove_metadata() for one, beside in pairs if not (is_json(one) or is_json(beside))])

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pyarrow as pa
 
+from ..columns.sources.json_text import UNWRITABLE, any_encoded, frame_of, is_json, marked
 from ..columns.work import Rewrite
 from ..core.errors import DatasetProcessingError
+from ..datasets.tables import joined, recast_table, same
 from .processor import Phase, overriding
 
 if TYPE_CHECKING:
@@ -44,13 +46,18 @@ class ProcessedTables:
 
     def table(self, group: RowGroup, rows: Sequence[int]) -> pa.Table:
         """Process the rows at these offsets."""
-        frame = apply(self._processors, "after_batch", self._before.table(group, rows).to_pandas(), group.id)
-        table = table_of(frame, group.id)
+        before = self._before.table(group, rows)
+        frame = apply(self._processors, "after_batch", frame_of(before), group.id)
+        table = table_of(frame, before.schema, group.id)
         schema = table.schema if self._schema is None else self._unified(table.schema, group.id)
-        if self._schema is None or not schema.equals(self._schema):
+        if self._schema is None or not same(schema, self._schema):
             self._schema = schema
             self.version += 1
-        return table.cast(schema)
+        return recast_table(table, schema)
+
+    def conform(self, table: pa.Table) -> pa.Table:
+        """Convert a table of an earlier version to the schema."""
+        return recast_table(table, self.schema)
 
     def _unified(self, schema: pa.Schema, row_group: int) -> pa.Schema:
         known = self.schema
@@ -60,7 +67,7 @@ class ProcessedTables:
             )
             raise DatasetProcessingError(problem, stage="processor after_batch", row_group=row_group)
         try:
-            return pa.unify_schemas([known, schema], promote_options="permissive")
+            return joined(known, schema)
         except pa.ArrowException as error:
             problem = f"returned values whose types do not fit those of other row groups: {error}"
             raise DatasetProcessingError(problem, stage="processor after_batch", row_group=row_group) from error
@@ -68,16 +75,26 @@ class ProcessedTables:
 
 def changing(processors: Sequence[Processor]) -> Callable[[pa.Table], pa.Table]:
     """Return the after_generation processors as one function, from the whole table to the changed one."""
-    return lambda table: table_of(apply(processors, "after_generation", table.to_pandas(), None))
+    return lambda table: table_of(apply(processors, "after_generation", frame_of(table), None), table.schema)
 
 
-def table_of(frame: pd.DataFrame, row_group: int | None = None) -> pa.Table:
-    """Make a table of a processed frame; raises DatasetProcessingError for values that no table can hold."""
+def table_of(frame: pd.DataFrame, before: pa.Schema, row_group: int | None = None) -> pa.Table:
+    """Make a table of a processed frame; raises DatasetProcessingError for values that no table can hold.
+
+    Objects in a column that was JSON text `before` the processors are JSON text again.
+    """
+    json = {field.name for field in before if is_json(field)}
+    texts = [name for name in frame.columns if name in json and frame[name].dtype == object]
     try:
-        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    except (pa.ArrowException, ValueError, TypeError) as error:
+        encoded = {name: any_encoded(frame[name].where(frame[name].notna(), None).tolist()) for name in texts}
+        plain = frame.assign(**dict.fromkeys(texts)) if texts else frame
+        table = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
+        for name, array in encoded.items():
+            table = table.set_column(table.column_names.index(name), marked(name), array)
+    except UNWRITABLE as error:
         problem = f"returned values that do not fit into a table: {error}"
         raise DatasetProcessingError(problem, stage="processor", row_group=row_group) from error
+    return table
 
 
 def rewriting(before: BeforeBatch, threads: Threads, *, resize: bool) -> Rewrite:

@@ -44,6 +44,9 @@ def error_of(
     column = None if first is None else tracker.graph.columns[first.column].name
     error: DatasetGenerationError
     if reason == "failed" and first is not None:
+        found = first.failure.cause
+        if isinstance(found, DatasetGenerationError) and (found.column, found.row_group) == (column, first.group):
+            return found  # it has the place already
         error = DatasetGenerationError(first.failure.message, stage="column", column=column, row_group=first.group)
     elif not (tracker.totals.committed or rows) and reason != "cancelled":
         budget = ("; ", Option("max_cost"), " or ", Option("max_tokens_total"), " is spent")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ...runtime.threads import Threads
 from ..columns.column import Binding
+from ..columns.storable import check_of, needs_check
 from ..columns.work import Nothing
 from ..core.errors import DatasetGenerationError, RowloopError
 from ..core.policy import Policies
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from ...runtime import Runtime
     from ..columns.column import Column
+    from ..columns.storable import Check
     from ..columns.work import Rewrite, Work
     from ..core.events import Reason
     from ..core.graph import Graph
@@ -154,7 +156,8 @@ class Execution:
         await self._describe("running", None)
         outside = [OutsideObserver(observer) for observer in self._settings.observers]
         store = Store(graph)
-        executor = LocalExecutor(graph, self._bind(connected, threads), store, threads)
+        works = self._bind(connected, threads)
+        executor = LocalExecutor(graph, works, store, threads, self._checks(works))
         # Outside observers come last: what they raise must not keep a value from the journal.
         observers = [*self._account.observers, *outside]
         scheduler = self._scheduler = Scheduler(self._tracker, executor, store, self._sink, observers)
@@ -185,6 +188,14 @@ class Execution:
         if workload.before_batch is not None:
             works.append(workload.before_batch(threads))
         return works + [Nothing()] * (len(workload.graph.columns) - len(works))
+
+    def _checks(self, works: Sequence[Work]) -> list[Check | None]:
+        """Compile the checks of the columns' values; None where they are known to fit."""
+        columns = [*self._workload.columns, *[None] * (len(works) - len(self._workload.columns))]
+        return [
+            None if column is None or not needs_check(work) else check_of(column.arrow_type())
+            for column, work in zip(columns, works, strict=True)
+        ]
 
     async def _after_generation(self) -> None:
         change = self._workload.after_generation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ..columns.storable import misfit
 from ..columns.work import (
     Answer,
     Await,
@@ -18,7 +19,7 @@ from ..columns.work import (
     Resize,
     Rewrite,
 )
-from ..core.errors import CellError, Invalid, ModelError
+from ..core.errors import CellError, DatasetGenerationError, Invalid, ModelError
 from ..core.events import WHOLE, Done, Failed, Failure, Resized
 from .executor import Placement
 from .foreign import judgement_of
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...runtime.threads import Threads
+    from ..columns.storable import Check
     from ..columns.work import Work
-    from ..core.events import Execute
+    from ..core.events import Execute, Usage
     from ..core.graph import Graph
     from ..core.store import RowGroup, Store
 
@@ -36,13 +38,21 @@ if TYPE_CHECKING:
 class LocalExecutor:
     """Works tasks on the values in the store and stores their results."""
 
-    def __init__(self, graph: Graph, works: Sequence[Work], store: Store, threads: Threads) -> None:
-        """Take the works in the order of the graph's columns."""
+    def __init__(
+        self,
+        graph: Graph,
+        works: Sequence[Work],
+        store: Store,
+        threads: Threads,
+        checks: Sequence[Check | None] | None = None,
+    ) -> None:
+        """Take the works in the order of the graph's columns, and the checks of their values."""
         self._columns = graph.columns
         self._works = works
         self._store = store
         self._threads = threads
         self._beside = _beside(graph, works)
+        self._checks = checks or [None] * len(works)
         self._needs = [column.needs for column in graph.columns]
         self._numbered = [isinstance(work, Render | Await) and work.numbered for work in works]
         self.places = [_place(work) for work in works]
@@ -53,7 +63,7 @@ class LocalExecutor:
         group = self._store.groups[run.group]
         try:
             if type(work) is Render:
-                group.values[run.column][run.row] = work.render(*self._inputs(group, run))
+                self._put(group, run, work.render(*self._inputs(group, run)))
             elif type(work) is Fill:
                 group.values[run.column] = work.fill(group.start, group.size)
         except CellError as error:
@@ -66,14 +76,7 @@ class LocalExecutor:
         group = self._store.groups[run.group]
         try:
             if type(work) is Await:
-                value = await work.call(*self._inputs(group, run))
-                usage = None
-                if type(value) is Answer:
-                    beside = self._beside[run.column]
-                    if beside is not None:
-                        group.values[beside][run.row] = value.beside
-                    value, usage = value.value, value.usage
-                group.values[run.column][run.row] = value
+                usage = self._put(group, run, await work.call(*self._inputs(group, run)))
                 return Done(run.group, run.column, run.row, usage)
             return await self._work_whole(group, run, work)
         except (CellError, ModelError) as error:
@@ -98,11 +101,46 @@ class LocalExecutor:
     def outcome(self, run: Execute, value: Any, error: BaseException | None) -> Done | Failed:
         """Put away what came from a thread; raises what is not a fault of the cell (SystemExit, KeyboardInterrupt)."""
         if error is None:
-            self._store.groups[run.group].values[run.column][run.row] = value
+            try:
+                self._put(self._store.groups[run.group], run, value)
+            except CellError as unfit:
+                return _failed(run, unfit)
             return Done(run.group, run.column, run.row)
         if isinstance(error, Exception | asyncio.CancelledError):
             return _failed(run, error)
         raise error
+
+    def _put(self, group: RowGroup, run: Execute, value: Any) -> Usage | None:
+        """Store a value, and the one beside it, and return its usage; raises CellError for one that does not fit."""
+        usage = None
+        if type(value) is Answer:
+            beside = self._beside[run.column]
+            if beside is not None:
+                group.values[beside][run.row] = value.beside
+            value, usage = value.value, value.usage
+        check = self._checks[run.column]
+        if check is not None and (expected := check(value)) is not None:
+            raise self._unfit(run, expected, group.start + run.row, value, usage)
+        group.values[run.column][run.row] = value
+        return usage
+
+    def _unfit(self, run: Execute, expected: str, row: int, value: Any, usage: Usage | None = None) -> CellError:
+        """Make the error of a value that the table cannot hold, with the usage that it was paid with."""
+        error = CellError()
+        error.usage = usage
+        error.__cause__ = DatasetGenerationError(
+            misfit(expected, row, value), stage="column", column=self._columns[run.column].name, row_group=run.group
+        )
+        return error
+
+    def _check_whole(self, group: RowGroup, run: Execute, rows: Sequence[int], values: Sequence[Any]) -> None:
+        """Check the values of a whole column; raises CellError for the first one that does not fit."""
+        check = self._checks[run.column]
+        for row, value in zip(rows, values, strict=check is not None):
+            if check is None:
+                break
+            if (expected := check(value)) is not None:
+                raise self._unfit(run, expected, group.start + row, value)
 
     async def _work_whole(self, group: RowGroup, run: Execute, work: Work) -> Done | Resized:
         """Work a whole column for its live rows."""
@@ -115,9 +153,12 @@ class LocalExecutor:
         given = [_live(group, need, rows) for need in needs]
         if type(work) is Resize:
             given = await work.call([self._columns[need].name for need in needs], given)
+            self._check_whole(group, run, range(len(given[-1])), given[-1])
             return _replace(group, run, dict(zip((*needs, run.column), given, strict=True)))
         assert type(work) is AwaitWhole  # noqa: S101 - the other shapes are worked elsewhere
-        group.values[run.column] = _spread(await work.call(given, len(rows)), rows, [None] * group.size)
+        values = await work.call(given, len(rows))
+        self._check_whole(group, run, rows, values)
+        group.values[run.column] = _spread(values, rows, [None] * group.size)
         return Done(run.group, run.column, WHOLE, rows=len(rows))
 
     def _inputs(self, group: RowGroup, run: Execute) -> list[Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import rowloop as rl
@@ -435,7 +436,7 @@ def test_values_go_out_as_json(server):
     assert values(rl.Recipe(columns=columns).preview(1, progress=False)) == [True]
     ((_, row, _),) = server.seen()["requests"]
     assert row == {"day": "2026-01-02T00:00:00", "n": 3, "x": None}
-    odd = [rl.cell(lambda n: "\ud800", name="half"), rl.Validate("ok", url=f"{server.url}/validate", needs=["half"])]  # noqa: ARG005 - a need
+    odd = [rl.cell(lambda n: pa.scalar(n), name="odd"), rl.Validate("ok", url=f"{server.url}/validate", needs=["odd"])]  # noqa: PLW0108 - its parameter is read
     with pytest.raises(rl.EarlyShutdownError, match="cannot be sent"):
         made(*odd, rows=1)
     server.reset()

@@ -788,7 +788,7 @@ def test_a_wrong_return_value_of_a_batch_function_is_reported_with_column_row_gr
 def test_a_value_that_the_table_cannot_hold_is_reported_with_column_row_group_expected_and_actual(  # noqa: PLR0913 - one table
     place: Path | None, value: object, dtype: str | None, expected: str, came: str, *, whole: bool
 ):
-    """The row's number is the run's own."""
+    """As the run's error with on_error="raise", else in the failures table; the row's number is the run's own."""
     right = str if dtype == "string" else int
 
     def of_cell(row: int) -> object:
@@ -797,10 +797,12 @@ def test_a_value_that_the_table_cannot_hold_is_reported_with_column_row_group_ex
     def of_batch(row: pd.Series[int]) -> list[object]:
         return [of_cell(number) for number in row]
 
-    options: dict[str, Any] = {"name": "x", "dtype": dtype, "max_parallel": 1}
-    column = rl.batch(**options)(of_batch) if whole else rl.cell(**options)(of_cell)
+    def column(on_error: Any) -> Any:
+        options: dict[str, Any] = {"name": "x", "dtype": dtype, "max_parallel": 1, "on_error": on_error}
+        return rl.batch(**options)(of_batch) if whole else rl.cell(**options)(of_cell)
+
     with pytest.raises(rl.DatasetGenerationError) as caught:
-        run(rl.Recipe(columns=[numbered(6), column]), place, 6, row_group_size=2)
+        run(rl.Recipe(columns=[numbered(6), column("raise")]), place, 6, row_group_size=2)
     message = str(caught.value)
     assert message.startswith("column 'x', row group 1: ")
     assert "row 3 has" in message
@@ -808,6 +810,14 @@ def test_a_value_that_the_table_cannot_hold_is_reported_with_column_row_group_ex
     assert came in message
     if place is not None:
         assert parts(place)["part-00000.parquet"] == 2
+
+    result = run(rl.Recipe(columns=[numbered(6), column("drop")]), None, 6, row_group_size=2)
+    lost = [2, 3] if whole else [3]
+    assert result.failures["row"].tolist() == lost
+    assert set(result.failures["message"]) == {message}
+    assert result.dataset["x"].tolist() == [right(row) for row in range(6) if row not in lost]
+    result = run(rl.Recipe(columns=[numbered(6), column("null")]), None, 6, row_group_size=2)
+    assert result.to_arrow().column("x").to_pylist() == [None if row in lost else right(row) for row in range(6)]
 
 
 def test_an_internal_error_of_the_engine_ends_the_run_rather_than_drop_rows(
