@@ -1,4 +1,4 @@
-"""Reasoning: the column beside a model's answers, for what the model thought before it answered."""
+"""Columns beside another: text that arrives with the values of that column, such as a model's reasoning."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 
 
 @spec
-class Reasoning(Column):
-    """The reasoning behind the answers in the column `of`; None where the endpoint does not report it."""
+class TextBeside(Column):
+    """Text that arrives with the values of the column `of`; None where none does."""
 
     of: str
-    type: Literal["reasoning"] = Field(default="reasoning", kw_only=True)
 
     @property
     def beside(self) -> str:
-        """The column of answers, whose replies carry the reasoning."""
+        """The column whose values carry the text."""
         return self.of
 
     def node(self, _lanes: Mapping[str, Lane]) -> Node:
-        """Need the column of answers."""
+        """Need that column."""
         return Node(self.name, (self.of,))
 
     def arrow_type(self) -> str:
@@ -39,5 +38,19 @@ class Reasoning(Column):
         return "string"
 
     def bind(self, _binding: Binding) -> Beside:
-        """Do no work: the value comes with the answer."""
+        """Do no work: the text comes with the value."""
         return Beside()
+
+
+@spec
+class Reasoning(TextBeside):
+    """The reasoning behind a model's answers; None where the endpoint does not report it."""
+
+    type: Literal["reasoning"] = Field(default="reasoning", kw_only=True)
+
+
+@spec
+class Reason(TextBeside):
+    """Why a row is invalid; None for a valid one."""
+
+    type: Literal["reason"] = Field(default="reason", kw_only=True)

@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from ..core.errors import CellError, Invalid, RecipeError
+from ..core.errors import CellError, Invalid, RecipeError, writable
 from ..core.graph import Lane, Node, OnError
 from ..core.spec import plain, spec
 from ..models.deadline import Deadline
@@ -18,12 +18,13 @@ from .column import Column
 from .decorators import cell
 from .functions import AnyFunction, Function
 from .microbatch import MicroBatcher, in_thread
+from .reasoning import Reason
 from .sql_condition import Condition
 from .validators import Verdict, validators
-from .work import Await, InThread
+from .work import Answer, Await, InThread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .column import Binding
 
@@ -53,7 +54,8 @@ class Validate(Column):
     object per row, and which answers {"valid": true} or {"valid": false, "reason": "..."}; `timeout` is the total time
     of one attempt in seconds, or "auto", and `api_key_env` names the variable whose value is sent as a bearer token.
 
-    With `drop_invalid`, invalid rows are dropped, and the failures table has the reason; otherwise they stay. If the
+    The column `NAME_reason` beside the verdict says why a row is invalid; it is null for a valid one. With
+    `drop_invalid`, invalid rows are dropped, and the failures table has the reason; otherwise they stay. If the
     validator itself fails, the row counts as neither valid nor invalid, and `on_error` applies. `max_parallel` is the
     most calls or requests at once.
     """
@@ -85,6 +87,10 @@ class Validate(Column):
             self._check_url(self.url)
         else:
             self._inner()
+
+    def expand(self) -> Sequence[Column]:
+        """Return this column, and the one for the reasons."""
+        return [self, Reason(f"{self.name}_reason", self.name)]
 
     def identity(self) -> dict[str, Any]:
         """Leave out how the validator is asked, and add a hash of the function's code."""
@@ -133,26 +139,26 @@ class Validate(Column):
         work = function.bind(binding)
         if isinstance(work, InThread):
             call = work.function
-            return InThread(lambda *values: self._value(_read(call(*values))))
+            return InThread(lambda *values: self._answer(_read(call(*values))))
         assert isinstance(work, Await)  # noqa: S101 - a function of cells is one of the two
         ask = work.call
 
-        async def check(*values: object) -> bool:
-            return self._value(_read(await ask(*values)))
+        async def check(*values: object) -> Answer:
+            return self._answer(_read(await ask(*values)))
 
-        return Await(check, foreign=True)
+        return Await(check, foreign=True, fits=True)
 
     def _selecting(self, condition: Condition, binding: Binding) -> Await:
         # One call at a time: a connection of DuckDB's serves one thread.
         batcher = MicroBatcher(in_thread(binding.threads, condition.selector()), size=_MOST_TOGETHER, parallel=1)
 
-        async def select(*values: object) -> bool:
+        async def select(*values: object) -> Answer:
             found = await batcher.call(values)
             if isinstance(found, Exception):
                 raise CellError from found
-            return self._value(Verdict(found is True, f"{self.sql} is {'NULL' if found is None else 'false'}"))
+            return self._answer(Verdict(found is True, f"{self.sql} is {'NULL' if found is None else 'false'}"))
 
-        return Await(select)
+        return Await(select, fits=True)
 
     def _asking(self) -> Await:
         url, needs = str(self.url), self.needs
@@ -162,16 +168,20 @@ class Validate(Column):
             raise RecipeError(f"columns.{self.name}.{error.path or 'url'}", error.problem) from None
         enforce = Deadline(self.timeout).enforce
 
-        async def call(*values: object) -> bool:
+        async def call(*values: object) -> Answer:
             verdict, _ = await enforce(ask(dict(zip(needs, values, strict=True))))
-            return self._value(verdict)
+            return self._answer(verdict)
 
-        return Await(call)
+        return Await(call, fits=True)
 
-    def _value(self, verdict: Verdict) -> bool:
-        if self.drop_invalid and not verdict.valid:
-            raise CellError from Invalid(verdict.reason or "the validator gave no reason")
-        return verdict.valid
+    def _answer(self, verdict: Verdict) -> Answer:
+        """Return the verdict and the reason beside it; raises CellError for a row to drop."""
+        if verdict.valid:
+            return Answer(True)  # noqa: FBT003 - the value of a cell
+        reason = writable(verdict.reason or "the validator gave no reason")
+        if self.drop_invalid:
+            raise CellError from Invalid(reason)
+        return Answer(False, beside=reason)  # noqa: FBT003 - the value of a cell
 
     def _check_url(self, url: str) -> None:
         parts = _parts(url)

@@ -7,6 +7,7 @@ import datetime as dt
 import functools
 import logging
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -547,3 +548,89 @@ def test_a_check_counts_by_its_code_and_a_server_by_its_address():
     assert one == fingerprint(url="http://h/1", needs=["n"], timeout=3, api_key_env="K", max_parallel=3)
     assert one != fingerprint(url="http://h/2", needs=["n"])
     assert fingerprint(sql="n > 1") != fingerprint(sql="n > 2")
+
+
+# Reasons
+
+
+def is_even(n: int) -> Any:
+    """Explain what is wrong."""
+    return True if n % 2 == 0 else f"{n} is odd"
+
+
+async def is_even_later(n: int) -> Any:
+    """Return False alone."""
+    return n % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"check": is_even}, "1 is odd"),
+        ({"check": is_even_later}, "the check returned False"),
+        ({"check": lambda n: n % 2 == 0 or "half \ud800"}, r"half \ud800"),
+        ({"sql": "n % 2 = 0"}, "n % 2 = 0 is false"),
+        ({"sql": "CASE WHEN n = 0 THEN true END"}, "CASE WHEN n = 0 THEN true END is NULL"),
+    ],
+)
+def test_the_reason_stands_beside_the_verdict(tmp_path: Path, settings: Any, reason: str):
+    """Null where the row is valid; in templates, in the table, and after a resume."""
+    columns = [
+        rl.Seed({"n": [0, 1]}),
+        rl.Validate("ok", **settings),
+        rl.Expression("line", "{% if not ok %}{{ ok_reason }}{% endif %}"),
+    ]
+    recipe = rl.Recipe(columns=columns)
+    recipe.build(tmp_path, 1, row_group_size=1, progress=False)
+    result = recipe.build(tmp_path, 2, row_group_size=1, progress=False, resume="always")
+    assert result.to_arrow().column_names == ["n", "ok", "ok_reason", "line"]
+    assert values(result) == [True, False]
+    assert values(result, "ok_reason") == [None, reason]
+    assert values(result, "line") == ["", reason]
+
+
+def test_the_reason_of_a_remote_validator_stands_beside_the_verdict(server):
+    """In its own words."""
+    result = made(asking(f"{server.url}/validate"), rows=3)
+    assert values(result) == [True, False, True]
+    assert values(result, "ok_reason") == [None, "bad 1 will not do", None]
+
+
+def test_a_validator_that_fails_gives_no_reason():
+    """The row is neither valid nor invalid; rows that are dropped have their reason in the failures."""
+
+    def fails(n: int) -> bool:
+        raise KeyError(n)
+
+    result = made(rl.Validate("ok", check=fails, on_error="null"), rows=2)
+    assert (values(result), values(result, "ok_reason")) == ([None, None], [None, None])
+    result = made(rl.Validate("ok", check=is_even, drop_invalid=True), rows=2)
+    assert (values(result), values(result, "ok_reason")) == ([True], [None])
+    assert result.failures["message"].tolist() == ["1 is odd"]
+
+
+def test_reasons_are_kept_by_the_journal(tmp_path: Path):
+    """With the verdicts, for row groups that are not written yet: no check is repeated."""
+    checked: list[int] = []
+    reached = threading.Event()
+    hang = [3]
+
+    def check(n: int) -> Any:
+        checked.append(n)
+        return is_even(n)
+
+    async def late(n: int, ok: bool) -> int:  # noqa: FBT001 - a column
+        if n in hang:
+            reached.set()
+            await asyncio.sleep(3600)
+        return n * ok
+
+    columns = [rl.Seed({"n": list(range(4))}), rl.Validate("ok", check=check, max_parallel=1), rl.cell(late)]
+    run = rl.Recipe(columns=columns).start(tmp_path, progress=False)
+    assert reached.wait(20)
+    run.cancel()
+    assert run.result(20).status == "cancelled"
+    hang.clear()
+    result = rl.Recipe(columns=columns).build(tmp_path, progress=False, resume="always")
+    assert values(result, "ok_reason") == [None, "1 is odd", None, "3 is odd"]
+    assert sorted(checked) == list(range(4))
