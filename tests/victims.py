@@ -17,6 +17,7 @@ import pandas as pd
 from pydantic import SecretStr
 
 import rowloop as rl
+from drawn_schemas import recipe_of
 from rowloop.engine.datasets.journal import Journal
 
 if TYPE_CHECKING:
@@ -134,7 +135,10 @@ class Victims:
             process.kill()
 
     def start(self, path: Path, rows: int, url: str | None = None, **order: Any) -> int:
-        """Have a victim build `chain`; give its process. `crash_at`: it ends at the so manieth change of a file."""
+        """Have a victim build `chain`, or a recipe of a drawn `shape`; give its process.
+
+        `crash_at`: it ends at the so manieth change of a file.
+        """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"path": str(path), "rows": rows, "url": url, **order}) + "\n")
         self._process.stdin.flush()
@@ -179,7 +183,10 @@ def _status(order: dict[str, Any]) -> int:
         _crash_at(order["crash_at"], order["path"])
     model = rl.Model(echo) if order["url"] is None else at(order["url"], order.get("key"))
     try:
-        recipe = chain(model, rewritten=order.get("rewritten", False))
+        if "shape" in order:
+            recipe = recipe_of(order["shape"], order["answers"], as_model=order["as_model"])
+        else:
+            recipe = chain(model, rewritten=order.get("rewritten", False))
         recipe.build(order["path"], order["rows"], progress=False, **order.get("options", {}))
     except BaseException:  # the process ends, and nobody else is there to be told
         logging.getLogger().exception("the victim's own end")

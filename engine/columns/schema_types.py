@@ -156,26 +156,32 @@ class _Reading:
             fields[name] = part
         type_ = pa.struct([(name, part.type) for name, part in fields.items()])
         states_all = schema.get("additionalProperties") is False or schema.get("unevaluatedProperties") is False
-        return SchemaType(type_, _strays_in_object(fields, states_all=states_all))
+        has_more = None if states_all else _more_than(fields, schema.get("required"))
+        return SchemaType(type_, _strays_in_object(fields, has_more))
 
 
 def _strays_in_list(strays: Strays) -> Strays:
     return lambda value: value is not None and any(strays(item) for item in value)
 
 
-def _strays_in_object(fields: Mapping[str, SchemaType], *, states_all: bool) -> Strays | None:
+def _more_than(fields: Mapping[str, SchemaType], required: object) -> Strays:
+    """Compile the check for further keys: where all fields are required, the number of keys is enough."""
+    count, names = len(fields), frozenset(fields)
+    if isinstance(required, list) and names.issubset(required):
+        return lambda value: value is not None and len(value) > count
+    return lambda value: value is not None and not names.issuperset(value)
+
+
+def _strays_in_object(fields: Mapping[str, SchemaType], has_more: Strays | None) -> Strays | None:
     """Compile the check of an object, with those of the objects inside."""
-    names = frozenset(fields)
     inner = [(name, part.strays) for name, part in fields.items() if part.strays is not None]
     if not inner:
-        return None if states_all else (lambda value: value is not None and not value.keys() <= names)
+        return has_more
 
     def strays(value: Any) -> bool:
         if value is None:
             return False
-        if not states_all and not value.keys() <= names:
-            return True
-        return any(of(value.get(name)) for name, of in inner)
+        return (has_more is not None and has_more(value)) or any(of(value.get(name)) for name, of in inner)
 
     return strays
 

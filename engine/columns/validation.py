@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from ..core.errors import CellError, Invalid, RecipeError, writable
+from ..core.errors import CellError, Invalid, RecipeError
 from ..core.graph import Lane, Node, OnError
 from ..core.spec import plain, spec
 from ..models.deadline import Deadline
@@ -178,7 +178,7 @@ class Validate(Column):
         """Return the verdict and the reason beside it; raises CellError for a row to drop."""
         if verdict.valid:
             return Answer(True)  # noqa: FBT003 - the value of a cell
-        reason = writable(verdict.reason or "the validator gave no reason")
+        reason = verdict.reason or "the validator gave no reason"
         if self.drop_invalid:
             raise CellError from Invalid(reason)
         return Answer(False, beside=reason)  # noqa: FBT003 - the value of a cell

@@ -28,6 +28,7 @@ _MOST_WIDENINGS: Final = 8
 """An inferred struct or list that is widened more often becomes JSON text: each time rewrites all parts."""
 _CHANGED_TOGETHER: Final = ({str, bytes}, {dt.date, dt.datetime}, {bool, float})
 """Types of Python that Arrow would make one type of, so that the values of one change."""
+_MAY_CHANGE: Final = (kinds.is_binary, kinds.is_date, kinds.is_floating)
 _KEPT_APART: Final = (kinds.is_string, kinds.is_binary, kinds.is_date, kinds.is_timestamp)
 
 
@@ -78,7 +79,7 @@ class DeclaredColumn:
         try:
             return declared_array(values, type_)
         except UNWRITABLE:  # each value may fit, and all together need not
-            return pa.concat_arrays(_each(values, str(type_), lambda value: declared_array([value], type_)))
+            return pa.concat_arrays(_in_pieces(values, str(type_), lambda piece: declared_array(piece, type_)))
 
 
 class OpenColumn:
@@ -113,7 +114,7 @@ class OpenColumn:
             texts = self._encoded(values)
         except UNWRITABLE:
             expected = ANY if kinds.is_null(self.field.type) else str(self.field.type)
-            texts = pa.concat_arrays(_each(values, expected, lambda value: any_encoded([value])))
+            texts = pa.concat_arrays(_in_pieces(values, expected, any_encoded))
         self.become_json()
         return texts
 
@@ -170,31 +171,40 @@ def recast(column: Values, was: pa.Field[Any], field: pa.Field[Any]) -> Values:
     return column.cast(field.type)
 
 
-def _each(values: Sequence[Any], expected: str, convert: Callable[[Any], pa.Array[Any]]) -> list[pa.Array[Any]]:
-    """Convert one value after the other; raises Misfit for the first one that fails."""
-    made = []
-    for row, value in enumerate(values):
-        try:
-            made.append(convert(value))
-        except UNWRITABLE as error:
-            raise Misfit(row, value, expected) from error
-    return made
+def _in_pieces(
+    values: Sequence[Any], expected: str, convert: Callable[[Sequence[Any]], pa.Array[Any]], start: int = 0
+) -> list[pa.Array[Any]]:
+    """Convert values a half at a time, down to single ones; raises Misfit for the first one that fails alone."""
+    try:
+        return [convert(values)]
+    except UNWRITABLE as error:
+        if len(values) == 1:
+            raise Misfit(start, values[0], expected) from error
+    half = len(values) // 2
+    first = _in_pieces(values[:half], expected, convert, start)
+    return first + _in_pieces(values[half:], expected, convert, start + half)
 
 
 def _inferred(values: Sequence[Any]) -> pa.Array[Any]:
     """Make an array of the values' own type; raises TypeError where one would change some, or cannot be in a file."""
-    types = set(map(type, values))
-    if len(types) > 1 and any(pair <= types for pair in _CHANGED_TOGETHER):
-        raise TypeError("values of several types")
-    if types.isdisjoint({dict, list, tuple}):
-        scalars: pa.Array[Any] = pa.array(values)
-        return scalars
+    first = next((value for value in values if value is not None), None)
+    if not isinstance(first, dict | list | tuple):
+        return _inferred_scalars(values)
     inferred = pa.infer_type(values)  # type: ignore[call-arg] # the mask is optional
     if inferred.equals(pa.struct([])):
         return pa.nulls(len(values))  # dicts without keys: no file can hold them
     if _has_empty_struct(inferred) or (_width(inferred) > _MOST_KEYS and shape_of(values).type is None):
         raise TypeError("objects of many shapes, or of none")
     return pa.array(values, inferred)
+
+
+def _inferred_scalars(values: Sequence[Any]) -> pa.Array[Any]:
+    found: pa.Array[Any] = pa.array(values)
+    if any(is_kind(found.type) for is_kind in _MAY_CHANGE):
+        types = set(map(type, values))
+        if any(pair <= types for pair in _CHANGED_TOGETHER):
+            raise TypeError("values of several types")
+    return found
 
 
 def _wider(known: pa.DataType, found: pa.DataType) -> pa.DataType:

@@ -19,7 +19,7 @@ from ..columns.work import (
     Resize,
     Rewrite,
 )
-from ..core.errors import CellError, DatasetGenerationError, Invalid, ModelError
+from ..core.errors import CellError, DatasetGenerationError, Invalid, ModelError, writable
 from ..core.events import WHOLE, Done, Failed, Failure, Resized
 from .executor import Placement
 from .foreign import judgement_of
@@ -116,7 +116,8 @@ class LocalExecutor:
         if type(value) is Answer:
             beside = self._beside[run.column]
             if beside is not None:
-                group.values[beside][run.row] = value.beside
+                text = value.beside  # no reason to fail a cell: halves of characters are written as escapes
+                group.values[beside][run.row] = text if type(text) is not str or text.isascii() else writable(text)
             value, usage = value.value, value.usage
         check = self._checks[run.column]
         if check is not None and (expected := check(value)) is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .python_values import python_value
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .json_shapes import Shape
 
 _MARK: Final = b"rowloop.json"
+_EXACT_IN_FLOAT: Final = 2**53
 
 
 def json_field(name: str, shape: Shape) -> pa.Field[Any]:
@@ -81,15 +83,26 @@ def values_of(column: Column, field: pa.Field[Any]) -> list[Any]:
 
 
 def frame_of(table: pa.Table) -> pd.DataFrame:
-    """Return a table as a DataFrame, with the values in the place of JSON text."""
-    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
-    for field in table.schema:
-        if is_json(field):
-            import pandas as pd  # noqa: PLC0415 - not at import time
+    """Return a table as a DataFrame, with the values in the place of JSON text.
 
-            values = decoded(table.column(field.name).to_pylist())
+    Integers beside nulls are floats there, as pandas makes them, but objects where a float would change one.
+    """
+    import pandas as pd  # noqa: PLC0415 - not at import time
+
+    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if is_json(field) or _changed_by_pandas(column):
+            values = decoded(column.to_pylist()) if is_json(field) else column.to_pylist()
             frame[field.name] = pd.Series(values, index=frame.index, dtype=object)
     return frame
+
+
+def _changed_by_pandas(column: Column) -> bool:
+    """Return whether a column has nulls and integers that no float holds."""
+    if not (column.null_count and pa.types.is_integer(column.type)):
+        return False
+    bounds: Any = pc.min_max(column).as_py()
+    return bool(max(abs(bound or 0) for bound in bounds.values()) > _EXACT_IN_FLOAT)
 
 
 def any_encoded(values: Sequence[Any]) -> pa.Array[pa.StringScalar]:

@@ -412,6 +412,14 @@ def test_values_that_json_does_not_have_become_text_beside_others(values: list[A
     assert [None if value is None or value != value else value for value in found.dataset["x"]] == expected  # noqa: PLR0124
 
 
+def test_large_integers_beside_nulls_keep_their_digits_in_pandas():
+    """Which would make floats of them."""
+    values = [2**53 + 1, None, 2]
+    assert of_function(values).preview(3, progress=False).dataset["x"].tolist() == values
+    assert of_function([1, None]).preview(2, progress=False).dataset["x"].dtype == "float64"
+
+
+@pytest.mark.serial
 def test_time_does_not_grow_with_the_number_of_keys(tmp_path: Path):
     """A map with other keys in each row, from a model and from a function."""
     answers = [json.dumps({f"k{n}-{i}": i for i in range(20)}) for n in range(400)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from enum import Enum
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 from hypothesis import given
 from pydantic import BaseModel
 
+from identifiers import by_repr
+from rowloop.engine.columns.sources.json_text import frame_of
 from rowloop.engine.core.errors import DatasetGenerationError
 from rowloop.engine.core.events import Admit
 from rowloop.engine.core.graph import Node, compile_graph
 from rowloop.engine.core.store import RowGroup
-from rowloop.engine.datasets.tables import Frames, arrow_type_of_schema
+from rowloop.engine.datasets.tables import Frames, arrow_type_of_schema, concatenated, conformed
 
 
 def group(values: list[Any], id_: int = 0, start: int = 0) -> RowGroup:
@@ -228,11 +231,99 @@ def test_a_models_schema_becomes_a_struct():
         ({"$ref": "#/$defs/nowhere"}, None),
         ({"$ref": "https://example.com/schema"}, None),
         (Tree.model_json_schema(), None),
+        ({"enum": [1, 2, None]}, pa.int64()),
+        ({"enum": [1, True]}, None),
+        ({"enum": [2**63]}, None),
+        ({"const": 1.5}, pa.float64()),
+        ({"const": {"a": 1}}, None),
+        ({"type": ["integer", "number", "null"]}, pa.float64()),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, pa.float64()),
+        ({"anyOf": [{"type": "string"}, {"enum": ["a"]}, {"const": None}]}, pa.string()),
+        ({"type": "integer", "minimum": 0, "maximum": 2**64 - 1}, pa.uint64()),
+        ({"type": "integer", "minimum": -(2**70)}, None),
+        ({"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"type": "string"}}}, pa.string()),
+        ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "string"}}}, pa.string()),
+        ({"$ref": "#/$defs/a", "properties": {"b": {}}, "$defs": {"a": {"type": "string"}}}, None),
+        ({"type": "array", "items": True}, None),
+        ({"type": "array", "prefixItems": [{"type": "string"}], "items": {"type": "string"}}, None),
+        ({"type": "object", "properties": {}, "additionalProperties": False}, None),
+        ({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": True}, None),
+        ({"type": "object", "properties": {"a": {"type": "string"}}, "patternProperties": {"^x": {}}}, None),
+        ({"type": "object", "properties": {"a": {"type": "null"}}}, None),
+        ({"$ref": "#"}, None),
     ],
+    ids=by_repr,
 )
 def test_a_json_schema_becomes_a_type_if_it_has_one(schema, expected):
-    """If it leaves the type open, or refers to itself, the first values decide."""
+    """If it leaves something open, or refers to itself, it has none."""
     assert arrow_type_of_schema(schema, schema) == expected
+
+
+def test_a_schema_that_stands_for_billions_of_fields_has_no_type():
+    """Each of forty names stands for two of the next; one that refers to itself twice is no slower."""
+    defs: dict[str, Any] = {
+        str(i): {"type": "object", "properties": {name: {"$ref": f"#/$defs/{i + 1}"} for name in "ab"}}
+        for i in range(40)
+    }
+    schema = {"$ref": "#/$defs/0", "$defs": {**defs, "40": {"type": "string"}}}
+    assert arrow_type_of_schema(schema, schema) is None
+    schema = {"$ref": "#/$defs/0", "$defs": {**defs, "40": {"$ref": "#/$defs/0"}}}
+    assert arrow_type_of_schema(schema, schema) is None
+    schema = {"$ref": "#/$defs/27", "$defs": {**defs, "40": {"type": "string"}}}
+    assert arrow_type_of_schema(schema, schema) is None
+
+
+TEXT = pa.field("x", pa.string(), metadata={b"rowloop.json": b""})
+
+
+@pytest.mark.parametrize(
+    ("type_", "groups"),
+    [
+        (None, [[1], ["a"], [2.5]]),
+        (None, [["a"], ["b"], [1]]),
+        (None, [[1.5], [True], [None]]),
+        (None, [[{"a": 1}], [[1]]]),
+        (None, [[b"a", None], [None, "a"]]),
+        ({"type": "integer"}, [[1], [2**63]]),
+        ({"type": "object", "properties": {"a": {"type": "integer"}}}, [[{"a": 1}], [{"b": 1}]]),
+    ],
+    ids=by_repr,
+)
+def test_a_column_without_one_type_is_json_text_from_then_on(type_, groups):
+    """Earlier tables conform to it, each value as it was; a resume continues with it."""
+    frames = Frames(["x"], [type_])
+    made = [table(frames, values, id_=i) for i, values in enumerate(groups)]
+    assert frames.schema.equals(pa.schema([TEXT]), check_metadata=True)
+    whole = concatenated(conformed(frames, made))
+    assert whole.schema.equals(frames.schema, check_metadata=True)
+    found = frame_of(whole)["x"].tolist()
+    expected = [base64.b64encode(v).decode() if isinstance(v, bytes) else v for values in groups for v in values]
+    assert [lacking(one, other) for one, other in zip(expected, found, strict=True)] == expected
+    again = Frames(["x"], [type_])
+    again.resume(frames.schema)
+    assert table(again, groups[0]).schema.equals(pa.schema([TEXT]), check_metadata=True)
+    assert concatenated([made[0], whole]).schema.equals(frames.schema, check_metadata=True)
+
+
+def test_integers_that_no_float_holds_become_json_text_when_floats_come():
+    """The earlier table decides: its integers would lose digits."""
+    frames = Frames(["x"], [None])
+    made = [table(frames, values) for values in ([2**60 + 1], [0.5])]
+    assert frames.schema.field("x").type == pa.float64()
+    assert frame_of(concatenated(conformed(frames, made)))["x"].tolist() == [2**60 + 1, 0.5]
+
+
+def test_objects_with_many_different_keys_become_json_text():
+    """At once in one group, and after some groups; objects that all have the same keys are a struct."""
+    frames = Frames(["x"], [None])
+    values = [{str(i): i} for i in range(100)]
+    assert table(frames, values).schema.equals(pa.schema([TEXT]), check_metadata=True)
+    frames = Frames(["x"], [None])
+    for i in range(20):
+        table(frames, values[i : i + 1])
+    assert frames.schema.equals(pa.schema([TEXT]), check_metadata=True)
+    frames = Frames(["x"], [None])
+    assert pa.types.is_struct(table(frames, [{str(i): i for i in range(100)}] * 3).schema.field("x").type)
 
 
 def test_values_that_obey_a_models_schema_fit_its_type():
