@@ -29,7 +29,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 SCALARS: dict[str, st.SearchStrategy[Any]] = {
     "null": st.none(),
     "bool": st.booleans(),
-    "int": st.one_of(st.integers(-9, 9), st.integers(), st.integers(2**63 - 1, 2**70)),
+    "int": st.one_of(st.integers(-9, 9), st.integers(), st.integers(2**53, 2**53 + 9), st.integers(2**63 - 1, 2**70)),
     "small": st.integers(-(2**53), 2**53),
     "float": st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.just(2.0)),
     "str": TEXTS,
@@ -131,7 +131,7 @@ def expected_of(shape: Shape, answers: list[str], *, as_model: bool) -> list[Any
 
 def without_nan(value: Any) -> Any:
     """Return None for what pandas makes of null."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if value is pd.NA or (isinstance(value, float) and math.isnan(value)) else value
 
 
 def check(expected: Any, found: Any) -> None:
@@ -162,7 +162,7 @@ def read_by_all(path: Path) -> Iterator[list[Any]]:
         connection.read_parquet([str(file) for file in files]).create_view("files")
         rows = connection.execute("SELECT x FROM files ORDER BY n").fetchall()
     for values in (
-        pd.read_parquet(path / "data")["x"].tolist(),
+        pd.read_parquet(path / "data", dtype_backend="pyarrow")["x"].tolist(),
         pl.read_parquet(files)["x"].to_list(),
         [value for (value,) in rows],
     ):

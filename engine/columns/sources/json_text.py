@@ -97,8 +97,12 @@ def frame_of(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _changed_by_pandas(column: Column) -> bool:
-    """Return whether a column has nulls and integers that no float holds."""
+def _changed_by_pandas(column: Any) -> bool:
+    """Return whether a column, or what is in it, has nulls and integers that no float holds."""
+    if pa.types.is_struct(column.type):
+        return any(map(_changed_by_pandas, column.flatten()))
+    if pa.types.is_list(column.type):
+        return _changed_by_pandas(pc.list_flatten(column))
     if not (column.null_count and pa.types.is_integer(column.type)):
         return False
     bounds: Any = pc.min_max(column).as_py()

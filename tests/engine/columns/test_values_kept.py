@@ -414,8 +414,9 @@ def test_values_that_json_does_not_have_become_text_beside_others(values: list[A
 
 def test_large_integers_beside_nulls_keep_their_digits_in_pandas():
     """Which would make floats of them."""
-    values = [2**53 + 1, None, 2]
-    assert of_function(values).preview(3, progress=False).dataset["x"].tolist() == values
+    big = 2**53 + 1
+    for values in ([big, None, 2], [{"a": big}, {"a": None}, {"a": 2}], [[big, None], [], [2]], [[{"a": [big, None]}]]):
+        assert of_function(values).preview(len(values), progress=False).dataset["x"].tolist() == values
     assert of_function([1, None]).preview(2, progress=False).dataset["x"].dtype == "float64"
 
 
