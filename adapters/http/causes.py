@@ -7,10 +7,14 @@ version of httpx will do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import errno
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
-from ...engine.runs.foreign import Judgement
+from .certificates import advice_for
+from .chains import chain_of, names_of
 
 if TYPE_CHECKING:
     from ...engine.core.errors import FailureKind
@@ -44,6 +48,12 @@ _SERVER = Meaning("server", retryable=True)
 _CONNECTION = Meaning("connection", retryable=True)
 _TIMEOUT = Meaning("timeout", retryable=True)
 _HOPELESS = Meaning("connection", fatal=True)
+_ACCOUNT = Meaning(
+    "connection",
+    fatal=True,
+    advice="the proxy's address needs a user name and password: http://user:password@host:port",
+)
+_HEADERS = Meaning("unreadable")  # the next answer has them too
 
 _BY_STATUS = {
     401: _AUTH,
@@ -51,6 +61,7 @@ _BY_STATUS = {
     403: _AUTH,
     404: _ADDRESS,
     405: _ADDRESS,
+    407: _ACCOUNT,
     408: _TIMEOUT,
     409: _SERVER,
     425: _SERVER,
@@ -70,36 +81,80 @@ _BY_CODE = {  # endpoints send these codes with several statuses; the code is mo
 CLOSED = Cause("closed the connection before it had answered", _CONNECTION)
 _BROKE_OFF = Cause("broke off its answer", TRUNCATED)
 _NOT_HTTP = Cause("answered with something that is not HTTP", UNREADABLE)
+_UNPACKED = Cause("answered with a body that cannot be read", UNREADABLE)
 _TOO_LONG = Cause("took too long", _TIMEOUT)
 _UNREACHABLE = Cause("could not be reached", _CONNECTION)
 _NOT_IN_TIME = Cause("could not be reached in time", _CONNECTION)
 _NO_PROXY = Cause("could not be reached through the proxy", _CONNECTION)
-_UNTRUSTED = Cause("has a certificate that is not trusted", _HOPELESS)
+_LONG_HEADERS = Cause("answered with response headers that are too long to be read", _HEADERS)
 _BAD_ADDRESS = Cause("has an address that cannot be used", _HOPELESS)
+_NO_ACCOUNT = _NO_PROXY._replace(meaning=_ACCOUNT)
 
 # The first match counts. A name without its package is one of httpx, of any version; some of requests are the same.
 _BY_NAME = {
-    "SSLCertVerificationError": _UNTRUSTED,
-    "aiohttp.ClientConnectorCertificateError": _UNTRUSTED,
     "aiohttp.InvalidURL": _BAD_ADDRESS,
     "UnsupportedProtocol": _BAD_ADDRESS,
     "aiohttp.ConnectionTimeoutError": _NOT_IN_TIME,
     "ConnectTimeout": _NOT_IN_TIME,
+    "urllib3.ConnectTimeoutError": _NOT_IN_TIME,
+    "botocore.ConnectTimeoutError": _NOT_IN_TIME,
     "PoolTimeout": Cause("had no free connection in time", _CONNECTION),
     "aiohttp.ClientHttpProxyError": _NO_PROXY,
+    "aiohttp.ClientProxyConnectionError": _NO_PROXY,
+    "aiohttp_socks.ProxyConnectionError": _NO_PROXY,
+    "aiohttp_socks.ProxyTimeoutError": _NO_PROXY,
     "ProxyError": _NO_PROXY,
     "aiohttp.ClientConnectorError": _UNREACHABLE,
     "ConnectError": _UNREACHABLE,
+    "socket.gaierror": _UNREACHABLE,
+    "ssl.SSLError": _UNREACHABLE,
     "aiohttp.ClientPayloadError": _BROKE_OFF,
+    "requests.ChunkedEncodingError": _BROKE_OFF,
+    "requests.IncompleteRead": _BROKE_OFF,
+    "botocore.IncompleteReadError": _BROKE_OFF,
+    "botocore.ResponseStreamingError": _BROKE_OFF,
+    "http.IncompleteRead": _BROKE_OFF,  # of urllib3 as well
+    "urllib.ContentTooShortError": _BROKE_OFF,
+    "asyncio.IncompleteReadError": _BROKE_OFF,
     "aiohttp.ClientResponseError": _NOT_HTTP,
+    "http.RemoteDisconnected": CLOSED,
+    "http.BadStatusLine": _NOT_HTTP,
+    "DecodingError": _UNPACKED,
+    "requests.ContentDecodingError": _UNPACKED,
+    "urllib3.DecodeError": _UNPACKED,
+    "APIResponseValidationError": _UNPACKED,
+    "requests.RetryError": Cause("answered with an error to every attempt", _SERVER),
     "builtins.TimeoutError": _TOO_LONG,
     "TimeoutException": _TOO_LONG,
     "requests.Timeout": _TOO_LONG,
+    "urllib3.TimeoutError": _TOO_LONG,
+    "botocore.ReadTimeoutError": _TOO_LONG,
+    "aiohttp.ClientError": CLOSED,
+    "RemoteProtocolError": _NOT_HTTP,  # unless its text says otherwise
+    "TransportError": CLOSED,
+    "requests.ConnectionError": CLOSED,
+    "urllib3.NewConnectionError": _UNREACHABLE,
+    "urllib3.ProtocolError": CLOSED,
+    "botocore.HTTPClientError": CLOSED,
+    "builtins.ConnectionError": CLOSED,
 }
-_OF_CLIENTS = frozenset({"TransportError", "TimeoutException", "requests.ConnectionError", "requests.Timeout"})
-_CLOSED = frozenset({"aiohttp.ClientError", "TransportError", "requests.ConnectionError", "builtins.ConnectionError"})
-_WITH_STATUS = frozenset({"aiohttp.ClientResponseError", "urllib.HTTPError"})
-_names: WeakKeyDictionary[type[BaseException], frozenset[str]] = WeakKeyDictionary()
+_OF_CLIENTS = frozenset(
+    {
+        "TransportError",
+        "TimeoutException",
+        "requests.ConnectionError",
+        "requests.Timeout",
+        "requests.ChunkedEncodingError",
+        "aiohttp_socks.ProxyConnectionError",
+        "aiohttp_socks.ProxyError",
+        "aiohttp_socks.ProxyTimeoutError",
+    }
+)
+_CERTIFICATE = "ssl.SSLCertVerificationError"
+_UNTRUSTED = "has a certificate that is not trusted"
+_LONG = re.compile("Too many headers|Receive buffer too long|header is too long|Header.*too (long|large)")
+_NO_ROUTE = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH})
+_known: WeakKeyDictionary[type[BaseException], Cause | None] = WeakKeyDictionary()
 
 
 def meaning_of_status(status: int) -> Meaning:
@@ -112,74 +167,59 @@ def meaning_of_code(code: str) -> Meaning | None:
     return _BY_CODE.get(code)
 
 
-def names_of(error: BaseException) -> frozenset[str]:
-    """Return the names of an exception's classes, bare and after their package: `InvalidURL`, `aiohttp.InvalidURL`."""
-    kind = type(error)
-    names = _names.get(kind)
-    if names is None:
-        packages = (f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in kind.__mro__)
-        names = _names[kind] = frozenset((*(cls.__name__ for cls in kind.__mro__), *packages))
-    return names
-
-
 def root_of(error: BaseException) -> BaseException:
     """Return the innermost exception that an HTTP client raised, else the system's, else `error` itself.
 
-    Clients wrap each other's exceptions, and lose what went wrong.
+    Of aiohttp's, which say more than those inside them, it is the outermost. A certificate is the root of all else.
     """
+    of_aiohttp: BaseException | None = None
     of_client: BaseException | None = None
     of_system: BaseException | None = None
-    inner: BaseException | None = error
-    while inner is not None:
+    for inner in chain_of(error):
         names = names_of(inner)
-        if "aiohttp.ClientError" in names:
+        if _CERTIFICATE in names:
             return inner
+        if of_aiohttp is None and "aiohttp.ClientError" in names:
+            of_aiohttp = inner
         if not _OF_CLIENTS.isdisjoint(names):
             of_client = inner
         if isinstance(inner, OSError):
             of_system = inner
-        inner = inner.__cause__
-    return of_client or of_system or error
+    return of_aiohttp or of_client or of_system or error
 
 
 def cause_of(root: BaseException) -> Cause | None:
     """Return why there is no answer, None for an exception that is not one of a connection."""
     names = names_of(root)
-    for name, cause in _BY_NAME.items():
-        if name in names:
-            return cause
-    if "RemoteProtocolError" in names:  # httpx has one for three causes
-        text = str(root)
+    if _CERTIFICATE in names:
+        return Cause(_UNTRUSTED, _HOPELESS._replace(advice=advice_for(root)))
+    cause = _cause_by_name(root)
+    if cause is _NO_PROXY and getattr(root, "status", None) == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return _NO_ACCOUNT
+    if cause is _NOT_HTTP:
+        return _cause_by_text(root)
+    if cause is None and isinstance(root, OSError) and root.errno in _NO_ROUTE:
+        return _UNREACHABLE
+    return cause
+
+
+def _cause_by_name(root: BaseException) -> Cause | None:
+    """Return the first match in the table, which is looked up once for each class."""
+    kind = type(root)
+    if kind not in _known:
+        names = names_of(root)
+        _known[kind] = next((cause for name, cause in _BY_NAME.items() if name in names), None)
+    return _known[kind]
+
+
+def _cause_by_text(root: BaseException) -> Cause:
+    """Return the cause of an answer that the client could not read; httpx has one exception for four causes."""
+    text = str(root)
+    if any("LineTooLong" in names_of(inner) for inner in chain_of(root)) or _LONG.search(text):
+        return _LONG_HEADERS
+    if "RemoteProtocolError" in names_of(root):
         if "complete message body" in text:
             return _BROKE_OFF
-        if not text.startswith("Server disconnected"):
-            return _NOT_HTTP
-    return None if _CLOSED.isdisjoint(names) else CLOSED
-
-
-def judge(error: BaseException) -> Judgement | None:
-    """Judge an exception of a client that a user's function brings, by its status or by its cause."""
-    status = _status_of(error)
-    if status is not None:
-        meaning = meaning_of_status(status)
-    elif (cause := _cause_within(error)) is not None:
-        meaning = cause.meaning
-    else:
-        return None
-    return Judgement(meaning.kind, meaning.retryable)
-
-
-def _cause_within(error: BaseException) -> Cause | None:
-    """Return the cause at the root of an exception, else the first on the way there."""
-    cause, inner = cause_of(root_of(error)), error.__cause__
-    while cause is None and inner is not None:
-        cause, inner = cause_of(inner), inner.__cause__
-    return cause or cause_of(error)
-
-
-def _status_of(error: BaseException) -> int | None:
-    """Return the status on an error (openai), on its response (httpx, requests), or under aiohttp's name for it."""
-    status: Any = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
-    if status is None and not _WITH_STATUS.isdisjoint(names_of(error)):
-        status = getattr(error, "status", None) or None
-    return status if isinstance(status, int) else None
+        if text.startswith("Server disconnected"):
+            return CLOSED
+    return _NOT_HTTP

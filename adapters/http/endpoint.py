@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from dataclasses import dataclass, field
@@ -11,9 +10,12 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from ...engine.core.errors import RecipeError
 from ...engine.models.secrets import searchable, secrets_in_address
+from .addresses import is_loopback, shown
+from .proxies import proxy_of
 
 if TYPE_CHECKING:
     from ...engine.models.model import Model
+    from .proxies import Proxy
 
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -38,6 +40,7 @@ class Endpoint:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
     """Every key of the model that has this endpoint, for `Failures`."""
+    proxy: Proxy | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         """Show the address without its query."""
@@ -45,13 +48,13 @@ class Endpoint:
 
     @classmethod
     def of(cls, model: Model, api: Api) -> Endpoint:
-        """Read address and key from the model and the environment; raises RecipeError with advice."""
+        """Read address, key and proxy from the model and the environment; raises RecipeError with advice."""
         url, named = _address(model, api)
         headers = _headers(model)
         key = _key(model, url, named, api)
         values = [part for value in headers.values() for part in value.split(" ")]
         secrets = searchable([*model.secrets, *secrets_in_address(url), *values, *([key] if key else [])])
-        return cls(url, key, tuple(headers.items()), tuple(secrets))
+        return cls(url, key, tuple(headers.items()), tuple(secrets), proxy_of(url))
 
     @property
     def host(self) -> str:
@@ -74,25 +77,9 @@ class Endpoint:
         return urlunsplit((scheme, netloc, f"{base.rstrip('/')}/{path}", query, ""))
 
 
-def shown(url: str) -> str:
-    """Return an address as messages show it, without the query, which may hold a key."""
-    scheme, netloc, path, _, _ = urlsplit(url)
-    return urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
-
-
 def is_sendable(key: str) -> bool:
     """Return whether a header can carry a key."""
     return key.isascii() and key.isprintable() and " " not in key
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether `host` is this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _address(model: Model, api: Api) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -29,9 +30,10 @@ from .causes import (
     cause_of,
     meaning_of_code,
     meaning_of_status,
-    names_of,
     root_of,
 )
+from .certificates import certificate_error, reason_of
+from .chains import names_of
 from .headers import request_id, retry_after
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ _SHOWN = 300
 _MASKED = re.compile(r"\S*\*{3,}\S*")
 _STATUS = re.compile(r"[45]\d\d")
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
+_QUOTED = re.compile(r" when reading: .*", re.DOTALL)  # aiohttp quotes the header that is too long
 _SPACE = re.compile(r"\s+")
 
 
@@ -140,11 +143,17 @@ def _other(root: BaseException) -> Cause:
 
 def _detail(root: BaseException) -> str:
     """Return the message of an exception. Those of aiohttp quote others, which put it better."""
+    inner: Any = certificate_error(root)
     if "aiohttp.ClientConnectorError" in names_of(root):
-        error: Any = root
-        return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.os_error)
-    inner = getattr(root.__cause__, "message", None)
-    return inner if isinstance(inner, str) else str(root) or type(root).__name__
+        inner = getattr(inner, "os_error", inner)
+        if isinstance(inner, ssl.SSLError) or not inner.errno or inner.errno < 0:
+            return reason_of(inner)
+        return os.strerror(inner.errno)
+    if isinstance(inner, ssl.SSLError):
+        return reason_of(inner)
+    message = getattr(root.__cause__, "message", None)
+    said = message if isinstance(message, str) else str(root) or type(root).__name__
+    return _QUOTED.sub("", said)
 
 
 def _phrase(status: int) -> str:

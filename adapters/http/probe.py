@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from ...engine.core.errors import ModelError
-from .endpoint import is_loopback
+from .addresses import is_loopback
 
 if TYPE_CHECKING:
     from .endpoint import Api, Endpoint
@@ -34,9 +34,19 @@ async def probe(chat: Probed, endpoint: Endpoint, api: Api, failures: Failures) 
     except ModelError as error:
         if error.kind != "connection":
             return
-        advice = "start a server there" if is_loopback(endpoint.host) else "check the network"
-        problem = f"{error}; {advice}, or set another address (base_url, --base-url, {api.url_variable})"
+        if error.fatal:
+            raise
+        problem = f"{error}; {_advice(endpoint)}, or set another address (base_url, --base-url, {api.url_variable})"
         raise failures.fatal(problem, "connection") from None
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        raise failures.status(status, {}, body)
     # Restricted keys of OpenAI may chat, but not list models: 403, with the name of the missing scope.
     if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and b"scope" not in body):
         raise failures.status(status, {}, body)
+
+
+def _advice(endpoint: Endpoint) -> str:
+    proxy = endpoint.proxy
+    if proxy is not None:
+        return f"check the proxy {proxy.shown} that {proxy.source} names"
+    return "start a server there" if is_loopback(endpoint.host) else "check the network"

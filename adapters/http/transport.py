@@ -6,18 +6,18 @@ proxy) is prepared once. There is no total time limit here: the engine puts one 
 
 from __future__ import annotations
 
-import base64
+import importlib
 import io
+import sys
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
 from ...engine.models.bytes_received import Arrival
-from .endpoint import is_loopback
+from .certificates import trusted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping
@@ -25,15 +25,19 @@ if TYPE_CHECKING:
 
     from .endpoint import Endpoint
     from .errors import Failures
+    from .proxies import Proxy
 
     Send: TypeAlias = Callable[..., AbstractAsyncContextManager[aiohttp.ClientResponse]]
     """A session's `post`, with the address and the options of a request filled in; the body is the argument `data`."""
 
 CONNECT_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 30.0
+_HEADER_BYTES = 2**16  # of one header: gateways report the whole request in one, or a policy, or cookies
+_HEADERS_MOST = 1000
 _WHOLE_BYTES = 2**20  # aiohttp warns about larger bodies in one piece
 _OK = frozenset({200})
-_ERRORS = (aiohttp.ClientError, OSError)  # TimeoutError is an OSError
+_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError)  # TimeoutError is an OSError
+_SOCKS_ERRORS = ("ProxyError", "ProxyConnectionError", "ProxyTimeoutError")
 _HEADERS = {
     "Content-Type": "application/json",
     "Accept": "application/json",
@@ -47,18 +51,20 @@ Post: TypeAlias = "Callable[[bytes], Awaitable[tuple[bytes, Mapping[str, str]]]]
 
 @asynccontextmanager
 async def open_session(
-    headers: Mapping[str, str] | None = None, *, secure: bool, limit: int = 0
+    headers: Mapping[str, str] | None = None, *, secure: bool, limit: int = 0, proxy: Proxy | None = None
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Open a session to share. `headers` go with every request, so they must not hold a key.
 
     `secure` prepares the certificates for https. `limit` is the most connections at once, 0 for no limit: a lane
     already bounds the requests in flight, and a second queue below it would only use up the time of those waiting.
+    Every connection goes through `proxy` if it speaks SOCKS; another one is an option of the requests.
     """
-    connector = aiohttp.TCPConnector(
+    connector = _connector(
+        proxy,
         limit=limit,
         ttl_dns_cache=300,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
-        ssl=_trusted() if secure else True,
+        ssl=trusted() if secure else True,
     )
     async with aiohttp.ClientSession(
         connector=connector,
@@ -66,8 +72,34 @@ async def open_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         raise_for_status=False,
+        max_line_size=_HEADER_BYTES,
+        max_field_size=_HEADER_BYTES,
+        max_headers=_HEADERS_MOST,
     ) as session:
         yield session
+
+
+def _connector(proxy: Proxy | None, **options: Any) -> aiohttp.TCPConnector:
+    if proxy is None or not proxy.socks:
+        return aiohttp.TCPConnector(**options)
+    aiohttp_socks: Any = importlib.import_module("aiohttp_socks")
+    connector: aiohttp.TCPConnector = aiohttp_socks.ProxyConnector(
+        proxy.host,
+        proxy.port,
+        aiohttp_socks.ProxyType[proxy.kind.upper()],
+        proxy.user,
+        proxy.password,
+        rdns=proxy.resolves,
+        **options,
+    )
+    return connector
+
+
+def _errors(proxy: Proxy | None) -> tuple[type[Exception], ...]:
+    """Return the exceptions of a failed request; those of a proxy of SOCKS have no class in common with others."""
+    if proxy is None or not proxy.socks:
+        return _ERRORS
+    return (*_ERRORS, *(getattr(sys.modules["aiohttp_socks"], name) for name in _SOCKS_ERRORS))
 
 
 class Exchange:
@@ -80,30 +112,32 @@ class Exchange:
         failures: Failures,
         key_headers: Mapping[str, str],
     ) -> None:
-        """Look for a proxy once."""
+        """Prepare what all requests share."""
         self._session = session
         self._endpoint = endpoint
         self._failures = failures
-        self._options = request_options(endpoint.url, key_headers)
+        self._options = request_options(endpoint.url, endpoint.proxy, key_headers)
 
     async def get(self, path: str) -> tuple[int, bytes]:
         """Return the status and the body of the resource at `path`; raises ModelError if there is no answer."""
         try:
             async with self._session.get(self._url(path), **self._options) as response:
                 return response.status, await response.read()
-        except _ERRORS as error:
+        except _errors(self._endpoint.proxy) as error:
             raise self._failures.transport(error) from None
 
     def poster(self, path: str) -> Post:
         """Return the function that posts a body to `path`."""
-        return poster(partial(self._session.post, self._url(path), **self._options), self._failures)
+        send = partial(self._session.post, self._url(path), **self._options)
+        return poster(send, self._failures, proxy=self._endpoint.proxy)
 
     def _url(self, path: str) -> URL:
         return URL(self._endpoint.at(path), encoded=True)
 
 
-def poster(send: Send, failures: Failures, accepted: Container[int] = _OK) -> Post:
+def poster(send: Send, failures: Failures, accepted: Container[int] = _OK, proxy: Proxy | None = None) -> Post:
     """Return the function that sends a body, and raises ModelError for every status that is not `accepted`."""
+    errors = _errors(proxy)
 
     async def post(body: bytes) -> tuple[bytes, Mapping[str, str]]:
         try:
@@ -112,7 +146,7 @@ def poster(send: Send, failures: Failures, accepted: Container[int] = _OK) -> Po
                     content = response.content
                     answer.count = lambda: content.total_bytes
                     raw = await response.read()
-        except _ERRORS as error:
+        except errors as error:
             # aiohttp's exceptions hold the request's headers, and so the key: they must not go any further.
             raise failures.transport(error) from None
         if response.status not in accepted:
@@ -122,33 +156,17 @@ def poster(send: Send, failures: Failures, accepted: Container[int] = _OK) -> Po
     return post
 
 
-def request_options(url: str, key_headers: Mapping[str, str]) -> dict[str, Any]:
+def request_options(url: str, proxy: Proxy | None, key_headers: Mapping[str, str]) -> dict[str, Any]:
     """Return the options of every request to an address: no redirects, the proxy, and the headers with the key.
 
     The key is not among the session's headers, because aiohttp shows those to a proxy as well.
     """
-    options = {"allow_redirects": False, **_proxy(URL(url))}
-    return {**options, "headers": {**options.get("headers", {}), **key_headers}}
-
-
-def _trusted() -> Any:
-    """Return the certificates that the openai package trusts as well, so that both paths reach the same hosts."""
-    import httpx2  # noqa: PLC0415 - not needed on this machine, and slow to import
-
-    return httpx2.create_ssl_context()
-
-
-def _proxy(url: URL) -> dict[str, Any]:
-    """Read the proxy from the environment, once; aiohttp's trust_env would do so in a thread for each request."""
-    host = url.host or ""
-    proxies = getproxies()
-    found = proxies.get(url.scheme) or proxies.get("all")
-    if not found or is_loopback(host) or proxy_bypass(host):
-        return {}
-    proxy = URL(found)
-    if proxy.user is None:
-        return {"proxy": proxy}
-    pair = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
-    # Through a tunnel (https) the password is for the proxy alone; without one, it travels with each request.
-    carrier = "proxy_headers" if url.scheme == "https" else "headers"
-    return {"proxy": proxy.with_user(None), carrier: {"Proxy-Authorization": f"Basic {pair}"}}
+    options: dict[str, Any] = {"allow_redirects": False, "headers": dict(key_headers)}
+    if proxy is None or proxy.socks:
+        return options
+    options["proxy"] = URL(proxy.shown)
+    if url.startswith("https"):  # through a tunnel the password is for the proxy alone
+        options["proxy_headers"] = proxy.authorization
+    else:  # without one, it travels with each request
+        options["headers"] |= proxy.authorization
+    return options

@@ -16,8 +16,10 @@ import msgspec
 from ...engine.columns.validators import Verdict
 from ...engine.core.errors import ModelError, RecipeError
 from ...runtime import Runtime
-from ..http.endpoint import is_sendable, shown
+from ..http.addresses import shown
+from ..http.endpoint import is_sendable
 from ..http.errors import Failures
+from ..http.proxies import proxy_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,16 +53,20 @@ class HttpValidator:
         address = _address(url)
         key = _key(api_key_env)
         failures = Failures(f"the validator at {shown(url)}", key, "verdict", _ADVICE)
-        options = request_options(str(address), {} if key is None else {"Authorization": f"Bearer {key}"})
-        opened = partial(open_session, secure=address.scheme == "https")
-        shared = f"session of {address.scheme} validators"
+        proxy = proxy_of(str(address))
+        options = request_options(str(address), proxy, {} if key is None else {"Authorization": f"Bearer {key}"})
+        tunnel = proxy if proxy is not None and proxy.socks else None
+        opened = partial(open_session, secure=address.scheme == "https", proxy=tunnel)
+        name = f"session of {address.scheme} validators"
+        shared = name if tunnel is None else (name, tunnel)
 
         async def ask(row: Mapping[str, Any]) -> Verdict:
             body = _encoded(row, failures)
             runtime = Runtime.current()
             assert runtime is not None  # noqa: S101 - columns are worked on a runtime's loop
             async with runtime.lease(opened, key=shared, idle=_IDLE_SECONDS) as session:
-                answer, _ = await poster(partial(session.post, address, **options), failures, _SUCCESS)(body)
+                send = partial(session.post, address, **options)
+                answer, _ = await poster(send, failures, _SUCCESS, tunnel)(body)
             return _verdict(answer, failures)
 
         return ask

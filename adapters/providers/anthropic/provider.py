@@ -52,7 +52,7 @@ class AnthropicProvider:
 
         endpoint = Endpoint.of(model, ANTHROPIC)
         failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key, "message", secrets=endpoint.secrets)
-        opened = partial(open_session, HEADERS, secure=endpoint.secure)
+        opened = partial(open_session, HEADERS, secure=endpoint.secure, proxy=endpoint.proxy)
         session = await runtime.aenter(opened, key=("anthropic", endpoint))
         chat = AnthropicChat(session, endpoint, model.name, failures)
         await probe(chat, endpoint, ANTHROPIC, failures)

@@ -64,7 +64,7 @@ async def _by_address(model: Model, runtime: Runtime) -> tuple[Endpoint, Failure
 
     endpoint = Endpoint.of(model, OPENAI)
     failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key, secrets=endpoint.secrets)
-    opened = partial(open_session, headers_for(endpoint), secure=endpoint.secure)
+    opened = partial(open_session, headers_for(endpoint), secure=endpoint.secure, proxy=endpoint.proxy)
     session = await runtime.aenter(opened, key=("openai", endpoint))
     return endpoint, failures, HttpModel(session, endpoint, model.name, failures)
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import rowloop as rl
 from fake_validator import FakeValidator
-from rowloop.adapters.http.causes import cause_of, judge, meaning_of_status, root_of
+from rowloop.adapters.http.causes import cause_of, meaning_of_status, root_of
+from rowloop.adapters.http.clients import judge
 from rowloop.engine.runs.foreign import Judgement
 
 if TYPE_CHECKING:

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import SecretStr
 
-from rowloop.adapters.http.endpoint import Endpoint, is_loopback
+from rowloop.adapters.http.addresses import is_loopback
+from rowloop.adapters.http.endpoint import Endpoint
 from rowloop.adapters.providers.openai.endpoint import OPENAI, headers_for
 from rowloop.adapters.providers.openai.provider import provider
 from rowloop.engine.core.errors import RecipeError
