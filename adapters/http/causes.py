@@ -108,6 +108,7 @@ _BY_NAME = {
     "ConnectError": _UNREACHABLE,
     "socket.gaierror": _UNREACHABLE,
     "ssl.SSLError": _UNREACHABLE,
+    "aiohttp.ContentEncodingError": _UNPACKED,
     "aiohttp.ClientPayloadError": _BROKE_OFF,
     "requests.ChunkedEncodingError": _BROKE_OFF,
     "requests.IncompleteRead": _BROKE_OFF,
@@ -119,6 +120,7 @@ _BY_NAME = {
     "aiohttp.ClientResponseError": _NOT_HTTP,
     "http.RemoteDisconnected": CLOSED,
     "http.BadStatusLine": _NOT_HTTP,
+    "http.LineTooLong": _NOT_HTTP,
     "DecodingError": _UNPACKED,
     "requests.ContentDecodingError": _UNPACKED,
     "urllib3.DecodeError": _UNPACKED,
@@ -170,14 +172,15 @@ def meaning_of_code(code: str) -> Meaning | None:
 def root_of(error: BaseException) -> BaseException:
     """Return the innermost exception that an HTTP client raised, else the system's, else `error` itself.
 
-    Of aiohttp's, which say more than those inside them, it is the outermost. A certificate is the root of all else.
+    Of aiohttp's, which say more than those inside them, it is the outermost. What `ssl` reports of a certificate and
+    what `http.client` reports inside requests and urllib3 says more than all others.
     """
     of_aiohttp: BaseException | None = None
     of_client: BaseException | None = None
     of_system: BaseException | None = None
     for inner in chain_of(error):
         names = names_of(inner)
-        if _CERTIFICATE in names:
+        if _CERTIFICATE in names or "http.HTTPException" in names:
             return inner
         if of_aiohttp is None and "aiohttp.ClientError" in names:
             of_aiohttp = inner

@@ -79,6 +79,8 @@ def _own_status(error: BaseException) -> Meaning | None:
     names = names_of(error)
     if "grpc.RpcError" in names:
         return _of_grpc(error)
+    if "aiohttp.HttpProcessingError" in names_of(error.__cause__ or error):
+        return None  # it has a status of aiohttp's own invention: the answer was not HTTP
     response: Any = getattr(error, "response", None)
     if isinstance(response, dict):
         return _of_botocore(response)
