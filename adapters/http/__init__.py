@@ -9,6 +9,7 @@
 | transport.py    | requests over a shared aiohttp session: proxies, time limits, bytes out and back         |
 | probe.py        | whether an endpoint can be reached and accepts the key                                   |
 | errors.py       | the ModelError of each way in which a request can fail                                   |
+| masks.py        | keys, cut out of other parties' texts                                                    |
 | causes.py       | what a status, an error code or an exception means                                       |
 | chains.py       | an exception and those inside it, by the names of their classes                          |
 | clients.py      | what an exception of a client means that a user's function brings                        |

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from ...engine.core.errors import RecipeError
-from ...engine.models.secrets import searchable, secrets_in_address
+from ...engine.models.secrets import searchable, secrets_in_address, secrets_in_headers
 from .addresses import is_loopback, shown
 from .proxies import proxy_of
 
@@ -52,9 +52,10 @@ class Endpoint:
         url, named = _address(model, api)
         headers = _headers(model)
         key = _key(model, url, named, api)
-        values = [part for value in headers.values() for part in value.split(" ")]
-        secrets = searchable([*model.secrets, *secrets_in_address(url), *values, *([key] if key else [])])
-        return cls(url, key, tuple(headers.items()), tuple(secrets), proxy_of(url))
+        proxy = proxy_of(url)
+        found = [*model.secrets, *secrets_in_address(url), *secrets_in_headers(headers), key or ""]
+        secrets = searchable([*found, "" if proxy is None else proxy.password])
+        return cls(url, key, tuple(headers.items()), tuple(secrets), proxy)
 
     @property
     def host(self) -> str:

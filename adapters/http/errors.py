@@ -35,6 +35,7 @@ from .causes import (
 from .certificates import certificate_error, reason_of
 from .chains import names_of
 from .headers import request_id, retry_after
+from .masks import Mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,11 +43,10 @@ if TYPE_CHECKING:
     from ...engine.core.errors import FailureKind
 
 _SHOWN = 300
-_MASKED = re.compile(r"\S*\*{3,}\S*")
+_READ = 10 * _SHOWN
 _STATUS = re.compile(r"[45]\d\d")
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _QUOTED = re.compile(r" when reading: .*", re.DOTALL)  # aiohttp quotes the header that is too long
-_SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,11 @@ class Failures:
     expected: str = "chat completion"
     advice: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    _mask: Mask = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Prepare to cover the keys."""
+        object.__setattr__(self, "_mask", Mask((*self.secrets, self.secret or "")))
 
     def status(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
         """Return the error of an answer with this status."""
@@ -125,12 +130,13 @@ class Failures:
         return ModelError(text, kind=meaning.kind, retryable=meaning.retryable, fatal=meaning.fatal, **facts)
 
     def clean(self, text: str) -> str:
-        """Return another party's text on one short line, without the key, which some endpoints echo half masked."""
-        text = _SPACE.sub(" ", _ERRNO.sub("", text)).strip().rstrip(".")
-        for secret in (*self.secrets, self.secret):
-            if secret:
-                text = text.replace(secret, "[key]")
-        text = _MASKED.sub("[key]", text)
+        """Return another party's text on one short line, without the keys, which some endpoints echo."""
+        if not text:
+            return ""
+        text = text[:_READ]
+        if "[Errno" in text:
+            text = _ERRNO.sub("", text)
+        text = self._mask.cover(" ".join(text.split()).rstrip("."))
         return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.json_schema import SkipJsonSchema
 
 from ..core.spec import spec
-from .secrets import public, public_address, searchable, secrets_in, secrets_in_address
+from .secrets import public, public_address, searchable, secrets_in, secrets_in_address, secrets_in_headers
 
 ModelFunction: TypeAlias = Callable[..., Any]
 
@@ -108,7 +108,7 @@ class Model:
     def secrets(self) -> list[str]:
         """Every key in this description; those that environment variables hold are not among them."""
         found = [] if self.api_key is None else [self.api_key.get_secret_value()]
-        found += [part for value in self.headers.values() for part in value.get_secret_value().split(" ")]
+        found += secrets_in_headers({name: value.get_secret_value() for name, value in self.headers.items()})
         found += [] if self.base_url is None else secrets_in_address(self.base_url)
         return searchable([*found, *secrets_in(self.extra)])
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _SHORTEST = 4
 """The fewest characters of a secret that is searched for in texts: shorter ones are part of ordinary words."""
@@ -48,6 +48,11 @@ def secrets_in_address(url: str) -> list[str]:
     found = [value for name, value in _parameters(parts) if _is_key(name, value)]
     written = [quote(value, safe=safe) for value in found for safe in ("", "/")]
     return searchable([*found, *written, parts.password or "", parts.fragment])
+
+
+def secrets_in_headers(headers: Mapping[str, str]) -> list[str]:
+    """Return the words of the values of headers that may hold keys: not of a version or a region."""
+    return [word for name, value in headers.items() if not _HARMLESS.fullmatch(name) for word in value.split(" ")]
 
 
 def public(value: Any) -> Any:
