@@ -20,6 +20,7 @@ from .compiler.compiling import compile_recipe
 from .compiler.template_checks import bare_braces
 from .core.errors import RecipeError, nearest
 from .models.model import Model
+from .models.provider import check_model, unused_by
 from .processors.processor import processor_of
 from .runs.handle import Run
 from .runs.job import Job, directory_of
@@ -154,6 +155,11 @@ class Recipe:
         if not {"spec", "base_url"}.isdisjoint(changes):
             fields["price"] = None  # it was another model's price
         changed = Model(**{**fields, **changes})
+        # They were another model's as well: a function that stands in for an endpoint has no address.
+        left: dict[str, Any] = {
+            name: None if name not in {"headers", "headers_env"} else {} for name in unused_by(changed)
+        }
+        changed = replace(changed, **{name: value for name, value in left.items() if name not in changes})
         models = {**self._models, alias: changed}
         return Recipe(models=models, columns=self._columns, processors=self._processors, seed=self._seed)
 
@@ -264,7 +270,16 @@ def _models(given: Mapping[str, Model | str | ModelFunction]) -> dict[str, Model
         if not isinstance(model, Model | str) and not callable(model):
             raise RecipeError(f"models.{alias}", f'takes a Model, "provider:name" or a function, not {model!r:.80}')
         models[alias] = model if isinstance(model, Model) else Model(model)
+        _check_model(alias, models[alias])
     return models
+
+
+def _check_model(alias: str, model: Model) -> None:
+    try:
+        check_model(model)
+    except RecipeError as error:
+        path = ".".join(filter(None, (f"models.{alias}", error.path)))
+        raise RecipeError(path, error.problem) from error.__cause__
 
 
 def _listed(field: str, given: Iterable[T]) -> list[T]:

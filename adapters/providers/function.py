@@ -14,7 +14,7 @@ import msgspec
 import pydantic
 
 from ...engine.core.errors import ModelError, RecipeError
-from ...engine.models.provider import Embedded, Limits, Reply
+from ...engine.models.provider import IN_PROCESS_UNUSED, Embedded, Limits, Reply
 from ...runtime.threads import Threads
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class CallableProvider:
     """Connects models that are functions."""
 
     limits = Limits(most=32, in_process=True)
+    unused = IN_PROCESS_UNUSED
 
     def check(self, model: Model) -> None:
         """Refuse anything that cannot be called with one argument."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...engine.core.errors import ModelError, RecipeError
-from ...engine.models.provider import Limits
+from ...engine.models.provider import IN_PROCESS_UNUSED, Limits
 from ..http.endpoint import Endpoint
 from ..http.errors import Failures
 from .openai.chat import RESERVED
@@ -48,6 +48,7 @@ class LocalProvider:
     """Connects models that run in this process."""
 
     limits = Limits(most=32, in_process=True)
+    unused = IN_PROCESS_UNUSED
 
     def check(self, model: Model) -> None:
         """Refuse an unknown model, a missing file and a missing package."""

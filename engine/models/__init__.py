@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .model import Model, ModelFunction, Price
     from .provider import (
+        IN_PROCESS_UNUSED,
         Ask,
         ChatModel,
         ChatParameters,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "IN_PROCESS_UNUSED",
     "Ask",
     "ChatModel",
     "ChatParameters",

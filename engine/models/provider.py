@@ -126,9 +126,10 @@ class Limits:
 class Provider(Protocol):
     """A source of models of one kind.
 
-    Two more members are optional. `limits` states the default limits, and whether the models run in this process
+    Three more members are optional. `limits` states the default limits, and whether the models run in this process
     (`Limited`); without it they are remote, with the defaults of `Limits`. `price` gives the prices of the models
-    (`Priced`); without it only a model with a price of its own has one.
+    (`Priced`); without it only a model with a price of its own has one. `unused` names the fields of a Model that a
+    recipe must not set (`Selective`); without it, `check` alone refuses fields.
     """
 
     def check(self, model: Model) -> None:
@@ -163,7 +164,45 @@ class Priced(Protocol):
         ...
 
 
+@runtime_checkable
+class Selective(Protocol):
+    """A provider whose models have no use for some fields of `Model`."""
+
+    @property
+    def unused(self) -> frozenset[str]:
+        """The names of these fields. A recipe that sets one is refused when it is made."""
+        ...
+
+
+IN_PROCESS_UNUSED = frozenset({"base_url", "api_key", "api_key_env", "headers", "headers_env", "client"})
+"""The fields that describe an endpoint, for providers whose models have none."""
+
 providers: Registry[Provider] = Registry("model provider", entry_points="rowloop.models")
+
+
+def check_model(model: Model) -> None:
+    """Refuse a provider that does not exist, and fields that it does not use; raises RecipeError with the field.
+
+    It reads no environment, and loads the module of the provider, but no client.
+    """
+    try:
+        providers.get(model.provider)
+    except RecipeError:
+        if isinstance(model.spec, str) and ":" not in model.spec:
+            name = model.spec or "gpt-5-mini"
+            problem = f"{model.spec!r:.80} names no provider; write PROVIDER:NAME, such as openai:{name:.80}"
+            raise RecipeError("spec", problem) from None
+        raise
+    for name in sorted(unused_by(model)):
+        if getattr(model, name) not in (None, {}):
+            whose = f"models of {model.provider}:" if isinstance(model.spec, str) else "models that are functions"
+            raise RecipeError(name, f"{whose} do not use this field; leave it out")
+
+
+def unused_by(model: Model) -> frozenset[str]:
+    """Return the names of the fields that a model's provider does not use."""
+    provider = provider_of(model)
+    return provider.unused if isinstance(provider, Selective) else frozenset()
 
 
 def provider_of(model: Model) -> Provider | None:

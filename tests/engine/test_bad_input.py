@@ -233,8 +233,12 @@ def test_an_unknown_model_is_refused_with_the_nearest_right_name(recipe: rl.Reci
 @pytest.mark.parametrize("spec", ["", "openai", "openai:", ":x", "opnai:x"])
 def test_a_model_without_a_known_provider_is_refused_before_the_run(spec: str):
     """The error names the model's alias."""
-    recipe = rl.Recipe(models={"m": spec}, columns=[rl.Text("t", model="m", prompt="p")])
-    assert refusal(lambda: recipe.preview(1, progress=False)).startswith("models.m: ")
+
+    def run() -> object:
+        recipe = rl.Recipe(models={"m": spec}, columns=[rl.Text("t", model="m", prompt="p")])
+        return recipe.preview(1, progress=False)
+
+    assert refusal(run).startswith(("models.m: ", "models.m.spec: "))
 
 
 def test_strings_of_ten_megabytes_work(tmp_path: Path, asked: list[str]):

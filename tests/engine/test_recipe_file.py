@@ -19,18 +19,23 @@ if TYPE_CHECKING:
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="{}%#"), max_size=20)
 """Any text that holds no template."""
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
-MODELS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-    {"spec": st.sampled_from(["openai:m", "local:gemma-3-270m", "openai:org/model:free"])},
-    optional={
-        "base_url": st.sampled_from(["http://localhost:8000/v1", "https://example.org"]),
-        "api_key_env": st.just("SOME_KEY"),
-        "max_parallel": st.integers(1, 500),
-        "temperature": st.floats(0, 2),
-        "max_tokens": st.integers(1, 10_000),
-        "timeout": st.one_of(st.just("auto"), st.floats(0.1, 1000)),
-        "price": st.builds(rl.Price, st.floats(0, 100), st.integers(0, 100)),
-        "extra": st.dictionaries(NAMES, st.one_of(st.integers(-100, 100), TEXTS, st.booleans(), st.none()), max_size=3),
-    },
+ENDPOINT: dict[str, st.SearchStrategy[Any]] = {
+    "base_url": st.sampled_from(["http://localhost:8000/v1", "https://example.org"]),
+    "api_key_env": st.just("SOME_KEY"),
+}
+SETTINGS: dict[str, st.SearchStrategy[Any]] = {
+    "max_parallel": st.integers(1, 500),
+    "temperature": st.floats(0, 2),
+    "max_tokens": st.integers(1, 10_000),
+    "timeout": st.one_of(st.just("auto"), st.floats(0.1, 1000)),
+    "price": st.builds(rl.Price, st.floats(0, 100), st.integers(0, 100)),
+    "extra": st.dictionaries(NAMES, st.one_of(st.integers(-100, 100), TEXTS, st.booleans(), st.none()), max_size=3),
+}
+MODELS: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.fixed_dictionaries({"spec": st.just("local:gemma-3-270m")}, optional=SETTINGS),
+    st.fixed_dictionaries(
+        {"spec": st.sampled_from(["openai:m", "openai:org/model:free"])}, optional={**ENDPOINT, **SETTINGS}
+    ),
 )
 VALUES: st.SearchStrategy[list[Any]] = st.one_of(
     st.lists(TEXTS, min_size=1, max_size=4),

@@ -266,6 +266,8 @@ async def of_numpy(_self: Good, _text: str) -> Embedded:
             looks_over_the_network,
             r"check\(model\) opened a connection to .*; it does no IO, connect\(\) is the",
         ),
+        ("unused", ["base_url"], r"unused must be a frozenset of names of fields; it is list: \['base_url'\]"),
+        ("unused", frozenset({"url"}), r"unused must be names of fields of rowloop\.Model; it is set: \{'url'\}"),
         ("limits", {"most": 3}, r"limits must be a rowloop\.engine\.models\.Limits; it is dict: \{'most': 3\}"),
         ("price", lambda _self, _model: (1, 2), r"price\(model\) must be a rowloop\.Price or None; it is tuple"),
         ("connect", connects_at_once, r"connect\(\) must be an awaitable; define it with `async def`; it is "),

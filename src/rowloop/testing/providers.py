@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
 from ..engine.core.errors import ModelError, RecipeError
-from ..engine.models.model import Price
+from ..engine.models.model import Model, Price
 from ..engine.models.provider import (
     ChatParameters,
     Embedded,
@@ -27,7 +27,6 @@ from ..engine.models.provider import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from ..engine.models.model import Model
     from ..engine.models.provider import Ask, Embed, Message
     from ..runtime import Runtime
 
@@ -86,6 +85,10 @@ def _check_statements(provider: Any, model: Model) -> None:
     assert checked is None, _unlike("check(model)", "nothing; it raises RecipeError for a model it refuses", checked)
     limits = getattr(provider, "limits", None)
     assert limits is None or isinstance(limits, Limits), _unlike("limits", "a rowloop.engine.models.Limits", limits)
+    unused: frozenset[str] = getattr(provider, "unused", frozenset())
+    fields = Model.__dataclass_fields__
+    assert isinstance(unused, frozenset), _unlike("unused", "a frozenset of names of fields", unused)
+    assert unused <= fields.keys(), _unlike("unused", "names of fields of rowloop.Model", set(unused - fields.keys()))
     if hasattr(provider, "price"):
         with _no_network("price(model)"):
             price = provider.price(model)

@@ -111,16 +111,20 @@ def test_a_models_max_parallel_overrides_its_providers_limit(outside):
     [
         ("there:any", 8, 2),
         ("plain:any", 512, 16),
-        ("elsewhere:any", 512, 16),
         ("openai:any", 512, 16),
         ("anthropic:any", 512, 16),
         ("local:gemma-3-270m", 32, None),
     ],
 )
 def test_limits_are_those_that_a_provider_states(spec: str, limit: int, start: int | None):
-    """One that states none is remote, and so is one that is not installed here."""
+    """One that states none is remote."""
     found = lane(spec)
     assert (found.limit, found.start) == (limit, start)
+
+
+def test_a_provider_that_is_not_installed_counts_as_remote():
+    """Its models have the usual limits, wherever they are described."""
+    assert limits_of(rl.Model("elsewhere:any")) == Limits(512, 16)
 
 
 def test_functions_run_in_this_process():
@@ -159,13 +163,62 @@ def test_limits_under_which_nothing_could_be_sent_are_refused():
         Limits(first=-1)
 
 
-def test_a_provider_that_is_not_installed_is_refused_by_the_run_alone():
-    """A recipe that names it can be read, written and compared."""
-    absent = recipe("elsewhere:any")
-    assert absent.to_dict()["models"] == {"m": "elsewhere:any"}
-    assert absent.fingerprint == recipe("elsewhere:any").fingerprint
-    with pytest.raises(rl.RecipeError, match=r"models\.m: unknown model provider 'elsewhere'"):
-        absent.preview(1, progress=False)
+@pytest.mark.parametrize("columns", [[], [rl.Text("said", model="m", prompt="Well?")]])
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ("opnai:gpt-5-mini", r"^models\.m: unknown model provider 'opnai'; did you mean 'openai'\?$"),
+        ("Anthropic:claude", r"^models\.m: unknown model provider 'Anthropic'; did you mean 'anthropic'\?$"),
+        ("vertex:any", r"^models\.m: unknown model provider 'vertex'; choose from: anthropic, local, openai, python$"),
+        ("gpt-5-mini", r"^models\.m\.spec: 'gpt-5-mini' names no provider; write PROVIDER:NAME, such as openai:gpt-5"),
+    ],
+)
+def test_a_provider_that_does_not_exist_is_refused_when_the_recipe_is_made(columns: Any, spec: str, problem: str):
+    """In Python, in a file and for a replaced model, with the nearest name."""
+    with pytest.raises(rl.RecipeError, match=problem):
+        rl.Recipe(models={"m": spec}, columns=columns)
+    with pytest.raises(rl.RecipeError, match=problem):
+        rl.Recipe.from_dict({"models": {"m": {"spec": spec}}, "columns": [{"type": "uniform", "name": "u"}]})
+    with pytest.raises(rl.RecipeError, match=problem):
+        recipe("openai:any").replace_model("m", spec=spec)
+
+
+def shout(prompt: str) -> str:
+    """Answer in capitals."""
+    return prompt.upper()
+
+
+FOR_ENDPOINTS: dict[str, Any] = {
+    "base_url": "http://localhost:1/v1",
+    "api_key": "sk-1",
+    "api_key_env": "SOME_KEY",
+    "headers": {"X-Team": "a"},
+    "headers_env": {"X-Team": "TEAM"},
+    "client": object,
+}
+
+
+@pytest.mark.parametrize("field", FOR_ENDPOINTS)
+def test_fields_that_a_model_does_not_use_are_refused_when_the_recipe_is_made(field: str):
+    """Else a header that a gateway needs would be left out without a word."""
+    given = {field: FOR_ENDPOINTS[field]}
+    with pytest.raises(rl.RecipeError, match=rf"^models\.m\.{field}: models of local: do not use this field; leave it"):
+        recipe("local:gemma-3-270m", **given)
+    with pytest.raises(rl.RecipeError, match=rf"^models\.m\.{field}: models that are functions do not use this field"):
+        rl.Recipe(models={"m": rl.Model(shout, **given)})
+    assert rl.Recipe(models={"m": rl.Model("openai:m", **given)}).models["m"].spec == "openai:m"
+
+
+def test_a_model_that_is_replaced_by_one_in_this_process_loses_its_endpoint():
+    """Its address and headers were the other's; those that are given with it are refused."""
+    ours = recipe("openai:any", **{name: value for name, value in FOR_ENDPOINTS.items() if name != "client"})
+    for spec in ("local:gemma-3-270m", shout):
+        replaced = ours.replace_model("m", spec=spec).models["m"]
+        assert [getattr(replaced, name) for name in FOR_ENDPOINTS] == [None, None, None, {}, {}, None]
+    kept = ours.replace_model("m", spec="anthropic:any").models["m"]
+    assert (kept.base_url, kept.headers_env) == ("http://localhost:1/v1", {"X-Team": "TEAM"})
+    with pytest.raises(rl.RecipeError, match=r"^models\.m\.base_url: models of local: do not use this field"):
+        ours.replace_model("m", spec="local:gemma-3-270m", base_url="http://localhost:2/v1")
 
 
 @pytest.mark.parametrize("spec", ["openai:m", "anthropic:m", "local:gemma-3-270m"])
