@@ -1,7 +1,7 @@
 """Proxy: the proxy that the environment names for an address, checked before anything is sent.
 
     HTTP_PROXY, HTTPS_PROXY    by the scheme of the address; ALL_PROXY for both. Lower case counts before upper case
-    NO_PROXY                   hosts that are reached without it; this machine always is
+    NO_PROXY                   hosts and networks that are reached without it; this machine always is
     http://, https://          a bare host:port is one of http
     socks5://, socks5h://, socks4://, socks4a://    with the package aiohttp-socks (`rowloop[socks]`)
 
@@ -11,15 +11,20 @@ Where the environment names none, the system's own settings count on macOS and W
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib.util
+import ipaddress
 import os
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ...engine.core.errors import RecipeError
 from .addresses import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Kind: TypeAlias = Literal["http", "https", "socks4", "socks5"]
 
@@ -78,9 +83,29 @@ def proxy_of(url: str) -> Proxy | None:
     proxies = getproxies()
     scheme = parts.scheme if proxies.get(parts.scheme) else "all"
     found = proxies.get(scheme)
-    if not found or proxy_bypass(host):
+    if not found or _is_direct(host, parts.port):
         return None
     return _checked(_read(found, _source(scheme)), host)
+
+
+def _is_direct(host: str, port: int | None) -> bool:
+    """Return whether NO_PROXY names a host, alone or with its port, or the network of an address: 10.0.0.0/8."""
+    if proxy_bypass(host) or (port is not None and ":" not in host and proxy_bypass(f"{host}:{port}")):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(
+        address in network for network in _networks(os.environ.get("no_proxy") or os.environ.get("NO_PROXY", ""))
+    )
+
+
+def _networks(named: str) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    for part in named.split(","):
+        if "/" in part:
+            with contextlib.suppress(ValueError):  # a path, for another program
+                yield ipaddress.ip_network(part.strip(), strict=False)
 
 
 def _source(scheme: str) -> str:

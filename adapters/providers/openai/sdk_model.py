@@ -6,6 +6,7 @@ carries the requests and does nothing else, neither retries nor redirects nor de
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import openai
 from ....engine.core.errors import RecipeError
 from ....engine.models.bytes_received import Arrival
 from ...http.endpoint import Endpoint
+from ...http.proxies import proxy_of
 from ..wire.dialect import adapting
 from ..wire.embedding_batches import embedding
 from .chat import ChatWire
@@ -34,7 +36,10 @@ _AS_IT_IS: Any = {"follow_redirects": False}
 @asynccontextmanager
 async def open_client(make: Callable[[], Any]) -> AsyncIterator[openai.AsyncOpenAI]:
     """Call the user's factory on the loop that will use its client, and close the client there at the end."""
-    made = make()
+    try:
+        made = make()
+    except Exception as error:
+        raise RecipeError("client", f"the factory raised {type(error).__name__}: {error}") from error
     if not isinstance(made, openai.AsyncOpenAI):
         kind = f"{type(made).__module__}.{type(made).__qualname__}"
         raise RecipeError("client", f"the factory must return an openai.AsyncOpenAI, and returned a {kind}")
@@ -43,8 +48,11 @@ async def open_client(make: Callable[[], Any]) -> AsyncIterator[openai.AsyncOpen
 
 
 def endpoint_of(client: openai.AsyncOpenAI) -> Endpoint:
-    """Return the address of the user's client, and the key it holds."""
-    return Endpoint(str(client.base_url).rstrip("/"), client.api_key or None)
+    """Return the address of the user's client, the key it holds, and the proxy that it finds in the environment."""
+    url, proxy = str(client.base_url).rstrip("/"), None
+    with contextlib.suppress(RecipeError):  # the client has its own view of the variables
+        proxy = proxy_of(url)
+    return Endpoint(url, client.api_key or None, proxy=proxy)
 
 
 class ClientChat:

@@ -8,6 +8,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
+import openai
 import pytest
 from pydantic import SecretStr
 
@@ -66,6 +67,24 @@ def test_hosts_of_this_machine_and_of_no_proxy_are_reached_directly(environment:
     """Whatever the other variables hold, and also where they hold nonsense."""
     environment(ALL_PROXY="nonsense://", NO_PROXY="example")
     assert proxy_of(url) is None
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "direct"),
+    [
+        ("10.0.0.0/8", {"10.1.2.3"}),
+        ("10.1.2.3, fd00::/8", {"10.1.2.3", "fd00::1"}),
+        ("model.example:8000", {"model.example"}),
+        ("example", {"model.example"}),
+        ("/etc/nonsense,10.0.0.0/99", set()),
+        ("*", {"10.1.2.3", "fd00::1", "model.example"}),
+    ],
+)
+def test_no_proxy_names_hosts_ports_and_networks(environment: Setter, no_proxy: str, direct: set[str]):
+    """As curl reads it."""
+    environment(HTTP_PROXY="http://proxy:1", NO_PROXY=no_proxy)
+    hosts = {"10.1.2.3": "10.1.2.3:8000", "fd00::1": "[fd00::1]:8000", "model.example": "model.example:8000"}
+    assert {host for host, shown in hosts.items() if proxy_of(f"http://{shown}/v1") is None} == direct
 
 
 @pytest.mark.parametrize(
@@ -185,6 +204,19 @@ def test_a_proxy_that_refuses_gets_the_blame(environment: Setter, server: FakeOp
     assert "could not be reached through the proxy: " in str(caught.value)
     assert "wrong" not in str(caught.value)
     assert server.counters().requests == 0
+
+
+@pytest.mark.outside
+def test_the_proxy_of_a_client_of_the_users_own_is_named_too(environment: Setter, runtime: Runtime):
+    """The client reads the same variables, and its failures name none."""
+    model = rl.Model("openai:m", client=lambda: openai.AsyncOpenAI(base_url=URL, api_key="k"))
+    recipe = rl.Recipe(models={"m": model}, columns=[rl.Text("a", model="m", prompt="hi")])
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        environment(HTTP_PROXY=f"http://127.0.0.1:{port}")
+        with pytest.raises(rl.ModelError, match=rf"check the proxy http://127.0.0.1:{port} that HTTP_PROXY names"):
+            recipe.preview(1, progress=False, runtime=runtime)
 
 
 @pytest.mark.outside

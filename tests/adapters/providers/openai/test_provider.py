@@ -411,6 +411,17 @@ def test_a_client_of_another_kind_is_refused(runtime):
         connect(runtime, Model("openai:m", client=lambda: openai.OpenAI(api_key="k")))
 
 
+def test_a_factory_that_raises_is_named(runtime):
+    """As httpx does for a proxy of SOCKS without its extra."""
+
+    def make() -> openai.AsyncOpenAI:
+        raise ImportError("Using SOCKS proxy, but the 'socksio' package is not installed.")
+
+    with pytest.raises(RecipeError, match=r"^client: the factory raised ImportError: Using SOCKS proxy") as caught:
+        connect(runtime, Model("openai:m", client=make))
+    assert isinstance(caught.value.__cause__, ImportError)
+
+
 def test_azure_goes_through_a_client(runtime):
     """The deployment's path and the api-version are the client's doing."""
     said = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}'
