@@ -60,9 +60,9 @@ def secured(server: FakeOpenAI, authority: trustme.CA, tmp_path: Path) -> Iterat
     """Return what puts TLS in front of the server, with a certificate for a host."""
     fronts: list[TlsFront] = []
 
-    def secure(host: str = "127.0.0.1", **dates: dt.datetime) -> TlsFront:
+    def secure(host: str = "127.0.0.1", since: dt.datetime | None = None, until: dt.datetime | None = None) -> TlsFront:
         path = tmp_path / "server.pem"
-        authority.issue_cert(host, **dates).private_key_and_cert_chain_pem.write_to_path(path)
+        authority.issue_cert(host, not_before=since, not_after=until).private_key_and_cert_chain_pem.write_to_path(path)
         fronts.append(TlsFront(server.url, path).__enter__())
         return fronts[-1]
 
@@ -135,7 +135,7 @@ def test_a_certificate_for_another_host_or_time_has_other_advice(runtime: Runtim
     said = refused(way(secured("model.example").url), runtime)
     assert "not trusted: IP address mismatch, certificate is not valid for '127.0.0.1'; use an address whose" in said
     past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-    old = secured("127.0.0.1", not_before=past, not_after=past + dt.timedelta(days=9))
+    old = secured("127.0.0.1", past, past + dt.timedelta(days=9))
     said = refused(way(old.url), runtime)
     assert "not trusted: certificate has expired; check the clock of this machine, else the certificate needs" in said
 
