@@ -1024,7 +1024,7 @@ def test_a_run_that_cannot_begin_releases_its_directory(tmp_path: Path, asked: A
     with pytest.raises(rl.RowloopError):
         outer.preview(1, progress=False)
     with pytest.raises(rl.RecipeError):
-        rl.Recipe(models={"m": "nothing:m"}, columns=[rl.Text("t", model="m", prompt="x")]).build(
+        rl.Recipe(models={"m": "openai:"}, columns=[rl.Text("t", model="m", prompt="x")]).build(
             tmp_path, 3, resume=ALWAYS, progress=False
         )
     assert contents(tmp_path) == {}
