@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Client = Callable[[str], Awaitable[Any]]
 
-SECONDS = 0.5
+SECONDS = 20.0
 CONNECTION = Judgement("connection", retryable=True)
 
 
@@ -217,8 +217,9 @@ def test_a_connection_that_fails_is_retryable_from_every_client(client: Any):
 
 @pytest.mark.outside
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_time_out_is_retryable_from_every_client(client: Any):
+def test_a_time_out_is_retryable_from_every_client(monkeypatch: pytest.MonkeyPatch, client: Any):
     """At a server that never answers."""
+    monkeypatch.setitem(globals(), "SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         assert judge(raised(client, url)) == Judgement("timeout", retryable=True)
@@ -365,8 +366,8 @@ def test_no_row_is_lost_to_an_endpoint_that_fails_for_now(client: Any):
             await client(f"{server.url}/flaky", str(number))
             return True
 
-        result = recipe.preview(8, progress=False, retry=rl.RetryPolicy(attempts=5, wait=lambda _: 0.0))
+        result = recipe.preview(8, progress=False, retry=rl.RetryPolicy(attempts=2, wait=lambda _: 0.0))
         sent = len(server.seen()["requests"])
     assert result.dataset["valid"].tolist() == [True] * 8
     assert len(result.failures) == 0
-    assert sent >= 16  # some clients prepare for longer than they wait
+    assert sent == 16
