@@ -60,7 +60,8 @@ class HttpValidator:
             runtime = Runtime.current()
             assert runtime is not None  # noqa: S101 - columns are worked on a runtime's loop
             async with runtime.lease(opened, key=shared, idle=_IDLE_SECONDS) as session:
-                answer, _ = await poster(partial(session.post, address, **options), failures, _SUCCESS)(body)
+                post = poster(partial(session.post, address, **options), failures, _SUCCESS)
+                answer, _ = await failures.standing.around(post)(body)
             return _verdict(answer, failures)
 
         return ask

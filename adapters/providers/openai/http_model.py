@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...http.transport import Exchange
-from ..wire.dialect import adapting
+from ..wire.adapting import adapting
 from ..wire.embedding_batches import embedding
 from .chat import ChatWire
 from .embeddings import EmbeddingWire
@@ -47,11 +47,11 @@ class HttpChat:
     def chat(self, parameters: ChatParameters) -> Ask:
         """Encode a column's parameters once."""
         wire = ChatWire(self._name, parameters, self._failures, dialect_for(self._endpoint, self._name))
-        post, encode, decode = self._exchange.poster("chat/completions"), wire.encode, wire.decode
+        post = self._exchange.poster("chat/completions")
 
-        async def ask(messages: list[Message]) -> Reply:
-            raw, headers = await post(encode(messages))
-            return decode(raw, headers.get("x-request-id"))
+        async def ask(wire: ChatWire, messages: list[Message]) -> Reply:
+            raw, headers = await post(wire.encode(messages))
+            return wire.decode(raw, headers.get("x-request-id"))
 
         return adapting(wire, ask)
 
@@ -68,4 +68,4 @@ class HttpModel(HttpChat):
             raw, _ = await post(encode(texts))
             return decode(raw, texts)
 
-        return embedding(send, parameters)
+        return embedding(self._failures.standing.around(send), parameters)
