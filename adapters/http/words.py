@@ -20,7 +20,7 @@ from .headers import span
 if TYPE_CHECKING:
     from .bodies import Said
 
-TOO_LARGE: Final = Meaning("too_large", advice="this request alone is more than the limit allows")
+TOO_LARGE: Final = Meaning("too_large", advice="this request alone exceeds the limit; shorten it, or lower max_tokens")
 _DAY: Final = Meaning("quota", fatal=True, advice="resume the run when the quota is renewed")
 
 _LIMIT = re.compile(r"\blimit\W{0,4}([\d,]+)\b.{0,120}?\brequested\W{0,4}([\d,]+)", re.IGNORECASE | re.DOTALL)
