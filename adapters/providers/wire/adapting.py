@@ -2,7 +2,8 @@
 
     by words      the complaint names a field or a form: every column of the model leaves it out from here on
     by trying     until one structured request of a column has been answered, any other refusal makes the weaker forms
-                  be tried with the same messages; the first that is answered is the column's form
+                  be tried with the same messages; the first that is answered is the column's form. So does an error of
+                  the server (500) that is about schemas, and the third one in a row that is about anything
 
 A request that is refused in every form has a fault of its own: it gets the first complaint, and changes nothing.
 """
@@ -13,9 +14,10 @@ import asyncio
 import copy
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar
 
 from ....engine.core.errors import ModelError
+from ....engine.models.usage import Asked
 from .dialect import IN_WORDS, STRICT, is_about_field, is_about_schemas, is_about_system
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("rowloop")
 
 _REFUSALS: Final = frozenset({400, 404, 422, 500, 501})
+_STRIKES: Final = 3
+"""Errors of the server without a word about schemas that may have to do with the form, if no answer came between."""
 _KINDS: Final = frozenset({"bad_request", "not_found", "server"})
 _FORM_NAMES: Final = ("the form json_schema, strict", "the form json_schema", "the form json_object", "the prompt")
 
@@ -50,6 +54,7 @@ class Adaptive:
         """Whether a request of this preparation has been answered, so that its form is right."""
         self.trying = asyncio.Lock()
         self.failed_trials = 0
+        self._strikes = 0
         self._prepare_again()
 
     @property
@@ -67,6 +72,12 @@ class Adaptive:
     def accept(self, preparation: int) -> None:
         """Note that a request of this preparation has been answered."""
         self.accepted = preparation == self._preparations
+        self._strikes = 0
+
+    def struck(self) -> int:
+        """Count an error of the server that may be a passing one; return how many there were since the last answer."""
+        self._strikes += 1
+        return self._strikes
 
     def adapts(self, preparation: int, complaint: str, messages: Sequence[Message] = ()) -> bool:
         """Learn from an endpoint's complaint about a request of this preparation; False if that changes nothing."""
@@ -198,36 +209,74 @@ async def _tried(
     """Return the reply to a request in another form, None if a form has been found meanwhile; raises the refusal."""
     preparation, refused = refusal
     failed = wire.failed_trials
+    passing = refused.retryable and not is_about_schemas(str(refused))
+    if passing and wire.struck() < _STRIKES:
+        raise refused
     async with wire.trying:
         if preparation != wire.preparation:
             return None
         if refused.retryable and wire.failed_trials != failed:
             raise refused  # another trial has shown that the server is down, whatever the form
-        requests = 1
-        for other in _others(wire, refused):
-            if wire.accepted:
-                break  # the form is right: the request has a fault of its own
-            requests += 1
-            try:
-                reply = await send(other, messages)
-            except ModelError as error:
-                if error.status not in _REFUSALS:
-                    raise
-                continue
-            wire.failures.standing.note_answer()
-            if other is wire:
-                wire.accept(preparation)
-            else:
-                wire.adopt(other.form, refused)
-            reply.requests = requests
+        trial = _Trial(wire, send, messages)
+        reply = await trial.run(refused, passing=passing)
+        if reply is not None:
             return reply
         wire.failed_trials += 1
+    refused.usage = Asked(requests=trial.requests)
     raise refused
 
 
-def _others(wire: _Wire, refused: ModelError) -> Iterator[_Wire]:
-    """Yield what to try: the same form too after an error of the server that may be a passing one."""
-    weaker = list(wire.weaker())
-    if weaker and refused.retryable and not is_about_schemas(str(refused)):
-        yield wire
-    yield from weaker
+class _Trial(Generic[_Wire]):
+    """One request, sent in the weaker forms until one is answered."""
+
+    def __init__(
+        self, wire: _Wire, send: Callable[[_Wire, list[Message]], Awaitable[Reply]], messages: list[Message]
+    ) -> None:
+        """Count from the request that was refused."""
+        self._wire = wire
+        self._send = send
+        self._messages = messages
+        self.requests = 1
+
+    async def run(self, refused: ModelError, *, passing: bool) -> Reply | None:
+        """Return the first answer, None if there is none in any form; raises an error that is no refusal.
+
+        `passing`: it may be a passing error of the server. Then the present form is sent once more after a weaker one
+        is answered: it may be right, and the server be up again.
+        """
+        for other in self._wire.weaker():
+            if self._wire.accepted:
+                return None  # the form is right: the request has a fault of its own
+            reply = await self._answer(other)
+            if reply is None:
+                continue
+            again = await self._in_same_form(reply) if passing else None
+            if again is None:
+                self._wire.adopt(other.form, refused)
+                reply.requests = self.requests
+            return again or reply
+        return None
+
+    async def _in_same_form(self, weaker: Reply) -> Reply | None:
+        """Return the answer in the present form, with the tokens of the one in a weaker form as well."""
+        preparation = self._wire.preparation
+        reply = await self._answer(self._wire)
+        if reply is not None:
+            self._wire.accept(preparation)
+            reply.prompt_tokens += weaker.prompt_tokens
+            reply.completion_tokens += weaker.completion_tokens
+        return reply
+
+    async def _answer(self, wire: _Wire) -> Reply | None:
+        """Return the answer to a request, None if it is refused."""
+        self.requests += 1
+        try:
+            reply = await self._send(wire, self._messages)
+        except ModelError as error:
+            if error.status in _REFUSALS:
+                return None
+            error.usage = error.usage or Asked(requests=self.requests)
+            raise
+        self._wire.failures.standing.note_answer()
+        reply.requests = self.requests
+        return reply

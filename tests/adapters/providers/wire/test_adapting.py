@@ -53,7 +53,7 @@ class Endpoint:
             raise self.refused(int(prompt[:3]), "bad row")
         if form not in self.taken:
             raise self.refused(*self.refusal)
-        return Reply("{}")
+        return Reply("{}", prompt_tokens=7)
 
     def refused(self, status: int, says: str) -> ModelError:
         """Return an error in OpenAI's form."""
@@ -75,11 +75,17 @@ class Endpoint:
 def test_a_refused_form_leads_to_the_next_whatever_the_words(status: int, says: str, taken: str):
     """The first that is answered is the column's; a later request is sent in it at once."""
     endpoint = Endpoint(taken, status=status, says=says)
+    passing = status >= 500 and says in {"no", ""}
+    for _ in range(2 if passing else 0):
+        (error,) = endpoint.run("a")
+        assert isinstance(error, ModelError)
+        assert error.retryable
     (reply,) = endpoint.run("a")
     assert isinstance(reply, Reply)
     tried = [form for form in endpoint.asked if form != "strict"]
     assert tried == FORMS[1 : FORMS.index(taken) + 1]
-    assert reply.requests == len(endpoint.asked)
+    assert reply.requests == len(endpoint.asked) - 2 * passing
+    assert endpoint.asked.count("strict") == (4 if passing else 1)
     endpoint.asked.clear()
     endpoint.run("b", "c")
     assert endpoint.asked == [taken, taken]
@@ -127,20 +133,38 @@ def test_once_answered_a_refusal_is_about_its_row():
 
 
 def test_an_error_of_the_server_that_passes_weakens_nothing():
-    """The same form is tried again before another one."""
+    """It is an error like others, and the run retries."""
     endpoint = Endpoint(*FORMS)
-    endpoint.passing = 1
+    endpoint.passing = 2
+    found = endpoint.run("a", "b", "c", "d")
+    assert [type(reply) for reply in found] == [ModelError, ModelError, Reply, Reply]
+    assert set(endpoint.asked) == {"strict"}
+
+
+@pytest.mark.parametrize("passing", [3, 4, 5])
+def test_a_server_that_comes_back_during_a_trial_weakens_nothing(passing: int):
+    """The present form is tried once more before a weaker one is adopted; the tokens of both answers are counted."""
+    endpoint = Endpoint(*FORMS)
+    endpoint.passing = passing
+    endpoint.run("a")
+    endpoint.run("a")
+    endpoint.asked.clear()
     (reply,) = endpoint.run("a")
     assert isinstance(reply, Reply)
-    assert endpoint.asked == ["strict", "strict"]
+    assert endpoint.asked[-1] == "strict"
+    assert (reply.prompt_tokens, reply.requests) == (14, len(endpoint.asked))
+    endpoint.asked.clear()
+    endpoint.run("b")
+    assert endpoint.asked == ["strict"]
 
 
 def test_a_server_that_is_down_is_tried_by_one_request():
-    """The others that failed meanwhile get their error, and are retried by the run."""
+    """The others that failed meanwhile get their error, and are retried by the run; every request is counted."""
     endpoint = Endpoint(status=500)
     found = endpoint.run(*"abcdefgh")
     assert all(isinstance(error, ModelError) and error.retryable for error in found)
-    assert len(endpoint.asked) == 8 + 4
+    assert len(endpoint.asked) == 8 + 3
+    assert sum(getattr(error.usage, "requests", 1) for error in found) == len(endpoint.asked)
 
 
 def test_first_requests_find_the_form_together():
@@ -161,6 +185,7 @@ def test_other_failures_end_a_trial(status: int):
     with pytest.raises(ModelError) as caught:
         asyncio.run(adapting(endpoint.wire, send)([{"role": "user", "content": "a"}]))  # type: ignore[arg-type]
     assert caught.value.status == status
+    assert getattr(caught.value.usage, "requests", 1) == 2
     assert form_of(endpoint.wire.body([])) == "strict"
 
 
