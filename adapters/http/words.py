@@ -20,10 +20,15 @@ from .headers import span
 if TYPE_CHECKING:
     from .bodies import Said
 
+_READ: Final = 5000
+"""The most characters of an error that are searched: some endpoints send the whole prompt back."""
+
 TOO_LARGE: Final = Meaning("too_large", advice="this request alone exceeds the limit; shorten it, or lower max_tokens")
 _DAY: Final = Meaning("quota", fatal=True, advice="resume the run when the quota is renewed")
 
-_LIMIT = re.compile(r"\blimit\W{0,4}([\d,]+)\b.{0,120}?\brequested\W{0,4}([\d,]+)", re.IGNORECASE | re.DOTALL)
+_LIMIT = re.compile(
+    r"\blimit\W{0,4}(\d[\d,]{0,15})\b.{0,120}?\brequested\W{0,4}(\d[\d,]{0,15})\b", re.IGNORECASE | re.DOTALL
+)
 _NEVER = re.compile(r"\brequest too large\b", re.IGNORECASE)
 _SPENT = re.compile(
     r"credit balance is too low|insufficient[ _-](balance|credits?|funds|quota)|(out of|no|used all available) credits"
@@ -44,10 +49,10 @@ _KEY = re.compile(
     re.IGNORECASE,
 )
 _AGAIN = re.compile(
-    r"\b(?:re)?try (?:again )?(?:in|after) ((?:\d+(?:\.\d+)?\s?(?:seconds?|minutes?|ms|[smhd])(?![a-z])\s?)+)",
+    r"\b(?:re)?try (?:again )?(?:in|after) ((?:\d{1,9}(?:\.\d{1,12})?\s?(?:seconds?|minutes?|ms|[smhd])(?![a-z])\s?)+)",
     re.IGNORECASE,
 )
-_DELAY = re.compile(r"retry_?delay\W+(\d[\w.]*)", re.IGNORECASE)
+_DELAY = re.compile(r"retry_?delay\W+(\d[\w.]{0,20})", re.IGNORECASE)
 _TOO_MANY = frozenset({413, 429})
 _REFUSED = frozenset({400, 403, 422, 451})
 _ACCOUNT = frozenset({400, 402, 403, 429})
@@ -55,6 +60,7 @@ _ACCOUNT = frozenset({400, 402, 403, 429})
 
 def meaning_of(status: int, said: Said) -> Meaning:
     """Return what an error means: by sizes, by its own code, by its words, by the codes inside it, by its status."""
+    said = said._replace(message=said.message[:_READ])
     return (
         _by_size(status, said)
         or meaning_of_code(said.code)
@@ -71,7 +77,7 @@ def _by_size(status: int, said: Said) -> Meaning | None:
     found = _LIMIT.search(said.message)
     if found is None:
         return TOO_LARGE if status != 413 and _NEVER.search(said.message) else None  # noqa: PLR2004 - a status
-    limit, requested = (int(number.replace(",", "") or 0) for number in found.groups())
+    limit, requested = (int(number.replace(",", "")) for number in found.groups())
     return TOO_LARGE if requested > limit else RATE
 
 
@@ -80,7 +86,7 @@ def _by_words(status: int, said: Said) -> Meaning | None:
     text = f"{said.code} {said.message}"
     if status in _ACCOUNT and _SPENT.search(text):
         return QUOTA
-    if status == 429 and _PER_DAY.search(f"{text} {said.error}"):  # noqa: PLR2004 - a status
+    if status == 429 and _PER_DAY.search(f"{text} {said.error}"[:_READ]):  # noqa: PLR2004 - a status
         return _DAY
     if status in _REFUSED and _KEY.search(text):
         return AUTH
@@ -89,7 +95,7 @@ def _by_words(status: int, said: Said) -> Meaning | None:
 
 def wait_in(said: Said) -> float | None:
     """Return the seconds that an error asks to wait in its details or its words, None where it has none."""
-    found = _DELAY.search(str(said.error)) or _AGAIN.search(said.message)
+    found = _DELAY.search(str(said.error)[:_READ]) or _AGAIN.search(said.message[:_READ])
     return span(found[1]) if found else None
 
 

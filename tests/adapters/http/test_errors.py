@@ -1,7 +1,11 @@
 """Failures: the error of each way in which a request can fail, by plain calls without a server."""
 
+import math
+
 import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from rowloop.adapters.http.errors import Failures
 from rowloop.adapters.http.headers import retry_after
@@ -245,6 +249,43 @@ def test_words_mean_what_status_and_code_leave_open(status, sent, kind, fatal):
 def test_a_wait_may_stand_in_the_body(headers, sent, seconds):
     """Some endpoints have no header for it; the header counts where there is one."""
     assert FAILURES.status(429, headers, body(**sent)).retry_after == seconds
+
+
+WORDS = st.sampled_from(
+    [
+        "message",
+        "error",
+        "code",
+        "metadata",
+        "raw",
+        "details",
+        "Limit 1, Requested 2",
+        "try again in 3s",
+        "{'a': ",
+        "[[",
+    ]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(status=st.integers(300, 599), sent=st.binary() | VALUES.map(msgspec.json.encode))
+@example(status=429, sent=b'{"error": {"message": "Limit %b, Requested 2"}}' % (b"9" * 5000))
+@example(status=429, sent=b'{"error": {"message": "try again in %bs"}}' % (b"9" * 5000))
+@example(status=400, sent=msgspec.json.encode({"error": {"message": "{'a': " * 5000}}))
+@example(status=400, sent=msgspec.json.encode({"error": {"message": '{"error": ' * 5000 + "1" + "}" * 5000}}))
+@example(status=400, sent=b"[" * 100_000)
+@example(status=400, sent=msgspec.json.encode({"error": {"message": "{'a': " + "-" * 50_000 + "1}"}}))
+@example(status=400, sent=msgspec.json.encode({"error": {"message": "any credits " * 50_000}}))
+def test_whatever_an_endpoint_answers_is_one_error(status, sent):
+    """With a short message on one line; nothing raises, and a wait is a finite number."""
+    for made in (FAILURES.status(status, {}, sent), FAILURES.unreadable(sent, truncated=False)):
+        assert len(str(made)) < 500
+        assert "\n" not in str(made)
+        assert made.retry_after is None or 0 <= made.retry_after < math.inf
 
 
 def test_money_that_is_held_back_is_waited_for():
