@@ -60,6 +60,7 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
     unknown: tuple[str, ...] = ()
     no_field: tuple[int, Callable[[str], Any]] = (400, lambda _: None)
     no_system: Error | None = None
+    no_base64: Error | None = None
     flagged: Error | None = None
     enormous: Error | None = None
     penniless: Error | None = None
@@ -72,7 +73,9 @@ class Vendor(msgspec.Struct, frozen=True, kw_only=True):
         for word, error in {"FLAGGED": self.flagged, "ENORMOUS": self.enormous, "PENNILESS": self.penniless}.items():
             if error is not None and word in text:
                 return error
-        return self._refused_settings(request) if isinstance(request, ChatRequest) else None
+        if isinstance(request, ChatRequest):
+            return self._refused_settings(request)
+        return self.no_base64 if request.encoding_format == "base64" else None
 
     def _refused_settings(self, request: ChatRequest) -> Error | None:
         if self.no_system is not None and any(message.role == "system" for message in request.messages):
@@ -225,6 +228,7 @@ VENDORS: dict[str, Vendor] = {
     "lmstudio": Vendor(
         write=lambda _, message: {"error": message},
         forms=("json_schema",),
+        no_base64=(400, {"error": "Invalid request body"}),
         no_form=(400, {"error": "'response_format.type' must be 'json_schema' or 'text'"}),
         no_schema=(400, {"error": "Error in iterating prediction stream: ValueError: unexpected token"}),
         wrong_key=(401, {"error": "An LM Studio API token is required"}),

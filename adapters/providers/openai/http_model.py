@@ -9,7 +9,7 @@ from ...http.transport import Exchange
 from ..wire.adapting import adapting
 from ..wire.embedding_batches import embedding
 from .chat import ChatWire
-from .embeddings import EmbeddingWire
+from .embeddings import EmbeddingWire, in_either_format
 from .endpoint import dialect_for
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class HttpModel(HttpChat):
     def embed(self, parameters: EmbeddingParameters) -> Embed:
         """Encode a column's parameters once."""
         wire = EmbeddingWire(self._name, parameters, replace(self._failures, expected="list of embeddings"))
-        post, encode, decode = self._exchange.poster("embeddings"), wire.encode, wire.decode
+        post = self._exchange.poster("embeddings")
 
-        async def send(texts: list[str]) -> list[Embedded]:
-            raw, _ = await post(encode(texts))
-            return decode(raw, texts)
+        async def send(wire: EmbeddingWire, texts: list[str]) -> list[Embedded]:
+            raw, _ = await post(wire.encode(texts))
+            return wire.decode(raw, texts)
 
-        return embedding(self._failures.standing.around(send), parameters)
+        return embedding(self._failures.standing.around(in_either_format(wire, send)), parameters)

@@ -19,7 +19,7 @@ from ...http.endpoint import Endpoint
 from ..wire.adapting import adapting
 from ..wire.embedding_batches import embedding
 from .chat import ChatWire
-from .embeddings import EmbeddingWire
+from .embeddings import EmbeddingWire, in_either_format
 from .endpoint import dialect_for
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ class ClientChat:
         """Prepare what all calls of a column have in common."""
         wire = EmbeddingWire(self._name, parameters, replace(self._failures, expected="list of embeddings"))
 
-        async def send(texts: list[str]) -> list[Embedded]:
+        async def send(wire: EmbeddingWire, texts: list[str]) -> list[Embedded]:
             response = await self._answer("/embeddings", wire.body(texts), lambda: wire.encode(texts))
             return wire.decode(response.content, texts)
 
-        return embedding(self._failures.standing.around(send), parameters)
+        return embedding(self._failures.standing.around(in_either_format(wire, send)), parameters)
 
     async def _answer(self, path: str, body: dict[str, Any], encode: Callable[[], bytes]) -> httpx2.Response:
         """Return an answer with status 200, or raise ModelError; `encode` raises one if the body is the reason."""

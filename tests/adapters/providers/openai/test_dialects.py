@@ -166,6 +166,29 @@ def test_a_rate_limit_delays_and_never_drops(server: FakeOpenAI, way: Way):
     assert made(way(server.url), text()).status == "complete"
 
 
+@pytest.mark.usefixtures("vendor")
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_texts_are_embedded_in_whichever_format_there_is(server: FakeOpenAI, way: Way, batch_size: int):
+    """A refused format is left out, whatever the words, and found once."""
+    column = rl.Embedding("answer", model="m", text="About {{ topic }}", batch_size=batch_size)
+    result = made(way(server.url, max_parallel=2), column)
+    assert result.status == "complete"
+    assert {len(vector) for vector in result.dataset["answer"]} == {8}
+    assert server.counters().by_status.get(400, 0) <= 2
+
+
+def test_a_format_of_the_users_own_is_not_changed(server: FakeOpenAI, way: Way):
+    """And a text that is refused in both formats gets the first complaint."""
+    server.configure(dialect="lmstudio")
+    own = rl.Embedding("answer", model="m", text="About {{ topic }}")
+    with pytest.raises(rl.EarlyShutdownError, match="Invalid request body"):
+        made(way(server.url, extra={"encoding_format": "base64"}), own)
+    assert server.counters().by_status.keys() - {200} == {400}
+    server.configure(dialect="", fault_400=1)
+    with pytest.raises(rl.EarlyShutdownError, match="could not be understood"):
+        made(way(server.url), own)
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_a_text_that_may_not_be_embedded_is_lost_alone(server: FakeOpenAI, way: Way, batch_size: int):
     """Also one that shares its request with others."""
