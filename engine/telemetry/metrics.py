@@ -51,7 +51,7 @@ class RequestObserver:
             self._failed[event.group, event.column, event.row] = event.failure.error
             if event.failure.retryable:
                 self._refused(event)
-            if event.usage is not None:
+            if event.usage is not None and event.usage.seconds:
                 self._took(event, event.usage.seconds)
         elif isinstance(event, Due):
             self.retries[self._failed.pop((event.group, event.column, event.row))] += 1

@@ -208,6 +208,8 @@ async def _tried(
 ) -> Reply | None:
     """Return the reply to a request in another form, None if a form has been found meanwhile; raises the refusal."""
     preparation, refused = refusal
+    if wire.form == wire.forms[-1]:
+        raise refused
     failed = wire.failed_trials
     passing = refused.retryable and not is_about_schemas(str(refused))
     if passing and wire.struck() < _STRIKES:
@@ -222,7 +224,8 @@ async def _tried(
         if reply is not None:
             return reply
         wire.failed_trials += 1
-    refused.usage = Asked(requests=trial.requests)
+    if trial.requests > 1:
+        refused.usage = Asked(requests=trial.requests)
     raise refused
 
 
@@ -268,15 +271,18 @@ class _Trial(Generic[_Wire]):
         return reply
 
     async def _answer(self, wire: _Wire) -> Reply | None:
-        """Return the answer to a request, None if it is refused."""
+        """Return the answer to a request, None if it is refused; a field that it may not have is left out."""
         self.requests += 1
+        preparation = wire.preparation
         try:
             reply = await self._send(wire, self._messages)
         except ModelError as error:
-            if error.status in _REFUSALS:
-                return None
-            error.usage = error.usage or Asked(requests=self.requests)
-            raise
+            if error.status not in _REFUSALS:
+                error.usage = error.usage or Asked(requests=self.requests)
+                raise
+            if wire is not self._wire and wire.adapts(preparation, str(error), self._messages):
+                return await self._answer(wire)
+            return None
         self._wire.failures.standing.note_answer()
         reply.requests = self.requests
         return reply

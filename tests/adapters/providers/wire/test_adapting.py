@@ -189,6 +189,39 @@ def test_other_failures_end_a_trial(status: int):
     assert form_of(endpoint.wire.body([])) == "strict"
 
 
+@pytest.mark.parametrize("taken", FORMS[1:])
+def test_a_field_that_is_refused_during_a_trial_is_left_out(taken: str):
+    """An endpoint complains about one thing at a time, and about the form first."""
+    endpoint = Endpoint(temperature=0.5, max_tokens=5, stop=("X",))
+
+    async def send(wire: ChatWire, messages: list[Message]) -> Reply:
+        body = wire.body(messages)
+        endpoint.asked.append(form_of(body))
+        if form_of(body) != taken:
+            raise endpoint.refused(400, "no" if form_of(body) == "strict" else "response_format: unknown type")
+        for name in ("temperature", "max_tokens", "stop"):
+            if name in body:
+                raise endpoint.refused(400, f"Unsupported parameter: '{name}' is not supported with this model.")
+        return Reply("{}")
+
+    ask = adapting(endpoint.wire, send)
+    reply = asyncio.run(ask([{"role": "user", "content": "a"}]))  # type: ignore[arg-type]
+    assert reply.requests == len(endpoint.asked)
+    before = len(endpoint.asked)
+    assert asyncio.run(ask([{"role": "user", "content": "b"}])).requests == 1  # type: ignore[arg-type]
+    assert endpoint.asked[before:] == [taken]
+    assert endpoint.wire.body([]).keys() - {"response_format"} == {"model", "max_completion_tokens", "messages"}
+
+
+def test_a_plain_request_has_no_form_to_try():
+    """A refusal of a text column is its error, with nothing about schemas in its usage."""
+    endpoint = Endpoint(schema=None)
+    (error,) = endpoint.run("400")
+    assert isinstance(error, ModelError)
+    assert error.usage is None
+    assert endpoint.asked == ["prompt"]
+
+
 def test_a_form_of_the_users_own_is_not_changed():
     """A response_format in `extra` is an order."""
     endpoint = Endpoint("prompt", extra={"response_format": {"type": "json_object"}})
