@@ -6,7 +6,7 @@
 | transport.py | requests over a shared aiohttp session: proxies, time limits, bytes out and back     |
 | probe.py     | whether an endpoint can be reached and accepts the key                               |
 | errors.py    | the ModelError of each way in which a request can fail                               |
-| bodies.py    | what an endpoint says in an error, down to the innermost reason                      |
+| bodies.py    | the message in the body of an error, down to the innermost reason                    |
 | words.py     | what the words of an error mean: a limit, a used-up quota, a filter, a key           |
 | standing.py  | whether a refusal is about every request, or about one                               |
 | causes.py    | what a status, an error code or an exception means; also for clients that users bring |

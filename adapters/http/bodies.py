@@ -1,4 +1,4 @@
-"""Bodies: what an endpoint says in an error, from whichever of the usual shapes it has.
+"""Bodies: the message and the code in the body of an error, from whichever of the usual shapes it has.
 
 Gateways put the error of the endpoint behind them into their own, as an object, as JSON text or inside a sentence. The
 innermost message is the reason; the outer ones only pass it on.
@@ -22,7 +22,7 @@ _OBJECT = re.compile(r"[\[{]\s*[\"'{]")
 _LONGEST_EMBEDDED: Final = 100_000
 
 
-class Said(NamedTuple):
+class Complaint(NamedTuple):
     """An error in the endpoint's words: its innermost message, its own code, and the codes of the errors inside it."""
 
     message: str = ""
@@ -32,25 +32,25 @@ class Said(NamedTuple):
     """The error as it came, for what only some endpoints put into it."""
 
 
-def said(body: bytes) -> Said:
-    """Return what the body of an error says."""
+def complaint_of(body: bytes) -> Complaint:
+    """Return the complaint in the body of an answer."""
     content = decoded(body)
     if content is None:
-        return Said(plain(body))
+        return Complaint(plain(body))
     if isinstance(content, list) and len(content) == 1:
         content = content[0]
     if not isinstance(content, dict):
-        return Said(str(content))
-    return said_in(content.get("error") or content)
+        return Complaint(str(content))
+    return complaint_in(content.get("error") or content)
 
 
-def said_in(error: Any) -> Said:
-    """Return what an error says, as an endpoint writes it into a body."""
+def complaint_in(error: Any) -> Complaint:
+    """Return the complaint in an error, as an endpoint writes it into a body."""
     if not isinstance(error, dict):
-        return Said(*_innermost(str(error), _DEEPEST), error=error)
+        return Complaint(*_innermost(str(error), _DEEPEST), error=error)
     code = str(error.get("code") or error.get("type") or "")
     message, _, inner = _read(error, _DEEPEST)
-    return Said(message, code, inner, error)
+    return Complaint(message, code, inner, error)
 
 
 def decoded(body: bytes) -> Any:
@@ -77,7 +77,7 @@ def _read(error: dict[str, Any], depth: int) -> tuple[str, str, tuple[str, ...]]
     for behind in (_behind(error), own if isinstance(own, str) else None):
         message, code, codes = _inside(behind, depth)
         if message == behind and text and message != text:
-            return f"{text}: {message}", "", ()  # a sentence, which may say less than the one around it
+            return f"{text}: {message}", "", ()  # a sentence, which may hold less than the one around it
         if message and message != text:
             return message, code, codes
     return text, "", ()

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from ...engine.core.errors import ModelError
-from .bodies import Said, decoded, plain, said, said_in
+from .bodies import Complaint, complaint_in, complaint_of, decoded, plain
 from .causes import (
     CLOSED,
     RATE,
@@ -63,18 +63,20 @@ class Failures:
 
     def status(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
         """Return the error of an answer with this status."""
-        words = said(body)
+        complaint = complaint_of(body)
         problem = f"{self.label} answered {status} {_phrase(status)}".rstrip()
         if status // 100 == _MOVED_CLASS:
             location = headers.get("location", "another address")
-            words = words._replace(message=f"it has moved to {location}")
-        meaning = meaning_of(status, words)
+            complaint = complaint._replace(message=f"it has moved to {location}")
+        meaning = meaning_of(status, complaint)
         wait = retry_after(headers)
         if status == HTTPStatus.PAYMENT_REQUIRED and wait is not None:
             meaning = RATE  # money that requests in flight hold back, and give back
         if wait is None and meaning is RATE:
-            wait = wait_in(words)
-        return self._answered(problem, words, meaning, status=status, retry_after=wait, request_id=request_id(headers))
+            wait = wait_in(complaint)
+        return self._answered(
+            problem, complaint, meaning, status=status, retry_after=wait, request_id=request_id(headers)
+        )
 
     def transport(self, error: BaseException) -> ModelError:
         """Return the error of a request without an answer, or with a part of one."""
@@ -98,20 +100,20 @@ class Failures:
 
     def passed_on(self, error: Any, request_id: str | None) -> ModelError:
         """Return an error that a gateway passes on, with status 200, from the endpoint behind it."""
-        words = said_in(error)
-        status = int(words.code) if _STATUS.fullmatch(words.code) else None
-        meaning = meaning_of(status or 500, words)
+        complaint = complaint_in(error)
+        status = int(complaint.code) if _STATUS.fullmatch(complaint.code) else None
+        meaning = meaning_of(status or 500, complaint)
         problem = f"{self.label} answered with an error"
-        return self._answered(problem, words, meaning, status=status, request_id=request_id)
+        return self._answered(problem, complaint, meaning, status=status, request_id=request_id)
 
-    def _answered(self, problem: str, words: Said, meaning: Meaning, **facts: Any) -> ModelError:
+    def _answered(self, problem: str, complaint: Complaint, meaning: Meaning, **facts: Any) -> ModelError:
         """Return the error of a refusal, which may be about every request or about this one alone."""
         if meaning.alone is None:
-            return self._error(problem, words.message, meaning, **facts)
-        alone = self._error(problem, words.message, Meaning(meaning.alone), **facts)
+            return self._error(problem, complaint.message, meaning, **facts)
+        alone = self._error(problem, complaint.message, Meaning(meaning.alone), **facts)
         if self.standing.answered:
             return alone
-        text = self._text(problem, words.message, meaning)
+        text = self._text(problem, complaint.message, meaning)
         return DoubtedError(text, alone, kind=meaning.kind, retryable=False, fatal=True, **facts)
 
     def refused(self, why: str, request_id: str | None) -> ModelError:

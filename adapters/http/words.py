@@ -18,7 +18,7 @@ from .causes import AUTH, FILTERED, QUOTA, RATE, Meaning, meaning_of_code, meani
 from .headers import span
 
 if TYPE_CHECKING:
-    from .bodies import Said
+    from .bodies import Complaint
 
 _READ: Final = 5000
 """The most characters of an error that are searched: some endpoints send the whole prompt back."""
@@ -58,44 +58,44 @@ _REFUSED = frozenset({400, 403, 422, 451})
 _ACCOUNT = frozenset({400, 402, 403, 429})
 
 
-def meaning_of(status: int, said: Said) -> Meaning:
+def meaning_of(status: int, complaint: Complaint) -> Meaning:
     """Return what an error means: by sizes, by its own code, by its words, by the codes inside it, by its status."""
-    said = said._replace(message=said.message[:_READ])
+    complaint = complaint._replace(message=complaint.message[:_READ])
     return (
-        _by_size(status, said)
-        or meaning_of_code(said.code)
-        or _by_words(status, said)
-        or next((found for code in said.inner if (found := meaning_of_code(code)) and not found.fatal), None)
+        _by_size(status, complaint)
+        or meaning_of_code(complaint.code)
+        or _by_words(status, complaint)
+        or next((found for code in complaint.inner if (found := meaning_of_code(code)) and not found.fatal), None)
         or meaning_of_status(status)
     )
 
 
-def _by_size(status: int, said: Said) -> Meaning | None:
+def _by_size(status: int, complaint: Complaint) -> Meaning | None:
     """Return what a limit and the size of the request mean, None where the error has none."""
     if status not in _TOO_MANY:
         return None
-    found = _LIMIT.search(said.message)
+    found = _LIMIT.search(complaint.message)
     if found is None:
-        return TOO_LARGE if status != 413 and _NEVER.search(said.message) else None  # noqa: PLR2004 - a status
+        return TOO_LARGE if status != 413 and _NEVER.search(complaint.message) else None  # noqa: PLR2004 - a status
     limit, requested = (int(number.replace(",", "")) for number in found.groups())
     return TOO_LARGE if requested > limit else RATE
 
 
-def _by_words(status: int, said: Said) -> Meaning | None:
+def _by_words(status: int, complaint: Complaint) -> Meaning | None:
     """Return what the words of an error mean, None for words that add nothing to the status."""
-    text = f"{said.code} {said.message}"
+    text = f"{complaint.code} {complaint.message}"
     if status in _ACCOUNT and _SPENT.search(text):
         return QUOTA
-    if status == 429 and _PER_DAY.search(f"{text} {said.error}"[:_READ]):  # noqa: PLR2004 - a status
+    if status == 429 and _PER_DAY.search(f"{text} {complaint.error}"[:_READ]):  # noqa: PLR2004 - a status
         return _DAY
     if status in _REFUSED and _KEY.search(text):
         return AUTH
-    return FILTERED if status in _REFUSED and (_FILTER.search(text) or _flagged(said.error)) else None
+    return FILTERED if status in _REFUSED and (_FILTER.search(text) or _flagged(complaint.error)) else None
 
 
-def wait_in(said: Said) -> float | None:
+def wait_in(complaint: Complaint) -> float | None:
     """Return the seconds that an error asks to wait in its details or its words, None where it has none."""
-    found = _DELAY.search(str(said.error)[:_READ]) or _AGAIN.search(said.message[:_READ])
+    found = _DELAY.search(str(complaint.error)[:_READ]) or _AGAIN.search(complaint.message[:_READ])
     return span(found[1]) if found else None
 
 
