@@ -3,7 +3,7 @@
     by words      the complaint names a field or a form: every column of the model leaves it out from here on
     by trying     until one structured request of a column has been answered, any other refusal makes the weaker forms
                   be tried with the same messages; the first that is answered is the column's form. So does an error of
-                  the server (500) that is about schemas, and the third one in a row that is about anything
+                  the server (500) that is about schemas, and the fifth one in a row that is about anything
 
 A request that is refused in every form has a fault of its own: it gets the first complaint, and changes nothing.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("rowloop")
 
 _REFUSALS: Final = frozenset({400, 404, 422, 500, 501})
-_STRIKES: Final = 3
+_STRIKES: Final = 5
 """Errors of the server without a word about schemas that may have to do with the form, if no answer came between."""
 _KINDS: Final = frozenset({"bad_request", "not_found", "server"})
 _FORM_NAMES: Final = ("the form json_schema, strict", "the form json_schema", "the form json_object", "the prompt")

@@ -33,7 +33,7 @@ MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens")
 
 _FORMAT = re.compile(r"response[ _]?format|json[ _]?(schema|object)|structured[ _]outputs?|guided[ _]", re.IGNORECASE)
 _OF_THIS_SCHEMA = re.compile(r"invalid[ _](json[ _])?schema", re.IGNORECASE)
-_SCHEMA = re.compile(r"schema|grammar|guided|structured|too many states|regex|xgrammar|outlines", re.IGNORECASE)
+_SCHEMA = re.compile(r"schema|grammar|guided|structured|too many states|regex|outlines|for format", re.IGNORECASE)
 _UNKNOWN = re.compile(
     r"unsupported|not support|unrecogni[sz]ed|unknown|deprecated|not (allowed|permitted)|only the default|extra input",
     re.IGNORECASE,
