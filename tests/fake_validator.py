@@ -4,6 +4,7 @@ A row is valid unless its text holds "bad". The path says how the server behaves
 
     /validate       as it should
     /flaky          each row's first request fails: with 500, 429, a cut body or no answer, one after the other
+    /firewall       403 for rows whose text holds "bad"
     /slow           each row's first request is never answered
     /html, /wrong   200 with something that is no JSON, or JSON that is no verdict
     /STATUS         always that status; the key that came is in the answer
@@ -128,6 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, {"valid": "yes"})
         elif path[1:].isdigit():
             self._answer(int(path[1:]), {"error": {"message": f"not with {self.headers['Authorization']}"}})
+        elif path == "/firewall" and "bad" in str(row.get("text")):
+            self._answer(403, {"error": {"message": "Request blocked"}})
         elif path == "/slow" and first:
             time.sleep(60)
         elif path == "/flaky" and first:

@@ -10,6 +10,9 @@
 | probe.py        | whether an endpoint can be reached and accepts the key                                   |
 | errors.py       | the ModelError of each way in which a request can fail                                   |
 | masks.py        | keys, cut out of other parties' texts                                                    |
+| bodies.py       | the message in the body of an error, down to the innermost reason                        |
+| words.py        | what the words of an error mean: a limit, a used-up quota, a filter, a key               |
+| standing.py     | whether a refusal is about every request, or about one                                   |
 | causes.py       | what a status, an error code or an exception means                                       |
 | chains.py       | an exception and those inside it, by the names of their classes                          |
 | clients.py      | what an exception of a client means that a user's function brings                        |

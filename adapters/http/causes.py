@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 
 class Meaning(NamedTuple):
-    """What a failure means: its kind, whether a retry may succeed, whether every other request fails for it too."""
+    """What a failure means: its kind, whether a retry may succeed, whether every other request fails for it too.
+
+    `alone`: its kind if others of the endpoint's requests have been answered, so that it is about one request only.
+    """
 
     kind: FailureKind
     retryable: bool = False
     fatal: bool = False
     advice: str = ""
+    alone: FailureKind | None = None
 
 
 class Cause(NamedTuple):
@@ -37,13 +41,15 @@ class Cause(NamedTuple):
 
 
 REQUEST = Meaning("bad_request")
-MOVED = Meaning("not_found", fatal=True, advice="set base_url accordingly")
+MOVED = Meaning("not_found", fatal=True, advice="set base_url accordingly", alone="not_found")
 TRUNCATED = Meaning("truncated", retryable=True)
 UNREADABLE = Meaning("unreadable", retryable=True)
-_AUTH = Meaning("auth", fatal=True, advice="check the key, and that it may use this model")
-_QUOTA = Meaning("quota", fatal=True, advice="the account has no credit left")
-_ADDRESS = Meaning("not_found", fatal=True, advice="check the model's name and base_url")
-_RATE = Meaning("rate_limited", retryable=True)
+FILTERED = Meaning("refused")
+AUTH = Meaning("auth", fatal=True, advice="check the key, and that it may use this model")
+QUOTA = Meaning("quota", fatal=True, advice="the account has no credit left")
+_FORBIDDEN = AUTH._replace(alone="refused")
+_ADDRESS = Meaning("not_found", fatal=True, advice="check the model's name and base_url", alone="not_found")
+RATE = Meaning("rate_limited", retryable=True)
 _SERVER = Meaning("server", retryable=True)
 _CONNECTION = Meaning("connection", retryable=True)
 _TIMEOUT = Meaning("timeout", retryable=True)
@@ -56,26 +62,37 @@ _ACCOUNT = Meaning(
 _HEADERS = Meaning("unreadable")  # the next answer has them too
 
 _BY_STATUS = {
-    401: _AUTH,
-    402: _QUOTA,
-    403: _AUTH,
+    401: AUTH,
+    402: QUOTA,
+    403: _FORBIDDEN,
     404: _ADDRESS,
     405: _ADDRESS,
     407: _ACCOUNT,
     408: _TIMEOUT,
     409: _SERVER,
     425: _SERVER,
-    429: _RATE,
+    429: RATE,
 }
 _BY_CLASS = {3: MOVED, 5: _SERVER}
 _BY_CODE = {  # endpoints send these codes with several statuses; the code is more precise
-    "insufficient_quota": _QUOTA,
-    "invalid_api_key": _AUTH,
+    "insufficient_quota": QUOTA,
+    "invalid_api_key": AUTH,
     "model_not_found": _ADDRESS,
-    "authentication_error": _AUTH,
-    "billing_error": _QUOTA,
-    "rate_limit_error": _RATE,
+    "authentication_error": AUTH,
+    "account_deactivated": AUTH,
+    "billing_error": QUOTA,
+    "billing_hard_limit_reached": QUOTA,
+    "billing_not_active": QUOTA,
+    "credit_limit": QUOTA,
+    "exceeded_current_quota_error": QUOTA,
+    "rate_limit_error": RATE,
     "overloaded_error": _SERVER,
+    "content_filter": FILTERED,
+    "content_policy_violation": FILTERED,
+    "data_inspection_failed": FILTERED,
+    "moderation_blocked": FILTERED,
+    "json_validate_failed": UNREADABLE,  # a sample of the model that is no JSON, and no fault of the request
+    "tool_use_failed": Meaning("tool_calls", retryable=True),
 }
 
 CLOSED = Cause("closed the connection before it had answered", _CONNECTION)

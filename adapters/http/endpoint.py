@@ -23,12 +23,17 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A kind of API: its maker's address, the variables for another address and for the key, and its main path."""
+    """A kind of API: its maker's address, the variables for another address and for the key, and its main path.
+
+    `url` is empty where each customer has an address of their own. `root` is the path of an address that is given
+    without one, such as "/v1".
+    """
 
     url: str
     url_variable: str
     key_variable: str
     path: str
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,11 @@ def _address(model: Model, api: Api) -> tuple[str, str]:
         url, named = model.base_url, f"Model({model.spec!r}).base_url"
     elif os.environ.get(api.url_variable):
         url, named = os.environ[api.url_variable], api.url_variable
-    else:
+    elif api.url:
         return api.url, f"Model({model.spec!r})"
+    else:
+        problem = f"{api.url_variable} is not set; put the endpoint's address into it, or set base_url"
+        raise RecipeError(f"Model({model.spec!r})", problem)
     url = url.strip()
     parts = _parts(url)
     if parts is None:
@@ -99,6 +107,8 @@ def _address(model: Model, api: Api) -> tuple[str, str]:
         raise RecipeError(named, "an address holds no user name or password; give the key through api_key_env")
     if parts.path.rstrip("/").endswith(api.path):
         raise RecipeError(named, f"the address ends where {api.path} would begin; leave that out")
+    if api.root and not parts.path.strip("/"):
+        url = urlunsplit((parts.scheme, parts.netloc, api.root, parts.query, ""))
     return url, named
 
 

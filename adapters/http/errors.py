@@ -16,26 +16,25 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from ...engine.core.errors import ModelError
+from .bodies import Complaint, complaint_in, complaint_of, decoded, plain
 from .causes import (
     CLOSED,
-    MOVED,
+    RATE,
     REQUEST,
     TRUNCATED,
     UNREADABLE,
     Cause,
     Meaning,
     cause_of,
-    meaning_of_code,
-    meaning_of_status,
     root_of,
 )
 from .certificates import certificate_error, reason_of
 from .chains import names_of
 from .headers import request_id, retry_after
 from .masks import Mask
+from .standing import DoubtedError, Standing
+from .words import meaning_of, wait_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 300
 _READ = 10 * _SHOWN
+_MOVED_CLASS = 3
 _STATUS = re.compile(r"[45]\d\d")
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _QUOTED = re.compile(r" when reading: .*", re.DOTALL)  # aiohttp quotes the header that is too long
@@ -54,7 +54,8 @@ class Failures:
     """Makes the errors of one connected model or validator.
 
     `label` names it in messages; `secret` and `secrets` appear in none of them. `expected` is what an answer should
-    be. `advice` overrides the advice that messages give to users of models, by kind.
+    be. `advice` overrides the advice that messages give to users of models, by kind. `standing` decides which refusals
+    are about every request.
     """
 
     label: str
@@ -62,6 +63,7 @@ class Failures:
     expected: str = "chat completion"
     advice: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    standing: Standing = field(default_factory=Standing, repr=False, compare=False)
     _mask: Mask = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -70,18 +72,19 @@ class Failures:
 
     def status(self, status: int, headers: Mapping[str, str], body: bytes) -> ModelError:
         """Return the error of an answer with this status."""
-        message, code = _message_of(body)
-        meaning = meaning_of_code(code) or meaning_of_status(status)
-        if meaning is MOVED:
+        complaint = complaint_of(body)
+        problem = f"{self.label} answered {status} {_phrase(status)}".rstrip()
+        if status // 100 == _MOVED_CLASS:
             location = headers.get("location", "another address")
-            message = f"it has moved to {location}"
-        return self._error(
-            f"{self.label} answered {status} {_phrase(status)}".rstrip(),
-            message,
-            meaning,
-            status=status,
-            retry_after=retry_after(headers),
-            request_id=request_id(headers),
+            complaint = complaint._replace(message=f"it has moved to {location}")
+        meaning = meaning_of(status, complaint)
+        wait = retry_after(headers)
+        if status == HTTPStatus.PAYMENT_REQUIRED and wait is not None:
+            meaning = RATE  # money that requests in flight hold back, and give back
+        if wait is None and meaning is RATE:
+            wait = wait_in(complaint)
+        return self._answered(
+            problem, complaint, meaning, status=status, retry_after=wait, request_id=request_id(headers)
         )
 
     def transport(self, error: BaseException) -> ModelError:
@@ -96,21 +99,31 @@ class Failures:
 
     def unreadable(self, body: bytes, *, truncated: bool) -> ModelError:
         """Return the error of a body with status 200 that is not the expected answer."""
-        content = _json(body)
+        content = decoded(body)
         if isinstance(content, dict) and (content.get("error") or content.get("object") == "error"):
             return self.passed_on(content.get("error") or content, None)
         if truncated:
             return self._error(f"{self.label} broke off its answer after {len(body)} bytes", "", TRUNCATED)
         problem = f"{self.label} answered with something that is no {self.expected}"
-        return self._error(problem, _plain(body), UNREADABLE)
+        return self._error(problem, plain(body), UNREADABLE)
 
     def passed_on(self, error: Any, request_id: str | None) -> ModelError:
         """Return an error that a gateway passes on, with status 200, from the endpoint behind it."""
-        message, code = _message_in(error)
-        status = int(code) if _STATUS.fullmatch(code) else None
-        meaning = meaning_of_code(code) or meaning_of_status(status or 500)
+        complaint = complaint_in(error)
+        status = int(complaint.code) if _STATUS.fullmatch(complaint.code) else None
+        meaning = meaning_of(status or 500, complaint)
         problem = f"{self.label} answered with an error"
-        return self._error(problem, message, meaning, status=status, request_id=request_id)
+        return self._answered(problem, complaint, meaning, status=status, request_id=request_id)
+
+    def _answered(self, problem: str, complaint: Complaint, meaning: Meaning, **facts: Any) -> ModelError:
+        """Return the error of a refusal, which may be about every request or about this one alone."""
+        if meaning.alone is None:
+            return self._error(problem, complaint.message, meaning, **facts)
+        alone = self._error(problem, complaint.message, Meaning(meaning.alone), **facts)
+        if self.standing.answered:
+            return alone
+        text = self._text(problem, complaint.message, meaning)
+        return DoubtedError(text, alone, kind=meaning.kind, retryable=False, fatal=True, **facts)
 
     def refused(self, why: str, request_id: str | None) -> ModelError:
         """Return the error of a model, or of a filter behind it, that does not want to answer."""
@@ -124,9 +137,13 @@ class Failures:
         """Return an error because of which no request will succeed."""
         return self._error(problem, "", Meaning(kind, fatal=True))
 
-    def _error(self, problem: str, detail: str, meaning: Meaning, **facts: Any) -> ModelError:
+    def _text(self, problem: str, detail: str, meaning: Meaning) -> str:
         text = ": ".join(filter(None, (problem, self.clean(detail))))
-        text = "; ".join(filter(None, (text, self.advice.get(meaning.kind, meaning.advice))))
+        advice = self.advice.get(meaning.kind, meaning.advice) if meaning.advice else ""
+        return "; ".join(filter(None, (text, advice)))
+
+    def _error(self, problem: str, detail: str, meaning: Meaning, **facts: Any) -> ModelError:
+        text = self._text(problem, detail, meaning)
         return ModelError(text, kind=meaning.kind, retryable=meaning.retryable, fatal=meaning.fatal, **facts)
 
     def clean(self, text: str) -> str:
@@ -167,41 +184,3 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return ""
-
-
-def _message_of(body: bytes) -> tuple[str, str]:
-    """Return the endpoint's own message and error code, from whichever of the usual shapes it uses."""
-    content = _json(body)
-    if content is None:
-        return _plain(body), ""
-    if isinstance(content, list) and len(content) == 1:
-        content = content[0]
-    if not isinstance(content, dict):
-        return str(content), ""
-    return _message_in(content.get("error") or content)
-
-
-def _message_in(error: Any) -> tuple[str, str]:
-    """Return the message and the code of an error as an endpoint writes it."""
-    if not isinstance(error, dict):
-        return str(error), ""
-    message = error.get("message") or error.get("detail") or ""
-    code = error.get("code") or error.get("type") or ""
-    return message if isinstance(message, str) else _compact(message), str(code)
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _plain(body: bytes) -> str:
-    """Return a body that is not JSON, and nothing of a page of HTML."""
-    text = body[: 4 * _SHOWN].decode("utf-8", "replace").strip()
-    return "" if text.startswith("<") else text
-
-
-def _compact(value: object) -> str:
-    return msgspec.json.encode(value).decode()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s?(ms|s|m|h|d)", re.IGNORECASE)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _BUDGETS = ("requests", "tokens", "input-tokens", "output-tokens")
 
@@ -42,8 +42,13 @@ def _reset(headers: Mapping[str, str], budget: str) -> float | None:
     """Return the seconds until a budget of OpenAI's is full again: "6m0s", "1.5s", "20ms". None if it is not empty."""
     if headers.get(f"x-ratelimit-remaining-{budget}") != "0":
         return None
-    parts = _SPAN.findall(headers.get(f"x-ratelimit-reset-{budget}", ""))
-    return sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else None
+    return span(headers.get(f"x-ratelimit-reset-{budget}", ""))
+
+
+def span(text: str) -> float | None:
+    """Return the seconds in a span of time: "6m0s", "1.5s", "20ms", "26 seconds". None if there is none."""
+    parts = _SPAN.findall(text)
+    return sum(float(number) * _UNITS[unit.lower()] for number, unit in parts) if parts else None
 
 
 def _refilled(headers: Mapping[str, str], budget: str) -> float | None:

@@ -16,5 +16,11 @@ from ...engine.models.provider import providers
 
 providers.register("anthropic", f"{__name__}.anthropic.provider:provider")
 providers.register("openai", f"{__name__}.openai.provider:provider")
+_PRESETS = (
+    *("azure", "deepseek", "gemini", "groq", "llamacpp", "lmstudio", "mistral", "ollama"),
+    *("openrouter", "together", "vllm"),
+)
+for _name in _PRESETS:
+    providers.register(_name, f"{__name__}.openai.presets:{_name}")
 providers.register("local", f"{__name__}.local:provider")
 providers.register("python", f"{__name__}.function:provider")

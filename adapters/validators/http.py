@@ -66,7 +66,8 @@ class HttpValidator:
             assert runtime is not None  # noqa: S101 - columns are worked on a runtime's loop
             async with runtime.lease(opened, key=shared, idle=_IDLE_SECONDS) as session:
                 send = partial(session.post, address, **options)
-                answer, _ = await poster(send, failures, _SUCCESS, tunnel)(body)
+                post = poster(send, failures, _SUCCESS, tunnel)
+                answer, _ = await failures.standing.around(post)(body)
             return _verdict(answer, failures)
 
         return ask

@@ -40,12 +40,12 @@ FailureKind: TypeAlias = Literal[
     # The same request fails again.
     "bad_request",  # the endpoint does not accept this request (400, 422 ...)
     "empty_prompt",  # the prompt, or the text to embed, renders to nothing; nothing is sent
-    "too_large",  # the request needs more tokens than a whole minute's budget
+    "too_large",  # the request needs more tokens than a whole minute's budget, ours or the endpoint's
     "refused",  # the model, or a filter in front of it, declines to answer
     "length",  # the answer was cut off at max_tokens
     "invalid_output",  # the answer is complete, but does not obey the schema or the contract
     "function",  # a Python function used as a model raised, or returned something unusable
-    # Every request fails.
+    # Every request fails; a 403 or 404 after the model's first answer concerns its own request only.
     "auth",  # the key is missing or wrong, or may not use this model (401, 403)
     "quota",  # the account has no credit left (402)
     "not_found",  # the endpoint or the model does not exist (404, 405, a redirect)

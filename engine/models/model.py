@@ -51,7 +51,9 @@ class Model:
     """A model and how to call it.
 
     `spec` is "provider:name" (`openai:gpt-5-mini`, `anthropic:claude-haiku-5-5`, `local:gemma-3-270m`) or a Python
-    callable that takes the prompt and returns text.
+    callable that takes the prompt and returns text. `ollama:`, `vllm:`, `lmstudio:`, `llamacpp:`, `openrouter:`,
+    `groq:`, `together:`, `mistral:`, `deepseek:`, `gemini:` and `azure:` are `openai:` with the address and the key
+    variable of that endpoint (docs/endpoints.md).
 
     - `base_url`: any endpoint that speaks the provider's API. Default: the environment variable OPENAI_BASE_URL or
       ANTHROPIC_BASE_URL, else the provider's own endpoint.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ..core.errors import ModelError
 from .usage import usage_of
@@ -63,6 +63,15 @@ def outcome_of(reason: str | None) -> Outcome:
     """Return what a finish reason means, whichever vendor's name it has."""
     known = FINISH_REASONS.get(reason)
     return known or FINISH_REASONS.get(_plain(reason or ""), "unknown")
+
+
+def block_reason(feedback: Any) -> str | None:
+    """Return why a filter has blocked a prompt, from the feedback that Gemini sends in place of an answer."""
+    if not isinstance(feedback, dict):
+        return None
+    reason = feedback.get("blockReason") or feedback.get("block_reason")
+    message = feedback.get("blockReasonMessage") or feedback.get("block_reason_message")
+    return f"it blocked the prompt ({': '.join(str(part) for part in (reason, message) if part)})" if reason else None
 
 
 def forget_warnings() -> None:

@@ -72,6 +72,7 @@ class Diagnostics:
             received=scheduler.received,
             waiting=scheduler.timers.waiting,
             writing=self._tracker.committing,
+            refusals=self.requests.refusals,
         )
         for warning in watch.inspect(scheduler.time, view):
             logger.warning("%s", warning)

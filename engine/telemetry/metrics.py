@@ -38,6 +38,9 @@ class RequestObserver:
         self._slowest: list[tuple[float, int, int, int]] = []
         self._failed: dict[tuple[int, int, int], str] = {}
         self.retries: Counter[str] = Counter()
+        self._last: dict[int, str] = {}
+        self.refusals: dict[int, str] = {}
+        """What the endpoint behind each lane has answered to the last attempt that failed and may be retried."""
 
     def on_event(self, event: Event) -> None:
         """Count an answer, a failed attempt or a retry."""
@@ -46,7 +49,9 @@ class RequestObserver:
                 self._answered(event, event.usage.seconds)
         elif isinstance(event, Failed):
             self._failed[event.group, event.column, event.row] = event.failure.error
-            if event.usage is not None:
+            if event.failure.retryable:
+                self._refused(event)
+            if event.usage is not None and event.usage.seconds:
                 self._took(event, event.usage.seconds)
         elif isinstance(event, Due):
             self.retries[self._failed.pop((event.group, event.column, event.row))] += 1
@@ -57,7 +62,8 @@ class RequestObserver:
 
     def models(self, spent: Mapping[str, Spent]) -> list[ModelReport]:
         """Return a report on each model; `spent` is what each has spent."""
-        return [_report(model, latency, spent[model]) for model, latency in self._latency.items()]
+        refusals = {self._model_of.get(column): text for column, text in self._last.items()}
+        return [_report(model, each, spent[model], refusals.get(model)) for model, each in self._latency.items()]
 
     def slowest(self) -> list[SlowCell]:
         """Return the slowest requests, the slowest first."""
@@ -65,6 +71,13 @@ class RequestObserver:
             SlowCell(self._graph.columns[column].name, self._plan.row(group, row), seconds)
             for seconds, group, column, row in sorted(self._slowest, reverse=True)
         ]
+
+    def _refused(self, event: Failed) -> None:
+        lane = self._graph.columns[event.column].lane
+        if lane is not None:
+            self.refusals[lane] = event.failure.message
+            self._last.pop(event.column, None)  # the latest column comes last
+            self._last[event.column] = event.failure.message
 
     def _answered(self, event: Done, seconds: float) -> None:
         model = self._model_of.get(event.column)
@@ -79,7 +92,7 @@ class RequestObserver:
             heappushpop(self._slowest, (seconds, event.group, event.column, event.row))
 
 
-def _report(model: str, latency: Latency, spent: Spent) -> ModelReport:
+def _report(model: str, latency: Latency, spent: Spent, refusal: str | None) -> ModelReport:
     return ModelReport(
         model=model,
         requests=spent.requests,
@@ -90,6 +103,7 @@ def _report(model: str, latency: Latency, spent: Spent) -> ModelReport:
         latency_p95=latency.quantile(0.95),
         latency_max=latency.longest,
         cost=spent.cost,
+        last_refusal=refusal,
     )
 
 

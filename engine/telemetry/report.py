@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class ModelReport(msgspec.Struct, frozen=True):
     """The requests to one model. Latencies are in seconds and of answers only, not of failed requests.
 
-    `cost` is in US dollars, None if it is not known.
+    `cost` is in US dollars, None if it is not known. `last_refusal` is what the endpoint answered to the last attempt
+    that failed and could be retried, such as a rate limit.
     """
 
     model: str
@@ -31,6 +32,7 @@ class ModelReport(msgspec.Struct, frozen=True):
     latency_p95: float
     latency_max: float
     cost: float | None = None
+    last_refusal: str | None = None
 
 
 class SlowCell(msgspec.Struct, frozen=True):
@@ -203,7 +205,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         if self.cached:
             yield "cache", f"{self.cached:,} requests were answered from the cache"
         for model in self.models:
-            yield "model", _model_text(model)
+            yield from _model_lines(model)
         if self.slowest:
             yield (
                 "slowest",
@@ -241,6 +243,12 @@ def report_of(metadata: Described, details: Details) -> Report:
         cached=details.cached,
         structured=dict(details.structured),
     )
+
+
+def _model_lines(model: ModelReport) -> Iterator[tuple[str, str]]:
+    yield "model", _model_text(model)
+    if model.last_refusal:
+        yield "refusal", f"the last of {model.model}: {model.last_refusal}"
 
 
 def _model_text(model: ModelReport) -> str:

@@ -33,7 +33,8 @@ class View:
     """A run at one moment.
 
     `over` counts everything that has ended. `waiting` are the tasks that wait for a retry. `received` has the bytes
-    received of answers in flight, by the id of their Execute command.
+    received of answers in flight, by the id of their Execute command. `refusals` has the endpoint's last refusal, by
+    lane.
     """
 
     over: int
@@ -42,6 +43,7 @@ class View:
     waiting: Sequence[Due] = ()
     writing: Sequence[int] = ()
     received: Mapping[int, int] = field(default_factory=dict)
+    refusals: Mapping[int, str] = field(default_factory=dict)
 
 
 class Watch:
@@ -88,6 +90,8 @@ class Watch:
                     f"{lane.name}: {lane.in_flight} of at most {lane.limit} in flight, {lane.ready} ready,"
                     f" {retries} waiting to retry"
                 )
+                if i in view.refusals:
+                    yield f"its last refusal: {view.refusals[i]}"
         if view.writing:
             yield f"row groups being written: {', '.join(map(str, view.writing))}"
         if self._since:

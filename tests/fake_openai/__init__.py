@@ -14,6 +14,7 @@ By hand: `python tests/fake_openai --port 8000 --latency 0.1`, then `curl localh
 |--------------|-----------------------------------------------------------------------------------|
 | behaviour.py | Behaviour: every setting; Dice: which fault a request meets, and how long it waits |
 | answers.py   | what is read from a request and what is written back                              |
+| dialects.py  | what each vendor's endpoint refuses, and how it writes its errors                 |
 | messages.py  | the same of Anthropic's Messages API                                              |
 | schemas.py   | a value that conforms to a JSON Schema                                            |
 | counters.py  | Counters, Recorded: what can be read from the server afterwards                   |

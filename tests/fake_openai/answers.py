@@ -73,6 +73,7 @@ class ChatRequest(msgspec.Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     temperature: float | None = None
+    stop: str | list[str] | None = None
 
     def refusal(self, behaviour: Behaviour) -> str | None:
         """Say what the endpoint does not take of this request, in OpenAI's words; None for nothing."""
@@ -200,7 +201,7 @@ class Spoken(NamedTuple):
 
 def spoken(request: ChatRequest, prompt: Prompt, reply: str, fault: str) -> Spoken:
     """Say something; `fault` may be one that changes it."""
-    text, finish = content(request, prompt.key, reply), "stop"
+    text, finish = _until(request.stop, content(request, prompt.key, reply)), "stop"
     match fault:
         case "invalid_json":
             text = text.rstrip("}]") if text.startswith(("{", "[")) else f'{{"answer": "{text}'
@@ -243,6 +244,13 @@ def content(request: ChatRequest, key: bytes, reply: str) -> str:
     if wanted is not None and wanted.type == "json_object":
         return _encode({"answer": words(key)}).decode()
     return rest + request.last() if kind == "echo" else words(key)
+
+
+def _until(stop: str | list[str] | None, text: str) -> str:
+    """Cut a text at the first of the stops."""
+    for end in [stop] if isinstance(stop, str) else stop or ():
+        text = text.partition(end)[0]
+    return text
 
 
 def words(key: bytes) -> str:

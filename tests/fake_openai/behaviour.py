@@ -2,7 +2,7 @@
 
 from hashlib import blake2b
 from itertools import accumulate
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -10,6 +10,22 @@ from msgspec import Meta
 Seconds = Annotated[float, Meta(ge=0)]
 Rate = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
+
+Dialect: TypeAlias = Literal[
+    "",
+    "openai",
+    "azure",
+    "gemini",
+    "openrouter",
+    "groq",
+    "mistral",
+    "deepseek",
+    "together",
+    "vllm",
+    "llamacpp",
+    "ollama",
+    "lmstudio",
+]
 
 
 def _says(text: str) -> Meta:
@@ -28,6 +44,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     api_key: Annotated[str | None, _says("the one key that is let in; 401 for others (default: any, or none)")] = None
     models: Annotated[tuple[str, ...], _says("the models there are; 404 for others (default: any name)")] = ()
     reply: Annotated[str, _says("words | echo | echo:PREFIX | fixed:TEXT | schema:JSON_SCHEMA")] = "words"
+    dialect: Annotated[Dialect, _says("the vendor whose refusals and errors it has (default: none)")] = ""
     structured: Annotated[bool, _says("whether response_format is supported; 400 where it is not")] = True
     json_schema: Annotated[bool, _says("whether response_format may be json_schema; 400 where it may not")] = True
     unknown: Annotated[tuple[str, ...], _says("fields of a chat request that are not known: 400 for them")] = ()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -18,6 +18,7 @@ from aiohttp import web
 from . import answers, messages
 from .answers import ChatRequest, EmbeddingRequest, Prompt, Reply
 from .behaviour import Behaviour, Dice
+from .dialects import VENDORS
 from .ledger import Arrived, Gate, Ledger, Visit
 from .messages import MessagesRequest
 
@@ -46,7 +47,6 @@ _decode_chat = msgspec.json.Decoder(ChatRequest).decode
 _decode_embedding = msgspec.json.Decoder(EmbeddingRequest).decode
 _decode_messages = msgspec.json.Decoder(MessagesRequest).decode
 
-
 _MESSAGES = "/v1/messages"
 _POSTS: dict[str, Callable[[bytes], Request]] = {
     "/v1/chat/completions": _decode_chat,
@@ -58,13 +58,14 @@ _POSTS: dict[str, Callable[[bytes], Request]] = {
 class RefusedError(Exception):
     """A request that gets an error object."""
 
-    def __init__(self, status: int, message: str | None = None) -> None:
-        """Take the status, and a message where the usual one says too little."""
-        kind, code, usual = _ERRORS[status]
+    def __init__(self, status: int, message: str | None = None, *, body: Any = None) -> None:
+        """Take the status, and a message where the usual one says too little; or the whole body."""
+        kind, code, usual = _ERRORS.get(status, ("", None, ""))
         super().__init__(message or usual)
         self.status = status
+        self.own = body is not None
         self.body = msgspec.json.encode(
-            {"error": {"message": message or usual, "type": kind, "param": None, "code": code}}
+            body or {"error": {"message": message or usual, "type": kind, "param": None, "code": code}}
         )
 
 
@@ -110,6 +111,7 @@ class FakeServer:
     def configure(self, behaviour: Behaviour) -> None:
         """Behave differently from the next request on."""
         self.behaviour = behaviour
+        self._vendor = VENDORS.get(behaviour.dialect)
         self._dice = Dice(behaviour)
         self._gate = Gate(behaviour, time.monotonic())
 
@@ -200,6 +202,8 @@ class FakeServer:
         bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
         given = request.headers.get("x-api-key", bearer)
         if given != self.behaviour.api_key:
+            if self._vendor is not None:
+                raise RefusedError(self._vendor.wrong_key[0], body=self._vendor.wrong_key[1])
             # Some servers repeat the key they were given; ours does, so that tests see whether it leaks from there.
             raise RefusedError(401, f"Incorrect API key provided: {given}.")
 
@@ -216,10 +220,14 @@ class FakeServer:
         key = prompt.key
         ledger.ask(visit, asked.model, key)
         if behaviour.models and asked.model not in behaviour.models:
+            if self._vendor is not None:
+                raise RefusedError(self._vendor.no_model[0], body=self._vendor.no_model[1])
             raise RefusedError(404, f"The model `{asked.model}` does not exist or you do not have access to it.")
         chat = None if isinstance(asked, EmbeddingRequest) else asked
         if chat and (problem := chat.refusal(behaviour)):
             raise RefusedError(400, problem)
+        if self._vendor and not isinstance(asked, MessagesRequest) and (error := self._vendor.refusal(asked)):
+            raise RefusedError(error[0], body=error[1])
         if not self._gate.admits(ledger.working, len(prompt.text) // 4 + 16, time.monotonic()):
             ledger.counters.refused += 1
             raise RefusedError(429)
@@ -244,8 +252,11 @@ class FakeServer:
         return None
 
     def _refusal(self, refused: RefusedError) -> Fate:
-        headers = self._retry_after() if refused.status in {429, 503} else b""
-        return Fate(refused.status, Reply(refused.body), headers=headers)
+        headers = self._retry_after() if refused.status in {429, 503} and not refused.own else b""
+        body = refused.body
+        if self._vendor is not None and not refused.own:
+            body = msgspec.json.encode(self._vendor.write(refused.status, str(refused)))
+        return Fate(refused.status, Reply(body), headers=headers)
 
     def _answer(self, asked: Request, prompt: Prompt, fault: str) -> Fate:
         if isinstance(asked, EmbeddingRequest):

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from ...http.headers import request_id
 from ...http.transport import Exchange
-from ..wire.dialect import adapting, dialect_of
+from ..wire.adapting import adapting
+from ..wire.dialect import dialect_of
 from .messages import MessagesWire
 
 if TYPE_CHECKING:
@@ -38,10 +39,10 @@ class AnthropicChat:
     def chat(self, parameters: ChatParameters) -> Ask:
         """Encode a column's parameters once."""
         wire = MessagesWire(self._name, parameters, self._failures, dialect_of(self._endpoint, self._name))
-        post, encode, decode = self._exchange.poster(f"{self._base}messages"), wire.encode, wire.decode
+        post = self._exchange.poster(f"{self._base}messages")
 
-        async def ask(messages: list[Message]) -> Reply:
-            raw, headers = await post(encode(messages))
-            return decode(raw, request_id(headers))
+        async def ask(wire: MessagesWire, messages: list[Message]) -> Reply:
+            raw, headers = await post(wire.encode(messages))
+            return wire.decode(raw, request_id(headers))
 
         return adapting(wire, ask)

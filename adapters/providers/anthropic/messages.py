@@ -18,7 +18,8 @@ from ....engine.core.events import Usage
 from ....engine.models.provider import ChatParameters, Message, Reply, in_words
 from ....engine.models.verdict import outcome_of
 from ..wire import request
-from ..wire.dialect import IN_WORDS, JSON_SCHEMA, Adaptive, Dialect, logger
+from ..wire.adapting import Adaptive
+from ..wire.dialect import IN_WORDS, STRICT, Dialect
 from ..wire.lenient import Tokens, counts, name_of, text_of
 from ..wire.verdict import gateway_error, refusal, reported, translated
 from .schema import enforceable
@@ -80,14 +81,16 @@ class MessagesWire(Adaptive):
         fixed |= parameters.extra
         self._instructions: list[str] = []
         self._native = False
+        self._form = None
         if parameters.schema is not None:
             self._ask_for(parameters.schema)
         self._prefix = _encode(fixed)[:-1]
 
     def _ask_for(self, schema: dict[str, Any]) -> None:
         form = max(self._dialect.form, self._least_form)
-        enforced = enforceable(schema) if form == JSON_SCHEMA else None
+        enforced = enforceable(schema) if form == STRICT else None
         self._native = enforced is not None
+        self._form = IN_WORDS if enforced is None else STRICT
         if enforced is None:
             self._instructions.append(in_words(schema))
         else:
@@ -96,14 +99,12 @@ class MessagesWire(Adaptive):
             self._fixed["output_config"] = {"format": {"type": "json_schema", "schema": enforced}, **given}
 
     def _learn(self, sent: dict[str, Any], complaint: str) -> bool:
-        if not self._native or "output_config" not in complaint:
+        if not self._native or self.accepted or "output_config" not in complaint:
             return self._drop_temperature(sent, complaint)
         if "schema" in complaint:
             self._least_form = IN_WORDS  # it accepts schemas, but not this one
         else:
-            self._dialect.form = IN_WORDS
-            self._dialect.version += 1
-            logger.info("%s: answers that obey a schema are asked for in the prompt", self._failures.label)
+            self._ask_in(IN_WORDS, complaint)
         return True
 
     def encode(self, messages: list[Message]) -> bytes:

@@ -13,25 +13,27 @@ import msgspec
 
 from ....engine.core.events import Usage
 from ....engine.models.provider import ChatParameters, Message, Reply, in_words
-from ....engine.models.verdict import outcome_of
+from ....engine.models.verdict import block_reason, outcome_of
 from ..wire import request
+from ..wire.adapting import Adaptive
 from ..wire.dialect import (
     IN_WORDS,
     JSON_OBJECT,
     JSON_SCHEMA,
     MAX_TOKENS,
-    Adaptive,
+    STRICT,
     Dialect,
     is_about_field,
     is_about_format,
     is_about_this_schema,
-    logger,
 )
 from ..wire.lenient import Tokens, counts, name_of, text_of
+from ..wire.messages import stopped, with_words, without_system
 from ..wire.verdict import gateway_error, refusal, reported, translated
 from .strict_schema import strict
 
 if TYPE_CHECKING:
+    from ....engine.core.errors import ModelError
     from ...http.errors import Failures
 
 
@@ -75,12 +77,13 @@ _decode = msgspec.json.Decoder(_Completion).decode
 RESERVED = {**request.RESERVED, "n": "one answer is read; leave it out"}
 """The fields of a body that no `extra` may set, and why."""
 
-_FORMS = ("the form json_schema", "the form json_object, and in the prompt", "the prompt")
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class ChatWire(Adaptive):
     """Requests and answers of one column. `parameters.extra` goes into the body last, and so overrides the rest."""
+
+    forms = (STRICT, JSON_SCHEMA, JSON_OBJECT, IN_WORDS)
 
     def __init__(
         self, name: str, parameters: ChatParameters, failures: Failures, dialect: Dialect | None = None
@@ -92,8 +95,8 @@ class ChatWire(Adaptive):
 
     def encode(self, messages: list[Message]) -> bytes:
         """Return the body of a request."""
-        if self._words is not None:
-            messages = _with_words(messages, self._words)
+        if self._changes:
+            messages = self._changed(messages)
         try:
             return self._prefix + _encode(messages) + b"}"
         except request.NOT_JSON as error:
@@ -101,26 +104,38 @@ class ChatWire(Adaptive):
 
     def body(self, messages: list[Message]) -> dict[str, Any]:
         """Return the body of a request for a client that encodes it itself."""
-        if self._words is not None:
-            messages = _with_words(messages, self._words)
+        if self._changes:
+            messages = self._changed(messages)
         return {**self._fixed, "messages": messages}
 
+    def _changed(self, messages: list[Message]) -> list[Message]:
+        """Return the messages in the endpoint's dialect."""
+        if not self._dialect.system:
+            messages = without_system(messages)
+        return messages if self._words is None else with_words(messages, self._words)
+
     def _learn(self, sent: dict[str, Any], complaint: str) -> bool:
-        dialect, label = self._dialect, self._failures.label
-        if "response_format" in sent and is_about_format(complaint):
-            if is_about_this_schema(complaint):
-                self._least_form = self._form + 1
-                return True
-            dialect.form = self._form + 1
-            logger.info("%s: answers that obey a schema are asked for in %s", label, _FORMS[dialect.form])
-        elif dialect.max_tokens in sent and is_about_field(dialect.max_tokens, complaint):
+        dialect = self._dialect
+        if "response_format" in sent and not self.accepted and is_about_format(complaint):
+            return self._weaken(complaint)
+        if dialect.max_tokens in sent and is_about_field(dialect.max_tokens, complaint):
             if self._swapped:
                 return False  # it accepts neither name
             self._swapped = True
             dialect.max_tokens = MAX_TOKENS[dialect.max_tokens == MAX_TOKENS[0]]
+            dialect.version += 1
+            return True
+        return self._drop_temperature(sent, complaint) or self._drop_stop(sent, complaint)
+
+    def _weaken(self, complaint: str) -> bool:
+        """Ask in a weaker form: this column, if the complaint is about its schema, else all columns."""
+        form = self._form or STRICT
+        if is_about_this_schema(complaint):
+            self._least_form = form + 1
+        elif form == STRICT and "strict" not in complaint:
+            self._ask_in(JSON_OBJECT, complaint)
         else:
-            return self._drop_temperature(sent, complaint)
-        dialect.version += 1
+            self._ask_in(form + 1, complaint)
         return True
 
     def _prepare(self) -> None:
@@ -130,24 +145,32 @@ class ChatWire(Adaptive):
             self._fixed["temperature"] = parameters.temperature
         if parameters.max_tokens is not None:
             self._fixed[dialect.max_tokens] = parameters.max_tokens
-        if parameters.stop:
+        if parameters.stop and dialect.stop:
             self._fixed["stop"] = list(parameters.stop)
+        self._stops = () if dialect.stop or "stop" in parameters.extra else parameters.stop
         self._words: str | None = None
         self._native = False
+        self._form = None
         if parameters.schema is not None:
             self._ask_for(parameters.schema)
+        if "response_format" in parameters.extra:
+            self._form = None  # the user's own
+        self._changes = self._words is not None or not dialect.system
         self._fixed |= parameters.extra
         self._prefix = _encode(self._fixed)[:-1] + b',"messages":'
 
     def _ask_for(self, schema: dict[str, Any]) -> None:
         """Ask for an answer that obeys the schema, in the best form that the endpoint accepts."""
         form = max(self._dialect.form, self._least_form)
+        closed = strict(schema) if form == STRICT else None
+        if form == STRICT and closed is None:
+            form = JSON_SCHEMA
         if form == JSON_OBJECT and schema.get("type", "object") != "object":
             form = IN_WORDS
         self._form = form
-        self._native = form == JSON_SCHEMA
-        if form == JSON_SCHEMA:
-            self._fixed["response_format"] = _response_format(schema)
+        self._native = form <= JSON_SCHEMA
+        if self._native:
+            self._fixed["response_format"] = _response_format(schema, closed)
             return
         if form == JSON_OBJECT:
             self._fixed["response_format"] = {"type": "json_object"}
@@ -169,11 +192,13 @@ class ChatWire(Adaptive):
         if failed and reported(failed):
             raise gateway_error(self._failures, failed, request_id, Usage(prompt_tokens, completion_tokens))
         if choice is None or choice.message is None:
-            raise self._failures.unreadable(raw, truncated=False)
+            raise self._without_answer(raw, request_id, Usage(prompt_tokens, completion_tokens))
         message, ended = choice.message, choice.finish_reason
         text, refused, thinking = message.content, message.refusal, None
         if not isinstance(text, str):
             text, refused, thinking = _joined(text, refused)
+        if self._stops:
+            text, ended = stopped(text, ended, self._stops)
         if ended != "stop" or choice.native_finish_reason or refused or not text:
             ended, refused = _judged(choice, text, refused)
             if refused:
@@ -183,6 +208,14 @@ class ChatWire(Adaptive):
             thought, text = request.split_thinking(text)
             reasoning = reasoning or thought
         return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native)
+
+    def _without_answer(self, raw: bytes, request_id: str | None, usage: Usage) -> ModelError:
+        """Return the error of a body without an answer: the prompt was blocked, or it is something else."""
+        body = msgspec.json.decode(raw)
+        blocked = block_reason(body.get("promptFeedback") or body.get("prompt_feedback"))
+        if blocked is None:
+            return self._failures.unreadable(raw, truncated=False)
+        return refusal(self._failures, blocked, request_id, usage)
 
 
 def _judged(choice: _Choice, text: str, refused: str | None) -> tuple[str | None, str | None]:
@@ -251,18 +284,7 @@ def _joined(parts: list[_Part] | None, refused: str | None) -> tuple[str, str | 
     return "".join([part.text for part in parts]), refused, text_of([part.thinking for part in parts])
 
 
-def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
-    closed = strict(schema)
+def _response_format(schema: dict[str, Any], closed: dict[str, Any] | None) -> dict[str, Any]:
     named = _NOT_IN_A_NAME.sub("_", str(schema.get("title") or "answer"))[:64]
     wanted = {"name": named, "strict": closed is not None, "schema": schema if closed is None else closed}
     return {"type": "json_schema", "json_schema": wanted}
-
-
-def _with_words(messages: list[Message], words: str) -> list[Message]:
-    """Return the messages with these words at the end of the user's first one."""
-    first = next((i for i, message in enumerate(messages) if message["role"] == "user"), None)
-    if first is None:
-        return [*messages, {"role": "user", "content": words}]
-    content = messages[first]["content"]
-    longer = [*content, {"type": "text", "text": words}] if isinstance(content, list) else f"{content}\n\n{words}"
-    return [*messages[:first], {**messages[first], "content": longer}, *messages[first + 1 :]]

@@ -1,27 +1,36 @@
 """EmbeddingWire: one column's embeddings as bytes, in OpenAI's form.
 
 Vectors are requested in base64, which takes a quarter of the bytes and of the time to read them. An endpoint that
-answers with numbers anyway is understood as well.
+answers with numbers anyway is understood as well, and one that refuses the field is asked without it.
 """
 
 from __future__ import annotations
 
+import copy
+import logging
 import sys
 from array import array
 from base64 import b64decode
 from itertools import accumulate, pairwise
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from ....engine.core.errors import ModelError
 from ....engine.models.provider import Embedded
 from ..wire.lenient import counts
 from ..wire.request import NOT_JSON
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ....engine.models.provider import EmbeddingParameters
     from ...http.errors import Failures
+    from ..wire.embedding_batches import Send
+
+    SendWith: TypeAlias = "Callable[[EmbeddingWire, list[str]], Awaitable[list[Embedded]]]"
+    """One request of a wire."""
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -34,6 +43,8 @@ class _Embeddings(msgspec.Struct, gc=False):
     usage: Any = None
 
 
+logger = logging.getLogger("rowloop")
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Embeddings).decode
 _index = attrgetter("index")
@@ -45,10 +56,29 @@ class EmbeddingWire:
     def __init__(self, name: str, parameters: EmbeddingParameters, failures: Failures) -> None:
         """Encode what does not change."""
         self._failures = failures
+        self.accepted = "encoding_format" in parameters.extra
+        """Whether the format of the vectors is right: a request was answered, or the user has set it."""
         self._fixed: dict[str, Any] = {"model": name, "encoding_format": "base64"}
         if parameters.dimensions is not None:
             self._fixed["dimensions"] = parameters.dimensions
         self._fixed |= parameters.extra
+        self._prefix = _encode(self._fixed)[:-1] + b',"input":'
+
+    @property
+    def formatted(self) -> bool:
+        """Whether requests have a format of the vectors."""
+        return "encoding_format" in self._fixed
+
+    def in_numbers(self) -> EmbeddingWire:
+        """Return the same requests without a format of the vectors."""
+        other = copy.copy(self)
+        other.drop_format()
+        return other
+
+    def drop_format(self) -> None:
+        """Ask for no format from here on."""
+        self.accepted = True
+        self._fixed = {name: value for name, value in self._fixed.items() if name != "encoding_format"}
         self._prefix = _encode(self._fixed)[:-1] + b',"input":'
 
     def encode(self, texts: list[str]) -> bytes:
@@ -78,6 +108,33 @@ class EmbeddingWire:
         prompt_tokens = (counts(answer.usage, ("prompt_tokens",)) or {}).get("prompt_tokens", 0)
         tokens = shares(prompt_tokens, [len(text) for text in texts])
         return [Embedded(vector, of) for vector, of in zip(vectors, tokens, strict=True)]
+
+
+def in_either_format(wire: EmbeddingWire, send: SendWith) -> Send:
+    """Return the call that leaves out the format of the vectors if the endpoint has refused it and answers without."""
+
+    async def ask(texts: list[str]) -> list[Embedded]:
+        formatted = wire.formatted
+        try:
+            vectors = await send(wire, texts)
+        except ModelError as error:
+            known = wire.accepted and wire.formatted == formatted
+            if known or not formatted or error.kind != "bad_request":
+                raise
+            refused = error
+        else:
+            wire.accepted = True
+            return vectors
+        try:
+            vectors = await send(wire.in_numbers(), texts)
+        except ModelError:
+            raise refused from None  # the format is not the reason
+        if not wire.accepted:
+            logger.info("%s; vectors are asked for without encoding_format", refused)
+            wire.drop_format()
+        return vectors
+
+    return ask
 
 
 def shares(tokens: int, letters: list[int]) -> list[int]:

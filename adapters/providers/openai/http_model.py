@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...http.transport import Exchange
-from ..wire.dialect import adapting
+from ..wire.adapting import adapting
 from ..wire.embedding_batches import embedding
 from .chat import ChatWire
-from .embeddings import EmbeddingWire
+from .embeddings import EmbeddingWire, in_either_format
 from .endpoint import dialect_for
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ class HttpChat:
     def chat(self, parameters: ChatParameters) -> Ask:
         """Encode a column's parameters once."""
         wire = ChatWire(self._name, parameters, self._failures, dialect_for(self._endpoint, self._name))
-        post, encode, decode = self._exchange.poster("chat/completions"), wire.encode, wire.decode
+        post = self._exchange.poster("chat/completions")
 
-        async def ask(messages: list[Message]) -> Reply:
-            raw, headers = await post(encode(messages))
-            return decode(raw, headers.get("x-request-id"))
+        async def ask(wire: ChatWire, messages: list[Message]) -> Reply:
+            raw, headers = await post(wire.encode(messages))
+            return wire.decode(raw, headers.get("x-request-id"))
 
         return adapting(wire, ask)
 
@@ -62,10 +62,10 @@ class HttpModel(HttpChat):
     def embed(self, parameters: EmbeddingParameters) -> Embed:
         """Encode a column's parameters once."""
         wire = EmbeddingWire(self._name, parameters, replace(self._failures, expected="list of embeddings"))
-        post, encode, decode = self._exchange.poster("embeddings"), wire.encode, wire.decode
+        post = self._exchange.poster("embeddings")
 
-        async def send(texts: list[str]) -> list[Embedded]:
-            raw, _ = await post(encode(texts))
-            return decode(raw, texts)
+        async def send(wire: EmbeddingWire, texts: list[str]) -> list[Embedded]:
+            raw, _ = await post(wire.encode(texts))
+            return wire.decode(raw, texts)
 
-        return embedding(send, parameters)
+        return embedding(self._failures.standing.around(in_either_format(wire, send)), parameters)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ....engine.models.model import Model, Price
     from ....engine.models.provider import ChatModel, Provider
     from ....runtime import Runtime
+    from ...http.endpoint import Api
     from .http_model import HttpModel
     from .sdk_model import ClientChat
 
@@ -35,34 +36,43 @@ class OpenAIProvider:
 
     limits = Limits(most=512, first=16)
 
+    def __init__(self, api: Api = OPENAI) -> None:
+        """Take the address, and the variables of address and key, of the models' endpoint."""
+        self._api = api
+
     def price(self, model: Model) -> Price | None:
         """Return OpenAI's list price."""
-        return PRICE_LIST.price(model)
+        return PRICE_LIST.price(model) if self._api is OPENAI else None
 
     def check(self, model: Model) -> None:
         """Refuse a missing name or key, an invalid address, and what a client of the user's own overrides."""
         if not model.name:
-            raise RecipeError(f"Model({model.spec!r})", "the model's name is missing; write openai:NAME")
+            raise RecipeError(f"Model({model.spec!r})", f"the model's name is missing; write {model.provider}:NAME")
         check_extra(model, RESERVED)
         if model.client is None:
-            Endpoint.of(model, OPENAI)
+            Endpoint.of(model, self._api)
             return
+        if self._api is not OPENAI:
+            raise RecipeError(f"Model({model.spec!r}).client", "only openai: models take one, which brings its address")
         for field in ("base_url", "api_key", "api_key_env", "headers", "headers_env"):
             if getattr(model, field) not in (None, {}):
                 raise RecipeError(f"Model({model.spec!r}).{field}", "the client brings its own; give one or the other")
 
     async def connect(self, model: Model, runtime: Runtime) -> ChatModel:
         """Open or share the client, and check that the endpoint can be reached and accepts the key."""
-        endpoint, failures, chat = await (_by_address if model.client is None else _by_client)(model, runtime)
-        await probe(chat, endpoint, OPENAI, failures)
+        if model.client is None:
+            endpoint, failures, chat = await _by_address(model, self._api, runtime)
+        else:
+            endpoint, failures, chat = await _by_client(model, runtime)
+        await probe(chat, endpoint, self._api, failures)
         return chat
 
 
-async def _by_address(model: Model, runtime: Runtime) -> tuple[Endpoint, Failures, HttpModel | ClientChat]:
+async def _by_address(model: Model, api: Api, runtime: Runtime) -> tuple[Endpoint, Failures, HttpModel | ClientChat]:
     from ...http.transport import open_session  # noqa: PLC0415 - aiohttp is slow to import
     from .http_model import HttpModel  # noqa: PLC0415 - the same
 
-    endpoint = Endpoint.of(model, OPENAI)
+    endpoint = Endpoint.of(model, api)
     failures = Failures(f"{model.spec} at {endpoint.shown}", endpoint.key, secrets=endpoint.secrets)
     opened = partial(open_session, headers_for(endpoint), secure=endpoint.secure, proxy=endpoint.proxy)
     session = await runtime.aenter(opened, key=("openai", endpoint))

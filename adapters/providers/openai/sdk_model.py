@@ -18,10 +18,10 @@ from ....engine.core.errors import RecipeError
 from ....engine.models.bytes_received import Arrival
 from ...http.endpoint import Endpoint
 from ...http.proxies import proxy_of
-from ..wire.dialect import adapting
+from ..wire.adapting import adapting
 from ..wire.embedding_batches import embedding
 from .chat import ChatWire
-from .embeddings import EmbeddingWire
+from .embeddings import EmbeddingWire, in_either_format
 from .endpoint import dialect_for
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class ClientChat:
         """Prepare what all calls of a column have in common."""
         wire = ChatWire(self._name, parameters, self._failures, dialect_for(self._endpoint, self._name))
 
-        async def ask(messages: list[Message]) -> Reply:
+        async def ask(wire: ChatWire, messages: list[Message]) -> Reply:
             # Encoding raises the ModelError of messages that cannot be sent.
             response = await self._answer("/chat/completions", wire.body(messages), lambda: wire.encode(messages))
             return wire.decode(response.content, response.headers.get("x-request-id"))
@@ -90,11 +90,11 @@ class ClientChat:
         """Prepare what all calls of a column have in common."""
         wire = EmbeddingWire(self._name, parameters, replace(self._failures, expected="list of embeddings"))
 
-        async def send(texts: list[str]) -> list[Embedded]:
+        async def send(wire: EmbeddingWire, texts: list[str]) -> list[Embedded]:
             response = await self._answer("/embeddings", wire.body(texts), lambda: wire.encode(texts))
             return wire.decode(response.content, texts)
 
-        return embedding(send, parameters)
+        return embedding(self._failures.standing.around(in_either_format(wire, send)), parameters)
 
     async def _answer(self, path: str, body: dict[str, Any], encode: Callable[[], bytes]) -> httpx2.Response:
         """Return an answer with status 200, or raise ModelError; `encode` raises one if the body is the reason."""

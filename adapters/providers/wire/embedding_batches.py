@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ....engine.columns.microbatch import MicroBatcher, in_task
 from ....engine.core.errors import ModelError
+from ...http.standing import DoubtedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -51,9 +52,14 @@ async def _outcomes(send: Send, texts: list[str]) -> Sequence[Embedded | ModelEr
     try:
         return await send(texts)
     except ModelError as error:
-        if len(texts) == 1 or error.kind != "bad_request":
+        if len(texts) == 1 or not _of_one_text(error):
             return [error for _ in texts]
     return await asyncio.gather(*(_outcome(send, text) for text in texts))
+
+
+def _of_one_text(error: ModelError) -> bool:
+    """Return whether one of the texts may be the reason of an error."""
+    return isinstance(error, DoubtedError) or not (error.retryable or error.fatal)
 
 
 async def _outcome(send: Send, text: str) -> Embedded | ModelError:

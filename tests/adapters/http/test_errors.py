@@ -1,7 +1,11 @@
 """Failures: the error of each way in which a request can fail, by plain calls without a server."""
 
+import math
+
 import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from rowloop.adapters.http.errors import Failures
 from rowloop.adapters.http.headers import retry_after
@@ -146,3 +150,145 @@ def test_an_exception_of_no_client_is_not_tried_again():
     error = FAILURES.transport(LookupError("no token for this tenant"))
     assert (error.kind, error.retryable) == ("connection", False)
     assert str(error) == "openai:m at http://host/v1 could not be asked: LookupError: no token for this tenant"
+
+
+GROQ = {"message": "Failed to generate JSON", "code": "json_validate_failed"}
+GEMINI = {"error": {"code": 429, "message": "Too fast.", "details": [{"retryDelay": "37s"}]}}
+
+
+def json(value) -> str:
+    """Write a value as JSON text."""
+    return msgspec.json.encode(value).decode()
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ({"message": "Provider returned error", "metadata": {"raw": '{"error": {"message": "Too deep"}}'}}, "Too deep"),
+        ({"message": "Provider returned error", "metadata": {"raw": "Too deep"}}, "Provider returned error: Too deep"),
+        ({"message": "Provider returned error", "metadata": {"raw": {"detail": "Too deep"}}}, "Too deep"),
+        ({"message": "Provider returned error", "metadata": {"raw": "<html>Bad</html>"}}, "Provider returned error"),
+        ({"message": json({"error": {"code": 400, "message": json({"message": "Too deep"})}})}, "Too deep"),
+        ({"message": "litellm.BadRequestError: - {'error': {'message': 'Too deep', 'code': None}}"}, "Too deep"),
+        ({"message": 'HTTP 400: [{"error": {"message": "Too\ndeep"}}]'}, "Too deep"),
+        ({"message": "failed", "error": {"message": "Too deep"}}, "Too deep"),
+        ({"message": "{'message': {'type': 'string'}} is too deep"}, "{'message': {'type': 'string'}} is too deep"),
+        ({"message": '{"error": ' * 5}, ('{"error": ' * 5).strip()),
+        ({"message": "{'a': ("}, "{'a': ("),
+    ],
+)
+def test_the_innermost_reason_is_shown(sent, message):
+    """Gateways wrap the error of the endpoint behind them: as an object, as JSON, inside a sentence."""
+    shown = str(FAILURES.status(400, {}, body(**sent)))
+    assert shown.removeprefix("openai:m at http://host/v1 answered 400 Bad Request: ") == message
+
+
+def test_of_a_page_its_title_is_shown():
+    """A firewall names itself there."""
+    page = b"<!DOCTYPE html><html><head><title>Attention Required!\n | Cloudflare</title></head><body>...</body></html>"
+    assert "403 Forbidden: Attention Required! | Cloudflare" in str(FAILURES.status(403, {}, page))
+
+
+@pytest.mark.parametrize(
+    ("status", "sent", "kind", "fatal"),
+    [
+        (429, {"message": "on tokens per min (TPM): Limit 30000, Requested 41218."}, "too_large", False),
+        (
+            429,
+            {"message": "tokens per min (TPM): Limit 30,000, Used 29,100, Requested 1,218."},
+            "rate_limited",
+            False,
+        ),
+        (429, {"message": "limit: 6000, requested: 6001", "code": "rate_limit_error"}, "too_large", False),
+        (429, {"message": "Request too large for this tier"}, "too_large", False),
+        (413, {"message": "Limit 6000, Requested 7210", "code": "rate_limit_exceeded"}, "too_large", False),
+        (413, {"message": "Limit 6000, Used 5900, Requested 210"}, "rate_limited", False),
+        (413, {"message": "Request too large for this tier"}, "bad_request", False),
+        (400, {"message": "Your credit balance is too low to access the API"}, "quota", True),
+        (403, {"message": "Your newly created team doesn't have any credits yet."}, "quota", True),
+        (429, {"message": "Quota exceeded for metric: x.com/free_requests, limit: 0, model: m"}, "quota", True),
+        (429, {"message": "no", "details": [{"violations": [{"quotaId": "RequestsPerDayPerModel"}]}]}, "quota", True),
+        (
+            429,
+            {"message": "no", "details": [{"violations": [{"quotaId": "PerMinute"}]}]},
+            "rate_limited",
+            False,
+        ),
+        (429, {"message": "Rate limit exceeded: free-models-per-day"}, "quota", True),
+        (400, {"message": "API key not valid. Please pass a valid API key."}, "auth", True),
+        (403, {"message": "Your API key was reported as leaked."}, "auth", True),
+        (403, {"message": "no", "metadata": {"reasons": ["violence"]}}, "refused", False),
+        (403, {"message": "Content violates usage guidelines."}, "refused", False),
+        (400, {"message": "Content Exists Risk"}, "refused", False),
+        (400, {"message": "no", "code": "content_filter"}, "refused", False),
+        (400, GROQ, "unreadable", False),
+        (400, {"message": "Provider returned error", "metadata": {"raw": json({"error": GROQ})}}, "unreadable", False),
+        (400, {"message": "the parameter limit 5 was requested"}, "bad_request", False),
+    ],
+)
+def test_words_mean_what_status_and_code_leave_open(status, sent, kind, fatal):
+    """Sizes, used-up quotas, keys and filters come with several statuses."""
+    error = FAILURES.status(status, {}, body(**sent))
+    assert (error.kind, error.fatal) == (kind, fatal)
+    assert error.retryable == (kind in {"rate_limited", "unreadable"})
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent", "seconds"),
+    [
+        ({}, {"message": "Please try again in 2.4s. Visit"}, 2.4),
+        ({}, {"message": "Please try again in 6m0s."}, 360.0),
+        ({}, {"message": "Please retry after 26 seconds."}, 26.0),
+        ({}, {"message": "Please retry in 45.578569677s."}, 45.578569677),
+        ({}, {"message": "Please try again later."}, None),
+        ({}, {"message": "no", "details": [{"retryDelay": "37s"}]}, 37.0),
+        ({}, {"message": json(GEMINI)}, 37.0),
+        ({"retry-after": "3"}, {"message": "Please try again in 2.4s."}, 3.0),
+    ],
+)
+def test_a_wait_may_stand_in_the_body(headers, sent, seconds):
+    """Some endpoints have no header for it; the header counts where there is one."""
+    assert FAILURES.status(429, headers, body(**sent)).retry_after == seconds
+
+
+WORDS = st.sampled_from(
+    [
+        "message",
+        "error",
+        "code",
+        "metadata",
+        "raw",
+        "details",
+        "Limit 1, Requested 2",
+        "try again in 3s",
+        "{'a': ",
+        "[[",
+    ]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(status=st.integers(300, 599), sent=st.binary() | VALUES.map(msgspec.json.encode))
+@example(status=429, sent=b'{"error": {"message": "Limit %b, Requested 2"}}' % (b"9" * 5000))
+@example(status=429, sent=b'{"error": {"message": "try again in %bs"}}' % (b"9" * 5000))
+@example(status=400, sent=msgspec.json.encode({"error": {"message": "{'a': " * 5000}}))
+@example(status=400, sent=msgspec.json.encode({"error": {"message": '{"error": ' * 5000 + "1" + "}" * 5000}}))
+@example(status=400, sent=b"[" * 100_000)
+@example(status=400, sent=msgspec.json.encode({"error": {"message": "{'a': " + "-" * 50_000 + "1}"}}))
+@example(status=400, sent=msgspec.json.encode({"error": {"message": "any credits " * 50_000}}))
+def test_whatever_an_endpoint_answers_is_one_error(status, sent):
+    """With a short message on one line; nothing raises, and a wait is a finite number."""
+    for made in (FAILURES.status(status, {}, sent), FAILURES.unreadable(sent, truncated=False)):
+        assert len(str(made)) < 500
+        assert "\n" not in str(made)
+        assert made.retry_after is None or 0 <= made.retry_after < math.inf
+
+
+def test_money_that_is_held_back_is_waited_for():
+    """OpenRouter's 402 with Retry-After: requests in flight hold the credit, and give it back."""
+    assert FAILURES.status(402, {"retry-after": "3"}, body(message="In-flight budget")).kind == "rate_limited"
+    assert FAILURES.status(402, {}, body(message="Insufficient credits")).kind == "quota"

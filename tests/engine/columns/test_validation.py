@@ -350,6 +350,14 @@ def test_an_error_that_every_row_would_have_ends_the_run(server, path, says):
     assert len(server.seen()["requests"]) == 1
 
 
+def test_an_ambiguous_error_in_mid_run_is_about_its_row(server):
+    """Once a verdict has come, a 403 is no reason to end the run."""
+    result = made(asking(f"{server.url}/firewall", max_parallel=1, on_error="null"), rows=6)
+    assert result.status == "complete"
+    assert list(result.failures["error"]) == ["ModelError(refused)"] * len(result.failures)
+    assert 0 < len(result.failures) < 6
+
+
 @pytest.mark.outside
 def test_a_server_that_cannot_be_reached_is_named():
     """As a failed connection, after all attempts."""

@@ -117,6 +117,23 @@ def test_the_report_of_a_real_run_agrees_with_the_server(server: FakeOpenAI):
     assert report.load.running["a"] > 1
 
 
+def test_the_report_quotes_the_last_refusal(server: FakeOpenAI):
+    """Where a model had any; in the endpoint's words."""
+    recipe = rl.Recipe(
+        models={"m": rl.Model("openai:m", base_url=server.url)},
+        columns=[rl.Text("a", model="m", prompt="Hello")],
+    )
+    retry = rl.RetryPolicy(wait=lambda _: 0.01)
+    server.configure(fault_429=1.0, fault_attempts=1, retry_after=0)
+    report = recipe.preview(3, progress=False, retry=retry).report
+    assert "answered 429 Too Many Requests: Rate limit reached" in str(report.models[0].last_refusal)
+    assert f"refusal   the last of {report.models[0].model}: openai:m at {server.url} answered 429" in str(report)
+    server.configure(fault_429=0)
+    report = recipe.preview(3, progress=False, retry=retry).report
+    assert report.models[0].last_refusal is None
+    assert "refusal" not in str(report)
+
+
 def test_the_report_reads_well():
     """All of its lines, and no line without content."""
     report = Report(

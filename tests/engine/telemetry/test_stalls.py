@@ -218,6 +218,23 @@ def test_waiting_for_retries_is_not_progress(virtually):
     assert re.search(r"the oldest is column 'c0', row \d, waiting to retry for \d+ s", run.warnings[0][1])
 
 
+def test_a_stalled_run_quotes_the_last_refusal(virtually):
+    """So that a user knows what the endpoint wants, while the run waits for it."""
+    tries: dict[int, int] = {}
+
+    async def limited(row: int) -> int:
+        tries[row] = tries.get(row, 0) + 1
+        raise ModelError(
+            f"try {tries[row]}: tokens per day", kind="rate_limited", retryable=tries[row] < 3, retry_after=40
+        )
+
+    run = VirtualRun(limited, waits({}), rows=1, retry=RetryPolicy(longest_wait=200))
+    virtually(run(stall_after=30))
+    assert [said.count("its last refusal") for _, said in run.warnings] == [1] * len(run.warnings)
+    assert "1 waiting to retry; its last refusal: try 1: tokens per day; the oldest" in run.warnings[0][1]
+    assert "its last refusal: try 2: tokens per day" in run.warnings[-1][1]
+
+
 def test_a_slow_disk_is_named(virtually):
     """Only writing is left, and it takes long: the warning names the row groups being written."""
     run = VirtualRun(waits({}), rows=4, row_group_size=2, writing=50)

@@ -12,7 +12,8 @@ from rowloop.adapters.http.endpoint import Endpoint
 from rowloop.adapters.http.errors import Failures
 from rowloop.adapters.providers.openai.chat import ChatWire
 from rowloop.adapters.providers.openai.endpoint import dialect_for
-from rowloop.adapters.providers.wire.dialect import Dialect, adapting, dialect_of, forget
+from rowloop.adapters.providers.wire.adapting import adapting
+from rowloop.adapters.providers.wire.dialect import IN_WORDS, JSON_OBJECT, Dialect, dialect_of, forget
 from rowloop.engine.core.errors import ModelError
 from rowloop.engine.models.provider import ChatParameters, Reply
 
@@ -75,7 +76,10 @@ def test_a_complaint_about_one_schema_does_not_change_the_dialect():
     """Only this column asks in another form."""
     dialect = Dialect()
     first, second = wire(dialect, schema=NOTE), wire(dialect, schema=NOTE)
-    assert first.adapts(first.preparation, "Invalid schema for response_format 'answer': In context=(), ...")
+    said = "Invalid schema for response_format 'answer': In context=(), ..."
+    assert first.adapts(first.preparation, said)
+    assert first.body(HELLO)["response_format"]["json_schema"] == {"name": "answer", "strict": False, "schema": NOTE}
+    assert first.adapts(first.preparation, said)
     assert first.body(HELLO)["response_format"] == {"type": "json_object"}
     assert second.body(HELLO)["response_format"]["type"] == "json_schema"
     assert second.preparation == 1
@@ -83,7 +87,7 @@ def test_a_complaint_about_one_schema_does_not_change_the_dialect():
 
 def test_an_answer_that_is_no_object_is_not_requested_as_one():
     """A list is requested in words alone."""
-    body = wire(Dialect(form=1), schema={"type": "array"}).body(HELLO)
+    body = wire(Dialect(form=JSON_OBJECT), schema={"type": "array"}).body(HELLO)
     assert "response_format" not in body
     assert body["messages"][0]["content"].endswith('{"type":"array"}')
 
@@ -141,7 +145,7 @@ def test_a_refused_temperature_is_left_out_with_a_warning(caplog: pytest.LogCapt
 
 def test_words_go_to_the_first_message_of_the_user():
     """Not to the system's, which some models ignore; they follow pictures."""
-    spoken = wire(Dialect(form=2), schema=NOTE)
+    spoken = wire(Dialect(form=IN_WORDS), schema=NOTE)
     parts = [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}]
     messages = [
         {"role": "system", "content": "Brief."},
@@ -175,7 +179,7 @@ def test_only_a_refused_request_changes_the_dialect(status: int | None):
     """Other failures are passed on, whatever their message."""
     spoken = wire(Dialect(), schema=NOTE)
 
-    async def send(_messages: list[dict[str, Any]]) -> Reply:
+    async def send(_wire: ChatWire, _messages: list[dict[str, Any]]) -> Reply:
         raise ModelError("response_format is not supported", kind="server", retryable=True, status=status)
 
     with pytest.raises(ModelError, match="response_format"):
@@ -187,7 +191,7 @@ def test_a_reply_counts_its_requests():
     spoken = wire(Dialect(), schema=NOTE, max_tokens=5)
     said = ["response_format is not supported", "max_tokens is not supported"]
 
-    async def send(_messages: list[dict[str, Any]]) -> Reply:
+    async def send(_wire: ChatWire, _messages: list[dict[str, Any]]) -> Reply:
         if said:
             raise ModelError(said.pop(), kind="bad_request", retryable=False, status=400)
         return Reply("{}")

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from rowloop.adapters.http.errors import Failures
 from rowloop.adapters.providers.wire.embedding_batches import batched
 from rowloop.engine.core.errors import ModelError
 from rowloop.engine.models.provider import Embedded
@@ -62,6 +63,25 @@ def test_a_refused_request_is_split():
         answers = await asyncio.gather(*map(embed, texts), return_exceptions=True)
         assert [type(answer) for answer in answers] == [Embedded, ModelError, Embedded]
         assert endpoint.asked == [texts, ["a"], ["bad_request"], ["b"]]
+
+    asyncio.run(run())
+
+
+def test_an_ambiguous_refusal_of_the_first_request_is_split():
+    """The other texts show that key and address are right, so that it is about one text."""
+
+    async def run() -> None:
+        failures = Failures("openai:m")
+
+        async def send(texts: list[str]) -> list[Embedded]:
+            if "forbidden" in texts:
+                raise failures.status(403, {}, b"no")
+            return [Embedded([1.0], 1) for _ in texts]
+
+        embed = batched(failures.standing.around(send), 8)
+        answers = await asyncio.gather(*map(embed, ["a", "forbidden", "b"]), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [Embedded, ModelError, Embedded]
+        assert [getattr(answer, "kind", None) for answer in answers] == [None, "refused", None]
 
     asyncio.run(run())
 
