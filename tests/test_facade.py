@@ -132,6 +132,29 @@ def test_a_recipe_loads_no_http_client_and_no_frames():
 
 
 @pytest.mark.outside
+def test_prices_are_loaded_by_the_first_run_that_needs_them():
+    """The list of prices takes a third of a second to import: no recipe pays for it, nor a run at an own server."""
+    printed = loaded_by(
+        "import json, sys, rowloop as rl\n"
+        "def loaded():\n"
+        "    return 'genai_prices' in sys.modules\n"
+        "recipe = rl.Recipe(models={'w': 'openai:m', 'c': rl.Model('anthropic:m', price=rl.Price(1, 2))},\n"
+        "                   columns=[rl.Text('a', model='w', prompt='b'), rl.Text('c', model='c', prompt='d')])\n"
+        "seen = [loaded()]\n"
+        "from rowloop.engine.models.prices import price_of\n"
+        "price_of(rl.Model('openai:m', base_url='http://localhost:8000/v1'))\n"
+        "price_of(recipe.models['c'])\n"
+        "price_of(rl.Model(lambda prompt: prompt))\n"
+        "seen.append(loaded())\n"
+        "price_of(rl.Model('openai:gpt-5-mini', base_url='https://api.openai.com/v1'))\n"
+        "seen.append(loaded())\n"
+        "print(json.dumps({'seen': seen, 'fetching': sys.modules['genai_prices.data_snapshot'].get_snapshot()\n"
+        "                                           .from_auto_update}))"
+    )
+    assert printed == {"seen": [False, False, True], "fetching": False}
+
+
+@pytest.mark.outside
 def test_the_runtime_is_public_as_a_module():
     """`rowloop.runtime` has the background loop on its own, and loads the standard library only."""
     printed = loaded_by(

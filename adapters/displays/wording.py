@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ...engine.models.prices import dollars
+from ...engine.models.prices import as_far_as_known
 
 if TYPE_CHECKING:
     from ...engine.telemetry.progress import ColumnProgress, ProgressSnapshot
@@ -113,8 +113,9 @@ def totals(snapshot: ProgressSnapshot) -> list[str]:
         tokens = snapshot.prompt_tokens + snapshot.completion_tokens
         words.append(f"{compact(snapshot.requests)} requests")
         words.append(f"{compact(tokens)} tokens")
-        if snapshot.cost is not None:
-            words.append(dollars(snapshot.cost))
+        known = snapshot.known_cost if snapshot.cost is None else snapshot.cost
+        if known is not None:
+            words.append(as_far_as_known(known, snapshot.cost))
     if snapshot.running:
         words.append(f"{compact(snapshot.running)} running")
     if snapshot.waiting_to_retry:

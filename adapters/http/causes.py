@@ -106,6 +106,10 @@ _NO_PROXY = Cause("could not be reached through the proxy", _CONNECTION)
 _LONG_HEADERS = Cause("answered with response headers that are too long to be read", _HEADERS)
 _BAD_ADDRESS = Cause("has an address that cannot be used", _HOPELESS)
 _NO_ACCOUNT = _NO_PROXY._replace(meaning=_ACCOUNT)
+_NO_CONNECTION = Cause("had no free connection in time", _CONNECTION)
+
+NEVER_SENT = frozenset({_UNREACHABLE, _NOT_IN_TIME, _NO_PROXY, _NO_ACCOUNT, _BAD_ADDRESS, _NO_CONNECTION})
+"""The causes for which no request was sent, so that there is nothing to pay."""
 
 # The first match counts. A name without its package is one of httpx, of any version; some of requests are the same.
 _BY_NAME = {
@@ -115,7 +119,7 @@ _BY_NAME = {
     "ConnectTimeout": _NOT_IN_TIME,
     "urllib3.ConnectTimeoutError": _NOT_IN_TIME,
     "botocore.ConnectTimeoutError": _NOT_IN_TIME,
-    "PoolTimeout": Cause("had no free connection in time", _CONNECTION),
+    "PoolTimeout": _NO_CONNECTION,
     "aiohttp.ClientHttpProxyError": _NO_PROXY,
     "aiohttp.ClientProxyConnectionError": _NO_PROXY,
     "aiohttp_socks.ProxyConnectionError": _NO_PROXY,

@@ -17,9 +17,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from ...engine.core.errors import ModelError
+from ...engine.core.events import UNKNOWN_USAGE
 from .bodies import Complaint, complaint_in, complaint_of, decoded, plain
 from .causes import (
     CLOSED,
+    NEVER_SENT,
     RATE,
     REQUEST,
     TRUNCATED,
@@ -91,7 +93,10 @@ class Failures:
         """Return the error of a request without an answer, or with a part of one."""
         root = root_of(error)
         cause = cause_of(root) or _other(root)
-        return self._error(f"{self.label} {cause.text}", _detail(root), cause.meaning)
+        made = self._error(f"{self.label} {cause.text}", _detail(root), cause.meaning)
+        if cause not in NEVER_SENT and not isinstance(certificate_error(root), ssl.SSLCertVerificationError):
+            made.usage = UNKNOWN_USAGE
+        return made
 
     def undecoded(self, body: bytes, error: Exception) -> ModelError:
         """Return the error of a body with status 200 that cannot be decoded: it breaks off, or is something else."""
@@ -103,9 +108,12 @@ class Failures:
         if isinstance(content, dict) and (content.get("error") or content.get("object") == "error"):
             return self.passed_on(content.get("error") or content, None)
         if truncated:
-            return self._error(f"{self.label} broke off its answer after {len(body)} bytes", "", TRUNCATED)
-        problem = f"{self.label} answered with something that is no {self.expected}"
-        return self._error(problem, plain(body), UNREADABLE)
+            made = self._error(f"{self.label} broke off its answer after {len(body)} bytes", "", TRUNCATED)
+        else:
+            problem = f"{self.label} answered with something that is no {self.expected}"
+            made = self._error(problem, plain(body), UNREADABLE)
+        made.usage = UNKNOWN_USAGE
+        return made
 
     def passed_on(self, error: Any, request_id: str | None) -> ModelError:
         """Return an error that a gateway passes on, with status 200, from the endpoint behind it."""

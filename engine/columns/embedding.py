@@ -92,7 +92,7 @@ class Embedding(Column):
             if check is not None:
                 check([{"content": text}])
             embedded, seconds = await enforce(embed(text))
-            usage = Usage(embedded.prompt_tokens, 0, seconds)
+            usage = Usage(embedded.prompt_tokens, 0, seconds, embedded.billing)
             try:
                 return Answer(self._checked(embedded.vector), usage)
             except ModelError as error:

@@ -5,17 +5,17 @@ They are one attempt at the cell: the cell keeps its permit in the lane, and the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import CellError, ModelError
-from ..core.events import Usage
 from ..models.provider import in_words
-from ..models.usage import Asked
+from ..models.usage import Asked, added_up, usage_of
 from .schemas import DisobedientError, json_schema_of
 from .work import Answer
 
 if TYPE_CHECKING:
+    from ..core.events import Usage
     from ..models.provider import Message
     from .prompted import Send
     from .schemas import JsonReader, SchemaLike
@@ -25,21 +25,30 @@ if TYPE_CHECKING:
 class _Cost:
     """The usage of the requests so far."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    seconds: float = 0.0
+    paid: list[Usage] = field(default_factory=list)
     requests: int = 0
 
-    def add(self, usage: Usage, requests: int) -> None:
-        self.prompt_tokens += usage.prompt_tokens
-        self.completion_tokens += usage.completion_tokens
-        self.seconds += usage.seconds
-        self.requests += requests
+    def add(self, usage: Usage | None) -> None:
+        """Add a request, which has no usage if it was refused."""
+        self.requests += getattr(usage, "requests", 1)
+        if usage is not None:
+            self.paid.append(usage)
 
     def asked(self, reasked: int, *, native: bool = False, repaired: bool = False, failed: bool = False) -> Asked:
         """Return the sum, and how the answer came to obey."""
+        prompt_tokens, completion_tokens, seconds, billing = added_up(self.paid)
         return Asked(
-            self.prompt_tokens, self.completion_tokens, self.seconds, self.requests, native, repaired, reasked, failed
+            prompt_tokens,
+            completion_tokens,
+            seconds,
+            billing,
+            requests=self.requests,
+            native=native,
+            repaired=repaired,
+            reasked=reasked,
+            failed=failed,
+            each=tuple(self.paid) if len(self.paid) > 1 else (),
+            free=all(getattr(usage, "free", False) for usage in self.paid),
         )
 
 
@@ -61,11 +70,10 @@ class Conversation:
                 reply, seconds = await self._send(messages)
             except ModelError as error:
                 if cost.requests:
-                    spent = error.usage or Usage()
-                    cost.add(spent, spent.requests if isinstance(spent, Asked) else 1)
+                    cost.add(error.usage)
                     error.usage = cost.asked(reasked)
                 raise
-            cost.add(Usage(reply.prompt_tokens, reply.completion_tokens, seconds), reply.requests)
+            cost.add(usage_of(reply, seconds))
             try:
                 value, repaired = await self._read(reply.text)
             except DisobedientError as error:

@@ -33,12 +33,39 @@ class Failure(msgspec.Struct, frozen=True):
     cause: BaseException | None = None
 
 
+class Billing(msgspec.Struct, frozen=True, gc=False):
+    """What the price of a request depends on beside its numbers of tokens, as the endpoint reports it.
+
+    `cached_tokens` were read from a cache and `cache_write_tokens` were written to one, for an hour in the case of
+    `cache_write_1h_tokens`; all are among the prompt's tokens. `reasoning_tokens` are among the completion's.
+    `searches` counts web searches. `terms` are the terms of service that the answer states, such as
+    ("service_tier", "flex"). `billed` is the bill itself in US dollars, where the endpoint states it.
+    """
+
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    searches: int = 0
+    terms: tuple[tuple[str, str], ...] = ()
+    billed: float | None = None
+
+
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """What an attempt cost: tokens, and the seconds that the model took."""
+    """What an attempt used: tokens, and the seconds that the model took.
+
+    Without tokens of a prompt, the number of tokens is unknown: the endpoint has not reported it. An attempt that was
+    refused, or not sent at all, has no usage.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
+    billing: Billing | None = None
+
+
+UNKNOWN_USAGE: Final = Usage()
+"""The usage of a request that was sent and may have to be paid, but of which no answer with its tokens arrived."""
 
 
 Reason: TypeAlias = Literal["cancelled", "early_shutdown", "budget", "failed"]

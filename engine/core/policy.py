@@ -27,6 +27,9 @@ Wait: TypeAlias = Callable[[int], float]
 """From the number of the attempt that failed (1, 2, ...) to seconds until the next."""
 
 
+CostOf: TypeAlias = "Callable[[Usage], float | None]"
+"""From the usage of an attempt to its cost in US dollars, None if that is not known."""
+
 _NO_RETRYING = tenacity.Retrying()
 _BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=30)
 
@@ -140,14 +143,17 @@ class Outcomes:
 class CostBudget:
     """What all attempts of a dataset together may cost, in US dollars and in tokens; None for any amount.
 
-    `prices` are those of a prompt's and an answer's token, by column. `dollars` and `tokens` are spent already.
+    `prices` are functions from the usage of an attempt to its cost, by column. `dollars` and `tokens` are spent
+    already. An attempt of unknown cost counts as much as the mean of those of its column whose cost is known: `known`
+    has their number and their cost.
     """
 
     max_cost: float | None
     max_tokens: int | None
-    prices: Mapping[int, tuple[float, float]]
+    prices: Mapping[int, CostOf]
     dollars: float = 0.0
     tokens: int = 0
+    known: Mapping[int, tuple[int, float]] = field(default_factory=dict)
 
     @property
     def spent(self) -> bool:
@@ -157,10 +163,16 @@ class CostBudget:
 
     def paid(self, column: int, usage: Usage) -> CostBudget:
         """Return the budget after an attempt."""
-        prompt, completion = self.prices.get(column, (0.0, 0.0))
-        dollars = usage.prompt_tokens * prompt + usage.completion_tokens * completion
-        tokens = usage.prompt_tokens + usage.completion_tokens
-        return replace(self, dollars=self.dollars + dollars, tokens=self.tokens + tokens)
+        tokens = self.tokens + usage.prompt_tokens + usage.completion_tokens
+        if column not in self.prices:
+            return replace(self, tokens=tokens)
+        cost, known = self.prices[column](usage), self.known
+        attempts, sum_of_known = known.get(column, (0, 0.0))
+        if cost is None:
+            cost = sum_of_known / attempts if attempts else 0.0
+        else:
+            known = {**known, column: (attempts + 1, sum_of_known + cost)}
+        return replace(self, dollars=self.dollars + cost, tokens=tokens, known=known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ Dollars: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 class ColumnMetadata(msgspec.Struct, frozen=True):
     """The cells of one column, by how they ended, and the requests to its model.
 
-    `cost` is None if it is not known; `structured` is None for a column without a JSON Schema.
+    `cost` is None if it is not known; `structured` is None for a column without a JSON Schema. Files of rowloop 0.1
+    have neither `known_cost`, the cost of those requests whose cost is known, nor `cached_tokens`.
     """
 
     name: str
@@ -36,11 +37,20 @@ class ColumnMetadata(msgspec.Struct, frozen=True):
     completion_tokens: NonNegative
     cost: Dollars | None
     structured: StructuredCounts | None
+    known_cost: Dollars | None = None
+    cached_tokens: NonNegative = 0
 
     @property
     def spent(self) -> Spent:
         """The requests, tokens and cost."""
-        return Spent(self.requests, self.prompt_tokens, self.completion_tokens, self.cost)
+        return Spent(
+            requests=self.requests,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost=self.cost,
+            known_cost=self.known_cost,
+            cached_tokens=self.cached_tokens,
+        )
 
 
 class PartMetadata(msgspec.Struct, frozen=True):
@@ -80,7 +90,7 @@ class Metadata(msgspec.Struct, frozen=True):
     failures: dict[str, NonNegative]
     """The number of failed cells, by error class."""
     cost: Dollars | None
-    """None if the price of a model is not known; the columns have the known costs."""
+    """None if the cost of a request is not known; the columns have the known costs."""
     started_at: Moment
     finished_at: Moment | None
     elapsed: Seconds
@@ -118,5 +128,6 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of metadata.json: all fields are required, and no others are allowed."""
     schema = msgspec.json.schema(Metadata)
     for definition in schema["$defs"].values():
+        definition["required"] = list(definition["properties"])
         definition["additionalProperties"] = False
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

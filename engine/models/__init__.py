@@ -5,8 +5,8 @@
 | model | Model and Price: what a user writes |
 | secrets | the keys that a model holds, and how text is cleaned of them |
 | provider | the protocols of an adapter that serves models, and the values that pass between it and the engine |
-| prices | what a model's tokens cost, and how an amount is written |
-| usage | the tokens and requests of a reply |
+| prices | what a request to a model cost, and how an amount is written |
+| usage | the tokens and requests of a reply, and what its price depends on |
 | verdict | whether a reply is a complete answer |
 | deadline | the time limit of each attempt, fixed or learnt from answers |
 | response_cache | answers of earlier runs, in one SQLite file |
@@ -22,6 +22,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..core.events import Billing, Usage
     from .model import Model, ModelFunction, Price
     from .provider import (
         IN_PROCESS_UNUSED,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         EmbeddingParameters,
         Limits,
         Message,
+        Pricing,
         Provider,
         Reply,
         in_words,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IN_PROCESS_UNUSED",
     "Ask",
+    "Billing",
     "ChatModel",
     "ChatParameters",
     "Embed",
@@ -54,19 +57,30 @@ __all__ = [
     "Model",
     "ModelFunction",
     "Price",
+    "Pricing",
     "Provider",
     "Reply",
+    "Usage",
     "in_words",
     "providers",
 ]
+
+_MODULES = {
+    "Billing": "..core.events",
+    "Model": ".model",
+    "ModelFunction": ".model",
+    "Price": ".model",
+    "Usage": "..core.events",
+}
+"""The modules of the names that are not in `provider`."""
 
 
 def __getattr__(name: str) -> object:
     """Load a name from its module; the modules of this package need none of its names themselves."""
     if name not in __all__:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    module = "model" if name in {"Model", "ModelFunction", "Price"} else "provider"
-    value = globals()[name] = getattr(importlib.import_module(f".{module}", __name__), name)
+    module = _MODULES.get(name, ".provider")
+    value = globals()[name] = getattr(importlib.import_module(module, __name__), name)
     return value
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import pydantic
 from pydantic import BeforeValidator, Field, SecretStr
@@ -14,6 +14,9 @@ from pydantic.json_schema import SkipJsonSchema
 
 from ..core.spec import spec
 from .secrets import public, public_address, searchable, secrets_in, secrets_in_address, secrets_in_headers
+
+if TYPE_CHECKING:
+    from ..core.events import Billing, Usage
 
 ModelFunction: TypeAlias = Callable[..., Any]
 
@@ -34,16 +37,54 @@ Timeout: TypeAlias = Annotated[Annotated[float, Field(gt=0)] | Literal["auto"], 
 _MILLION: Final = 1_000_000
 
 
+_Dollars: TypeAlias = Annotated[float, Field(ge=0, strict=True)]
+
+
 @spec
 class Price:
-    """US dollars per million tokens of prompts and of completions. Reasoning tokens count as completions."""
+    """US dollars per million tokens of prompts and of completions.
+
+    Some tokens of a prompt have a price of their own: `cached` those that were read from the endpoint's cache,
+    `cache_write` those that were written to it, and `cache_write_1h` those that it keeps for an hour. Without one, they
+    cost what the others of the prompt do, and those kept for an hour what the other written ones do. `reasoning` is the
+    price of reasoning tokens, which otherwise cost what the others of the completion do.
+    """
 
     prompt: float = Field(ge=0, strict=True)
     completion: float = Field(ge=0, strict=True)
+    cached: _Dollars | None = Field(default=None, kw_only=True)
+    cache_write: _Dollars | None = Field(default=None, kw_only=True)
+    cache_write_1h: _Dollars | None = Field(default=None, kw_only=True)
+    reasoning: _Dollars | None = Field(default=None, kw_only=True)
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Return the cost of these tokens in US dollars."""
+        """Return the cost of these tokens in US dollars, none of them cached."""
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / _MILLION
+
+    def cost_of(self, usage: Usage) -> float | None:
+        """Return the cost of a request in US dollars.
+
+        Where the endpoint reports no tokens, it is the bill that the endpoint states, None for none.
+        """
+        billing = usage.billing
+        if not usage.prompt_tokens:
+            return None if billing is None else billing.billed
+        cost = self.of(usage.prompt_tokens, usage.completion_tokens)
+        return cost if billing is None else max(0.0, cost + self._differences(billing) / _MILLION)
+
+    def _differences(self, billing: Billing) -> float:
+        """Return by how much the tokens with a price of their own cost more than others, times a million."""
+        more = 0.0
+        if self.cached is not None:
+            more += billing.cached_tokens * (self.cached - self.prompt)
+        if billing.cache_write_tokens:
+            written = self.prompt if self.cache_write is None else self.cache_write
+            for_an_hour = written if self.cache_write_1h is None else self.cache_write_1h
+            more += billing.cache_write_tokens * (written - self.prompt)
+            more += billing.cache_write_1h_tokens * (for_an_hour - written)
+        if self.reasoning is not None:
+            more += billing.reasoning_tokens * (self.reasoning - self.completion)
+        return more
 
 
 @spec
@@ -68,7 +109,7 @@ class Model:
     - `timeout`: the total time of one attempt in seconds. "auto" is 600 until a column has 50 answers, then ten times
       their 99th percentile, but at least 30.
     - `extra`: fields that go into the request body unchanged.
-    - `price`: the cost of the model's tokens; it overrides the list price of the model's maker.
+    - `price`: the cost of the model's tokens; it overrides the list price at the endpoint, and the bill that it states.
     - `client`: a function that makes a client of the provider's own kind (`lambda: AsyncAzureOpenAI(...)`), for what an
       address and a key cannot express. It is called once, on the loop that uses the client.
     """

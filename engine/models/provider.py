@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from ..core.errors import RecipeError
+from ..core.events import Billing  # noqa: TC001 - the response cache reads the types of a Reply when it decodes
 from ..core.registry import Registry
 
 if TYPE_CHECKING:
     from ...runtime import Runtime
-    from .model import Model, Price
+    from ..core.events import Usage
+    from .model import Model
 
 Message: TypeAlias = dict[str, Any]
 """One chat message, in the form that chat completion APIs share: {"role": ..., "content": ...}."""
@@ -40,7 +42,8 @@ class Reply:
 
     `finish_reason` is "length" for an answer that was cut off. `native` reports that the endpoint itself enforced the
     schema; otherwise the schema was part of the prompt. `requests` counts the requests behind this reply: all but the
-    last were refused for a field or a format that the endpoint does not support.
+    last were refused for a field or a format that the endpoint does not support. `billing` has what the price depends
+    on beside the numbers of tokens.
     """
 
     text: str
@@ -51,6 +54,7 @@ class Reply:
     request_id: str | None = None
     native: bool = False
     requests: int = 1
+    billing: Billing | None = None
 
 
 def in_words(schema: dict[str, Any]) -> str:
@@ -85,10 +89,11 @@ class EmbeddingParameters:
 
 @dataclass(slots=True)
 class Embedded:
-    """The vector of one text, and its tokens."""
+    """The vector of one text, its tokens, and what their price depends on beside their number."""
 
     vector: list[float]
     prompt_tokens: int = 0
+    billing: Billing | None = None
 
 
 Embed: TypeAlias = Callable[[str], Awaitable[Embedded]]
@@ -156,11 +161,20 @@ class Limited(Protocol):
 
 
 @runtime_checkable
+class Pricing(Protocol):
+    """What a model costs: a Price, or anything else that computes the cost of a request from its usage."""
+
+    def cost_of(self, usage: Usage) -> float | None:
+        """Return the cost of one request in US dollars, None if it is not known. It takes microseconds."""
+        ...
+
+
+@runtime_checkable
 class Priced(Protocol):
     """A provider that knows prices."""
 
-    def price(self, model: Model) -> Price | None:
-        """Return what the tokens of this model cost, None if that is not known. Does no IO."""
+    def price(self, model: Model) -> Pricing | None:
+        """Return what the requests to this model cost, None if that is not known. Does no IO."""
         ...
 
 

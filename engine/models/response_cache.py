@@ -104,7 +104,7 @@ class ResponseCache:
             reply = None if row is None else msgspec.msgpack.decode(row[0], type=Reply)
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise self._broken("read", error) from error
-        return reply and replace(reply, prompt_tokens=0, completion_tokens=0, requests=0)
+        return reply and replace(reply, prompt_tokens=0, completion_tokens=0, requests=0, billing=None)
 
     def _keep(self, request: bytes, number: int, reply: Reply) -> None:
         try:

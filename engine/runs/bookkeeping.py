@@ -132,6 +132,7 @@ class Account:
             completion_tokens=spent.completion_tokens,
             elapsed=self._clock.elapsed,
             cost=spent.cost,
+            known_cost=spent.known_cost,
         )
 
     def metadata(self, status: Status, error: BaseException | None) -> Metadata:
@@ -181,6 +182,8 @@ class Account:
                 prompt_tokens=spent.get(i, none).prompt_tokens,
                 completion_tokens=spent.get(i, none).completion_tokens,
                 cost=spent.get(i, none).cost,
+                known_cost=spent.get(i, none).known_cost,
+                cached_tokens=spent.get(i, none).cached_tokens,
                 structured=structured.get(i, StructuredCounts()) if column.structured else None,
             )
             for i, (column, count) in enumerate(zip(self._recipe.columns, self._tracker.totals.columns, strict=False))

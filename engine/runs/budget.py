@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import TYPE_CHECKING
 
 from ..core.errors import RecipeError
 from ..core.policy import CostBudget
+from ..models.prices import cost_of
 
 if TYPE_CHECKING:
+    from ..core.events import Usage
+    from ..core.policy import CostOf
+    from ..models.provider import Pricing
     from ..telemetry.spending import Spending
     from .facts import RecipeFacts
     from .settings import Settings
+
+logger = logging.getLogger("rowloop")
 
 
 def cost_budget(recipe: RecipeFacts, settings: Settings, spent: Spending) -> CostBudget | None:
@@ -24,10 +32,23 @@ def cost_budget(recipe: RecipeFacts, settings: Settings, spent: Spending) -> Cos
                 f"the price of model '{recipe.model_of[i]}' is not known; set it: Model(..., price=Price(0.25, 2.0))"
             )
             raise RecipeError("max_cost", problem)
-    per_token = {i: (price.prompt / 1e6, price.completion / 1e6) for i, price in prices.items() if price is not None}
-    counts = spent.columns
-    dollars = sum(
-        counts[i][1] * prompt + counts[i][2] * answer for i, (prompt, answer) in per_token.items() if i in counts
-    )
-    tokens = sum(prompt + answer for _, prompt, answer in counts.values())
-    return CostBudget(settings.max_cost, settings.max_tokens_total, per_token, dollars, tokens)
+    dollars = math.fsum(spent.costs_at(prices).values())
+    tokens = sum(prompt + answer for _, prompt, answer in spent.columns.values())
+    charged = {i: _charged(price, recipe.model_of[i]) for i, price in prices.items() if settings.max_cost is not None}
+    return CostBudget(settings.max_cost, settings.max_tokens_total, charged, dollars, tokens)
+
+
+def _charged(price: Pricing | None, model: str) -> CostOf:
+    """Return the function from usage to cost, which warns once about an attempt of unknown cost."""
+    warned = False
+
+    def charged(usage: Usage) -> float | None:
+        nonlocal warned
+        cost = cost_of(price, usage)
+        if cost is None and not warned:
+            warned = True
+            problem = "a request to model '%s' has an unknown cost; for max_cost, it counts as the mean of the others"
+            logger.warning(problem, model)
+        return cost
+
+    return charged

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..models.model import Price
+    from ..models.provider import Pricing
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class ColumnFacts:
     name: str
     type: str
     model: str | None
-    price: Price | None
+    price: Pricing | None
     structured: bool
     """Whether answers must obey a JSON Schema, so that metadata.json counts how they came to."""
 
@@ -40,6 +40,6 @@ class RecipeFacts:
         return {i: column.model for i, column in enumerate(self.columns) if column.model is not None}
 
     @cached_property
-    def prices(self) -> dict[int, Price | None]:
+    def prices(self) -> dict[int, Pricing | None]:
         """The price of each column that calls a model, None if it is not known."""
         return {i: self.columns[i].price for i in self.model_of}

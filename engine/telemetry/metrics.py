@@ -103,6 +103,7 @@ def _report(model: str, latency: Latency, spent: Spent, refusal: str | None) -> 
         latency_p95=latency.quantile(0.95),
         latency_max=latency.longest,
         cost=spent.cost,
+        known_cost=spent.known_cost,
         last_refusal=refusal,
     )
 

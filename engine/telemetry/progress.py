@@ -40,7 +40,9 @@ class ProgressSnapshot:
     completion_tokens: int
     elapsed: float
     cost: float | None = None
-    """None if the price of a model that was called is not known."""
+    """None if the cost of a request is not known."""
+    known_cost: float | None = None
+    """The cost of those requests whose cost is known, None if there is none."""
     rate_limited: Mapping[str, float] = field(default_factory=dict)
     """For each lane whose requests are all refused by a rate limit: for how many seconds."""
 

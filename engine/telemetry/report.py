@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from ..models.prices import dollars
+from ..models.prices import as_far_as_known
 from .spending import added_up, known_cost
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class ModelReport(msgspec.Struct, frozen=True):
     """The requests to one model. Latencies are in seconds and of answers only, not of failed requests.
 
-    `cost` is in US dollars, None if it is not known. `last_refusal` is what the endpoint answered to the last attempt
-    that failed and could be retried, such as a rate limit.
+    `cost` is in US dollars, None if it is not known; `known_cost` is that of the requests whose cost is known.
+    `last_refusal` is what the endpoint answered to the last attempt that failed and could be retried, such as a rate
+    limit.
     """
 
     model: str
@@ -33,6 +34,7 @@ class ModelReport(msgspec.Struct, frozen=True):
     latency_max: float
     cost: float | None = None
     last_refusal: str | None = None
+    known_cost: float | None = None
 
 
 class SlowCell(msgspec.Struct, frozen=True):
@@ -133,8 +135,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of a run. `retries` counts retried attempts by error, `failures` failed cells by error.
 
     `actual`, `dropped` and `failures` are the dataset's; earlier runs completed `earlier` of its rows. Requests, cost
-    and time are this run's own. `cost` is in US dollars, None if a model has no price; `known_cost` is the cost of the
-    models that have one.
+    and time are this run's own. `cost` is in US dollars, None if that of a request is not known; `known_cost` is the
+    cost of all requests whose cost is known. `cached_tokens` of the prompts were read from the endpoints' caches.
     """
 
     status: str
@@ -159,6 +161,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     cached: int = 0
     """Requests that the response cache answered; they are not among the other requests."""
     structured: dict[str, StructuredCounts] = {}
+    cached_tokens: int = 0
 
     @property
     def rate(self) -> float:
@@ -170,7 +173,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """The cost as far as it is known: "$0.0123", "$0.0123 + unpriced", or nothing."""
         if self.known_cost is None:
             return ""
-        return dollars(self.known_cost) + (" + unpriced" if self.cost is None else "")
+        return as_far_as_known(self.known_cost, self.cost)
 
     @property
     def headline(self) -> str:
@@ -202,8 +205,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         if self.retries:
             yield "retries", _counted(self.retries)
         yield from _structured_lines(self.structured)
-        if self.cached:
-            yield "cache", f"{self.cached:,} requests were answered from the cache"
+        yield from _cache_lines(self)
         for model in self.models:
             yield from _model_lines(model)
         if self.slowest:
@@ -242,6 +244,7 @@ def report_of(metadata: Described, details: Details) -> Report:
         budget_spent=metadata.budget_spent,
         cached=details.cached,
         structured=dict(details.structured),
+        cached_tokens=spent.cached_tokens,
     )
 
 
@@ -255,9 +258,18 @@ def _model_text(model: ModelReport) -> str:
     text = f"{model.model}: {model.answers:,} answers to {model.requests:,} requests"
     if model.answers:
         text += f", p50 {_seconds(model.latency_p50)}, p95 {_seconds(model.latency_p95)}"
-    if model.requests and model.cost is not None:
-        text += f", {dollars(model.cost)}"
+    known = model.known_cost if model.cost is None else model.cost
+    if model.requests and known is not None:
+        text += f", {as_far_as_known(known, model.cost)}"
     return text
+
+
+def _cache_lines(report: Report) -> Iterator[tuple[str, str]]:
+    if report.cached_tokens:
+        share = report.cached_tokens / max(report.prompt_tokens, 1)
+        yield "cache", f"{share:.0%} of the tokens of prompts were read from the endpoint's cache"
+    if report.cached:
+        yield "cache", f"{report.cached:,} requests were answered from the cache"
 
 
 def _structured_lines(structured: Mapping[str, StructuredCounts]) -> Iterator[tuple[str, str]]:

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import math
 from copy import copy
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import msgspec
 
-from ..core.events import Done, Failed
+from ..core.events import Billing, Cancelled, Done, Failed, Usage
+from ..models.prices import cost_of
 from ..models.usage import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from ..core.events import Event
-    from ..models.model import Price
+    from ..models.provider import Pricing
 
-_ATTEMPTS = (Done, Failed)
+_ATTEMPTS = (Done, Failed, Cancelled)
 
 
 @dataclass(slots=True)
 class Spent:
-    """Requests to a model, tokens, and cost in US dollars, None if a price is not known."""
+    """Requests to a model, tokens, and cost in US dollars, None if the cost of any of the requests is not known.
+
+    `known_cost` is the cost of those requests whose cost is known, None if there is none. `cached_tokens` are those
+    tokens of prompts that the endpoint has read from its cache.
+    """
 
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float | None = None
+    known_cost: float | None = None
+    cached_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        """Know at least what is known in all."""
+        if self.known_cost is None:
+            self.known_cost = self.cost
 
 
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -58,8 +70,10 @@ class StructuredCounts(msgspec.Struct, gc=False):
 class Spending(msgspec.Struct, frozen=True, rename={"uncounted": "untold"}):
     """What all runs of a dataset have spent: per column, requests, prompt and completion tokens; and seconds.
 
-    `uncounted` are the columns with an answer that came without its number of tokens ("untold" in journals).
-    `structured` are the counts of structured columns.
+    `uncounted` are the columns with an attempt of unknown cost ("untold" in journals): its number of tokens is unknown,
+    or the price of its terms. `structured` are the counts of structured columns. `costs` are in US dollars; a column
+    without a price has none, and journals of rowloop 0.1 have none at all. `caches` are, of the prompt tokens, those
+    read from a cache and those written to one.
     """
 
     columns: dict[int, tuple[int, int, int]] = {}
@@ -67,32 +81,89 @@ class Spending(msgspec.Struct, frozen=True, rename={"uncounted": "untold"}):
     retries: int = 0
     seconds: float = 0.0
     structured: dict[int, StructuredCounts] = {}
+    costs: dict[int, float] = {}
+    caches: dict[int, tuple[int, int]] = {}
+
+    def costs_at(self, prices: Mapping[int, Pricing | None]) -> dict[int, float]:
+        """Return the known cost of each column; attempts that had no price are charged as it is now."""
+        found = dict(self.costs)
+        for column, price in prices.items():
+            requests, *tokens = self.columns.get(column, (0, 0, 0))
+            if requests and column not in found and price is not None:
+                cost = _cost_of_mean(price, requests, (*tokens, *self.caches.get(column, (0, 0))))
+                found |= {} if cost is None else {column: cost}
+        return found
+
+
+def _cost_of_mean(price: Pricing, requests: int, tokens: tuple[int, ...]) -> float | None:
+    """Return the cost of so many requests that have an equal share of the tokens: long prompts have other prices."""
+    prompt, completion, read, written = cast("list[int]", [count / requests for count in tokens])  # whole or not
+    cost = price.cost_of(Usage(prompt, completion, 0.0, Billing(read, written)))
+    return None if cost is None else cost * requests
+
+
+@dataclass(slots=True)
+class _Sums:
+    """The sums of one column over the attempts of this run.
+
+    `unknown`: the cost of an attempt with a price is unknown. `unpriced`: an attempt had no price.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost: float = 0.0
+    priced: int = 0
+    unknown: bool = False
+    unpriced: bool = False
+
+    def add(self, usage: Usage, cost: float | None, *, priced: bool) -> None:
+        """Add the usage of an attempt."""
+        self.prompt_tokens += usage.prompt_tokens
+        self.completion_tokens += usage.completion_tokens
+        if usage.billing is not None:
+            self.cached_tokens += usage.billing.cached_tokens
+            self.cache_write_tokens += usage.billing.cache_write_tokens
+        if cost is not None:
+            self.cost += cost
+            self.priced += 1
+        elif priced or not usage.prompt_tokens:
+            self.unknown = True
+        else:
+            self.unpriced = True
 
 
 class UsageObserver:
-    """Adds up requests and tokens of the columns that ask a model. Costs are computed when someone reads them."""
+    """Adds up requests, tokens and costs of the columns that ask a model.
 
-    def __init__(self, prices: Mapping[int, Price | None], earlier: Spending | None = None) -> None:
+    Each attempt is priced by itself: the price of a token depends on the length of its prompt, on the terms and on the
+    time. Answers without their number of tokens have an unknown cost, and so have requests that got no answer, because
+    they failed or were cancelled. Requests that were refused with an error cost nothing.
+    """
+
+    def __init__(self, prices: Mapping[int, Pricing | None], earlier: Spending | None = None) -> None:
         """Take the price of each column to count, and what earlier runs of the dataset have spent."""
         self._prices = prices
         self._earlier = earlier or Spending()
-        self._columns = {column: Spent() for column in prices}
-        self._uncounted: set[int] = set()
+        self._columns = {column: _Sums() for column in prices}
         self._structured: dict[int, StructuredCounts] = {}
 
     def on_event(self, event: Event) -> None:
         """Count an attempt."""
         if isinstance(event, _ATTEMPTS) and event.column in self._columns:
-            spent = self._columns[event.column]
-            spent.requests += 1
-            if event.usage is not None:
-                spent.prompt_tokens += event.usage.prompt_tokens
-                spent.completion_tokens += event.usage.completion_tokens
-                if not event.usage.prompt_tokens and type(event) is Done:
-                    self._uncounted.add(event.column)
-                if type(event.usage) is Asked:
-                    spent.requests += event.usage.requests - 1
-                    self._structured.setdefault(event.column, StructuredCounts()).add(event.usage)
+            sums, price = self._columns[event.column], self._prices[event.column]
+            usage = None if isinstance(event, Cancelled) else event.usage
+            sums.requests += 1
+            if usage is not None:
+                if not getattr(usage, "free", False):
+                    sums.add(usage, cost_of(price, usage), priced=price is not None)
+                if type(usage) is Asked:
+                    sums.requests += usage.requests - 1
+                    self._structured.setdefault(event.column, StructuredCounts()).add(usage)
+            elif type(event) is not Failed:
+                sums.unknown = True
 
     def structured(self) -> dict[int, StructuredCounts]:
         """Return the counts of each structured column with answers in this run."""
@@ -107,33 +178,47 @@ class UsageObserver:
 
     def columns(self) -> dict[int, Spent]:
         """Return what each column has spent in this run."""
-        return {i: replace(spent, cost=self._cost(i, spent, self._uncounted)) for i, spent in self._columns.items()}
+        return self._spent(self._totals(Spending()))
 
     def columns_of_all_runs(self) -> dict[int, Spent]:
         """Return what each column has spent in all runs of the dataset."""
-        spending = self.spending(0, 0.0)
-        totals = {column: Spent(*counts) for column, counts in spending.columns.items()}
-        return {i: replace(spent, cost=self._cost(i, spent, spending.uncounted)) for i, spent in totals.items()}
+        return self._spent(self._totals(self._earlier))
 
     def spending(self, retries: int, seconds: float) -> Spending:
         """Return what all runs have spent, for a later run to continue from."""
-        columns = {}
-        for column, spent in self._columns.items():
-            requests, prompt_tokens, completion_tokens = self._earlier.columns.get(column, (0, 0, 0))
-            columns[column] = (
-                requests + spent.requests,
-                prompt_tokens + spent.prompt_tokens,
-                completion_tokens + spent.completion_tokens,
-            )
-        uncounted = sorted(self._uncounted.union(self._earlier.uncounted))
-        return Spending(columns, uncounted, retries, seconds, self.structured_of_all_runs())
+        totals = self._totals(self._earlier)
+        return msgspec.structs.replace(
+            totals, retries=retries, seconds=seconds, structured=self.structured_of_all_runs()
+        )
 
-    def _cost(self, column: int, spent: Spent, uncounted: Collection[int]) -> float | None:
-        """Compute the cost; it is not known where answers came without their number of tokens."""
-        price = self._prices[column]
-        if price is None or column in uncounted:
-            return None
-        return price.of(spent.prompt_tokens, spent.completion_tokens)
+    def _totals(self, earlier: Spending) -> Spending:
+        """Add what this run has spent to what earlier ones have."""
+        columns, caches, uncounted = {}, {}, set(earlier.uncounted)
+        before = earlier.costs_at(self._prices)
+        costs = dict(before)
+        for i, sums in self._columns.items():
+            requests, prompt_tokens, completion_tokens = earlier.columns.get(i, (0, 0, 0))
+            columns[i] = (
+                requests + sums.requests,
+                prompt_tokens + sums.prompt_tokens,
+                completion_tokens + sums.completion_tokens,
+            )
+            read, written = earlier.caches.get(i, (0, 0))
+            caches[i] = read + sums.cached_tokens, written + sums.cache_write_tokens
+            if self._prices[i] is not None or sums.priced:
+                costs[i] = costs.get(i, 0.0) + sums.cost
+            if sums.unknown or (i in costs and (sums.unpriced or (requests and i not in before))):
+                uncounted.add(i)
+        return Spending(columns, sorted(uncounted), costs=costs, caches=caches)
+
+    def _spent(self, totals: Spending) -> dict[int, Spent]:
+        """Return the totals as values for users."""
+        spent = {}
+        for i, counts in totals.columns.items():
+            known = totals.costs.get(i)
+            cost = None if i in totals.uncounted else known
+            spent[i] = Spent(*counts, cost=cost, known_cost=known or cost, cached_tokens=totals.caches[i][0])
+        return spent
 
 
 def added_up(parts: Iterable[Spent]) -> Spent:
@@ -146,6 +231,8 @@ def added_up(parts: Iterable[Spent]) -> Spent:
         prompt_tokens=sum(part.prompt_tokens for part in parts),
         completion_tokens=sum(part.completion_tokens for part in parts),
         cost=math.fsum(known) if known and len(known) == len(costs) else None,
+        known_cost=known_cost(parts),
+        cached_tokens=sum(part.cached_tokens for part in parts),
     )
 
 
@@ -159,5 +246,5 @@ def by_model(columns: Iterable[tuple[str, Spent]]) -> dict[str, Spent]:
 
 def known_cost(parts: Iterable[Spent]) -> float | None:
     """Add up the known costs of the parts with requests; None if no cost is known."""
-    known = [part.cost for part in parts if part.requests and part.cost is not None]
+    known = [part.known_cost for part in parts if part.requests and part.known_cost is not None]
     return math.fsum(known) if known else None

@@ -28,7 +28,7 @@ SETTINGS: dict[str, st.SearchStrategy[Any]] = {
     "temperature": st.floats(0, 2),
     "max_tokens": st.integers(1, 10_000),
     "timeout": st.one_of(st.just("auto"), st.floats(0.1, 1000)),
-    "price": st.builds(rl.Price, st.floats(0, 100), st.integers(0, 100)),
+    "price": st.builds(rl.Price, st.floats(0, 100), st.integers(0, 100), cached=st.none() | st.floats(0, 100)),
     "extra": st.dictionaries(NAMES, st.one_of(st.integers(-100, 100), TEXTS, st.booleans(), st.none()), max_size=3),
 }
 MODELS: st.SearchStrategy[dict[str, Any]] = st.one_of(
@@ -126,8 +126,8 @@ columns:
         ),
         (
             "m: openai:x",
-            "m: {spec: openai:x, price: {prompt: 1, completion: 2, cached: 0}}",
-            "models.m.price.cached: unknown field",
+            "m: {spec: openai:x, price: {prompt: 1, completion: 2, casual: 0}}",
+            "models.m.price.casual: unknown field",
         ),
         ("m: openai:x", "m: {spec: openai:x, api_key: sk-1}", "models.m.api_key: a file must not contain a key; name"),
         ("m: openai:x", "m: [openai]", 'models.m: must be "provider:name" or a mapping'),

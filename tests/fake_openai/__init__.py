@@ -16,6 +16,7 @@ By hand: `python tests/fake_openai --port 8000 --latency 0.1`, then `curl localh
 | answers.py   | what is read from a request and what is written back                              |
 | dialects.py  | what each vendor's endpoint refuses, and how it writes its errors                 |
 | messages.py  | the same of Anthropic's Messages API                                              |
+| billing.py   | the server's own bill, and the usage that says what a cache had                   |
 | schemas.py   | a value that conforms to a JSON Schema                                            |
 | counters.py  | Counters, Recorded: what can be read from the server afterwards                   |
 | ledger.py    | what is remembered between requests, and the limits that follow from it           |

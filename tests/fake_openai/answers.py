@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from fractions import Fraction
 from hashlib import blake2b, shake_128
 from random import Random
 from struct import pack, unpack
@@ -185,6 +186,8 @@ class Reply(NamedTuple):
     events: list[bytes] | None = None
     """The events of a stream, in place of the body."""
     usage: Usage | None = None
+    billed: Fraction = Fraction(0)
+    """What the answer costs, in US dollars."""
 
 
 _encode = msgspec.json.Encoder().encode

@@ -62,6 +62,12 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _says("Retry-After of 429 and 503: seconds; date:SECONDS for the HTTP-date form; other text is sent as it is"),
     ] = 1.0
     trickle_seconds: Annotated[Seconds, _says("how long a trickled body takes")] = 60.0
+    price: Annotated[str, _says("dollars per million tokens: PROMPT/COMPLETION, then /CACHED and /CACHE_WRITE")] = ""
+    long_prompt: Annotated[Count | None, _says("the tokens of a prompt above which every price is doubled")] = None
+    cached: Annotated[Rate, _says("share of each prompt's tokens that a cache had")] = 0.0
+    cache_write: Annotated[Rate, _says("share of each prompt's tokens that are written to a cache")] = 0.0
+    usage: Annotated[str, _says("openai | deepseek | moonshot | apart | bill | none: the form of usage")] = "openai"
+    service_tier: Annotated[str | None, _says("the service tier of answers; flex and priority have prices")] = None
     record: Annotated[Annotated[int, Meta(ge=0)], _says("how many of the last requests are kept to be read")] = 1
     fault_attempts: Annotated[Count | None, _says("only the first so many attempts of a prompt meet faults")] = None
     fault_400: Annotated[Rate, _says("share answered 400, invalid request")] = 0.0

@@ -31,6 +31,8 @@ class Counters(msgspec.Struct):
     prompt_tokens: int = 0
     """Sum over the usage of complete answers."""
     completion_tokens: int = 0
+    billed: float = 0.0
+    """What all answers have cost in US dollars at the setting `price`, those that broke off included."""
     cpu_seconds: float = 0.0
     """Processor time of the server's process since it started."""
     by_status: dict[int, int] = {}

@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from .behaviour import Behaviour
 from .counters import Counters
@@ -38,6 +39,7 @@ class Ledger:
         self.counters = Counters()
         self.requests: deque[Arrived] = deque(maxlen=behaviour.record)
         self.working = 0
+        self.billed = Fraction(0)
         self._asked: set[bytes] = set()
         self._attempts: dict[bytes, int] = {}
         self._in_flight: dict[str, int] = {}

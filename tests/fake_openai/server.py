@@ -18,6 +18,7 @@ from aiohttp import web
 from . import answers, messages
 from .answers import ChatRequest, EmbeddingRequest, Prompt, Reply
 from .behaviour import Behaviour, Dice
+from .billing import charged
 from .dialects import VENDORS
 from .ledger import Arrived, Gate, Ledger, Visit
 from .messages import MessagesRequest
@@ -164,6 +165,8 @@ class FakeServer:
 
     def _book(self, visit: Visit, fate: Fate, *, whole: bool) -> None:
         counters = visit.ledger.counters
+        visit.ledger.billed += fate.reply.billed
+        counters.billed = float(visit.ledger.billed)
         if not whole:
             counters.broken += 1
             return
@@ -260,7 +263,7 @@ class FakeServer:
 
     def _answer(self, asked: Request, prompt: Prompt, fault: str) -> Fate:
         if isinstance(asked, EmbeddingRequest):
-            return Fate(200, answers.embeddings(asked, self.behaviour.dimensions))
+            return Fate(200, charged(answers.embeddings(asked, self.behaviour.dimensions), self.behaviour))
         try:
             if isinstance(asked, MessagesRequest):
                 reply = messages.answer(asked, prompt, self.behaviour.reply, fault)
@@ -268,6 +271,7 @@ class FakeServer:
                 reply = answers.chat(asked, prompt, self.behaviour.reply, fault)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RefusedError(400, f"Invalid schema for response_format: {error!r}") from error
+        reply = charged(reply, self.behaviour)
         return Fate(200, reply, content_type="application/json" if reply.events is None else "text/event-stream")
 
     def _retry_after(self) -> bytes:

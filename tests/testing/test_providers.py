@@ -18,7 +18,7 @@ import rowloop as rl
 from rowloop.adapters.providers import function, local
 from rowloop.adapters.providers.anthropic import provider as anthropic
 from rowloop.adapters.providers.openai import provider as openai
-from rowloop.engine.models import Embedded, EmbeddingParameters, Limits, Reply
+from rowloop.engine.models import Billing, Embedded, EmbeddingParameters, Limits, Reply
 from rowloop.runtime import Runtime
 from rowloop.testing import check_embedder, check_provider
 from ways import by_client
@@ -139,6 +139,16 @@ async def answers_bytes(_self: Good, _messages: list[Message]) -> Reply:
 async def counts_half_tokens(_self: Good, _messages: list[Message]) -> Reply:
     """Estimate tokens."""
     return Reply("yes", prompt_tokens=2.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - the fault
+
+
+async def counts_cached_tokens_apart(_self: Good, _messages: list[Message]) -> Reply:
+    """Count cached tokens beside those of the prompt."""
+    return Reply("yes", prompt_tokens=2, completion_tokens=1, billing=Billing(cached_tokens=3))
+
+
+async def bills_a_number(_self: Good, _messages: list[Message]) -> Reply:
+    """Give the bill alone."""
+    return Reply("yes", billing=0.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - the fault
 
 
 async def raises_its_own(_self: Good, _messages: list[Message]) -> Reply:
@@ -280,6 +290,12 @@ async def of_numpy(_self: Good, _text: str) -> Embedded:
         ("ask", answers_text, r"a call must be a rowloop\.engine\.models\.Reply; it is str: 'yes'"),
         ("ask", answers_bytes, r"Reply\.text must be str; it is bytes: b'yes'"),
         ("ask", counts_half_tokens, r"Reply\.prompt_tokens must be int, which counts towards usage and cost; it is fl"),
+        ("ask", counts_cached_tokens_apart, r"Reply\.billing has 3 cached tokens of 2 in the prompt"),
+        (
+            "ask",
+            bills_a_number,
+            r"Reply\.billing must be a rowloop\.engine\.models\.Billing or None; it is float: 0\.5",
+        ),
         ("ask", asks_twice, r"ask\(messages\) changed the messages, which a retry sends again"),
         ("ask", raises_its_own, r"a call raised ConnectionResetError: peer is gone; it must raise rowloop\.ModelError"),
         ("ask", shows_the_key, r"the message of a ModelError holds the key"),

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ....engine.core.events import Usage
 from ....engine.models.provider import ChatParameters, Message, Reply, in_words
 from ....engine.models.verdict import outcome_of
 from ..wire import request
 from ..wire.adapting import Adaptive
 from ..wire.dialect import IN_WORDS, STRICT, Dialect
-from ..wire.lenient import Tokens, counts, name_of, text_of
-from ..wire.verdict import gateway_error, refusal, reported, translated
+from ..wire.lenient import name_of, text_of
+from ..wire.usage import failed_usage
+from ..wire.verdict import gateway_error, refusal, reported, translated, unreadable
 from .schema import enforceable
+from .usage import MessageUsage, measured, readable
 
 if TYPE_CHECKING:
     from ...http.errors import Failures
@@ -41,22 +42,14 @@ class _Block(msgspec.Struct, gc=False):
     thinking: str | None = None
 
 
-class _Usage(msgspec.Struct, gc=False):
-    input_tokens: Tokens | None = None
-    output_tokens: Tokens | None = None
-    cache_creation_input_tokens: Tokens | None = None
-    cache_read_input_tokens: Tokens | None = None
-
-
 class _Message(msgspec.Struct, gc=False):
     content: list[_Block] | None = None
     stop_reason: str | None = None
-    usage: _Usage | None = None
+    usage: MessageUsage | None = None
     id: str | None = None
     error: Any = None
 
 
-_NO_USAGE = _Usage()
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Message).decode
 
@@ -124,28 +117,25 @@ class MessagesWire(Adaptive):
             message = _message(raw)
         except request.NOT_READABLE as error:
             raise self._failures.undecoded(raw, error) from None
-        usage = message.usage
-        if usage is None or usage.output_tokens is None:
-            usage = _NO_USAGE  # half of it would give a cost that is too low
-        read = (usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_read_input_tokens)
-        prompt_tokens, completion_tokens = sum(filter(None, read)), usage.output_tokens or 0
+        used = measured(message.usage)
         request_id = request_id or message.id
         if reported(message.error):
-            raise gateway_error(self._failures, message.error, request_id, Usage(prompt_tokens, completion_tokens))
+            raise gateway_error(self._failures, message.error, request_id, failed_usage(used))
         if message.content is None:
-            raise self._failures.unreadable(raw, truncated=False)
+            raise unreadable(self._failures, raw, failed_usage(used))
         text = "".join([block.text or "" for block in message.content if block.type == "text"])
         ended = translated(message.stop_reason)
         if ended != "stop" and outcome_of(ended) == "refused":
             why = text or "its safety filter stepped in"
-            raise refusal(self._failures, why, request_id, Usage(prompt_tokens, completion_tokens))
+            raise refusal(self._failures, why, request_id, failed_usage(used))
         if not text and ended in {"stop", None} and any(block.type == "tool_use" for block in message.content):
             ended = "tool_use"
         reasoning = "\n\n".join([block.thinking for block in message.content if block.thinking]) or None
         if "think>" in text:  # not Anthropic's own models, but others behind the same API
             thought, text = request.split_thinking(text)
             reasoning = reasoning or thought
-        return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native)
+        prompt_tokens, completion_tokens, billing = used
+        return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native, 1, billing)
 
 
 def _message(raw: bytes) -> _Message:
@@ -156,7 +146,7 @@ def _message(raw: bytes) -> _Message:
         body = msgspec.json.decode(raw)
         if not isinstance(body, dict):
             raise
-    body["usage"] = counts(body.get("usage"), _Usage.__struct_fields__)
+    body["usage"] = readable(body.get("usage"))
     for name in ("id", "stop_reason"):
         body[name] = name_of(body.get(name))
     for block in body["content"] if isinstance(body.get("content"), list) else ():

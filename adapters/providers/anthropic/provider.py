@@ -14,14 +14,14 @@ from ....engine.models.provider import Limits
 from ...http.endpoint import Endpoint
 from ...http.errors import Failures
 from ...http.probe import probe
+from ..wire.list_prices import list_price
 from ..wire.request import check_extra
 from .endpoint import ANTHROPIC, HEADERS
 from .messages import RESERVED
-from .prices import PRICE_LIST
 
 if TYPE_CHECKING:
-    from ....engine.models.model import Model, Price
-    from ....engine.models.provider import ChatModel, Provider
+    from ....engine.models.model import Model
+    from ....engine.models.provider import ChatModel, Pricing, Provider
     from ....runtime import Runtime
 
 
@@ -30,9 +30,9 @@ class AnthropicProvider:
 
     limits = Limits(most=512, first=16)
 
-    def price(self, model: Model) -> Price | None:
-        """Return Anthropic's list price."""
-        return PRICE_LIST.price(model)
+    def price(self, model: Model) -> Pricing | None:
+        """Return the list price at the model's address."""
+        return list_price(model, ANTHROPIC)
 
     def check(self, model: Model) -> None:
         """Refuse a missing name or key, an invalid address, and a client."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ....engine.core.events import Usage
 from ....engine.models.provider import ChatParameters, Message, Reply, in_words
 from ....engine.models.verdict import block_reason, outcome_of
 from ..wire import request
@@ -27,13 +26,15 @@ from ..wire.dialect import (
     is_about_format,
     is_about_this_schema,
 )
-from ..wire.lenient import Tokens, counts, name_of, text_of
+from ..wire.lenient import name_of, text_of
 from ..wire.messages import stopped, with_words, without_system
-from ..wire.verdict import gateway_error, refusal, reported, translated
+from ..wire.usage import ChatUsage, failed_usage, measured, readable
+from ..wire.verdict import gateway_error, refusal, reported, translated, unreadable
 from .strict_schema import strict
 
 if TYPE_CHECKING:
     from ....engine.core.errors import ModelError
+    from ....engine.core.events import Usage
     from ...http.errors import Failures
 
 
@@ -59,19 +60,14 @@ class _Choice(msgspec.Struct, gc=False):
     error: Any = None
 
 
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: Tokens | None = None
-    completion_tokens: Tokens | None = None
-
-
 class _Completion(msgspec.Struct, gc=False):
     choices: list[_Choice]
-    usage: _Usage | None = None
+    usage: ChatUsage | None = None
     id: str | None = None
     error: Any = None
+    service_tier: str | None = None
 
 
-_NO_USAGE = _Usage()
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Completion).decode
 RESERVED = {**request.RESERVED, "n": "one answer is read; leave it out"}
@@ -182,17 +178,14 @@ class ChatWire(Adaptive):
             completion = _completion(raw)
         except request.NOT_READABLE as error:
             raise self._failures.undecoded(raw, error) from None
-        usage = completion.usage
-        if usage is None or usage.completion_tokens is None:
-            usage = _NO_USAGE  # half of it would give a cost that is too low
         request_id = request_id or completion.id
-        prompt_tokens, completion_tokens = usage.prompt_tokens or 0, usage.completion_tokens or 0
+        used = measured(completion.usage, completion.service_tier)
         choice = _chosen(completion.choices)
         failed = completion.error or (choice and choice.error)
         if failed and reported(failed):
-            raise gateway_error(self._failures, failed, request_id, Usage(prompt_tokens, completion_tokens))
+            raise gateway_error(self._failures, failed, request_id, failed_usage(used))
         if choice is None or choice.message is None:
-            raise self._without_answer(raw, request_id, Usage(prompt_tokens, completion_tokens))
+            raise self._without_answer(raw, request_id, failed_usage(used))
         message, ended = choice.message, choice.finish_reason
         text, refused, thinking = message.content, message.refusal, None
         if not isinstance(text, str):
@@ -202,19 +195,20 @@ class ChatWire(Adaptive):
         if ended != "stop" or choice.native_finish_reason or refused or not text:
             ended, refused = _judged(choice, text, refused)
             if refused:
-                raise refusal(self._failures, refused, request_id, Usage(prompt_tokens, completion_tokens))
+                raise refusal(self._failures, refused, request_id, failed_usage(used))
         reasoning = message.reasoning_content or message.reasoning or thinking
         if "think>" in text:
             thought, text = request.split_thinking(text)
             reasoning = reasoning or thought
-        return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native)
+        prompt_tokens, completion_tokens, billing = used
+        return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native, 1, billing)
 
     def _without_answer(self, raw: bytes, request_id: str | None, usage: Usage) -> ModelError:
         """Return the error of a body without an answer: the prompt was blocked, or it is something else."""
         body = msgspec.json.decode(raw)
         blocked = block_reason(body.get("promptFeedback") or body.get("prompt_feedback"))
         if blocked is None:
-            return self._failures.unreadable(raw, truncated=False)
+            return unreadable(self._failures, raw, usage)
         return refusal(self._failures, blocked, request_id, usage)
 
 
@@ -245,8 +239,9 @@ def _completion(raw: bytes) -> _Completion:
         body = msgspec.json.decode(raw)
         if not isinstance(body, dict):
             raise
-    body["usage"] = counts(body.get("usage"), ("prompt_tokens", "completion_tokens"))
-    body["id"] = name_of(body.get("id"))
+    body["usage"] = readable(body.get("usage"))
+    for name in ("id", "service_tier"):
+        body[name] = name_of(body.get(name))
     body["choices"] = choices = body.get("choices") or []
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):

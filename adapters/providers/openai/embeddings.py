@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from ....engine.core.errors import ModelError
+from ....engine.core.events import Billing
 from ....engine.models.provider import Embedded
-from ..wire.lenient import counts
 from ..wire.request import NOT_JSON
+from ..wire.usage import ChatUsage, bill, readable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -105,9 +106,26 @@ class EmbeddingWire:
             raise self._failures.undecoded(raw, error) from None
         if len(vectors) != len(texts):
             raise self._failures.unreadable(raw, truncated=False)
-        prompt_tokens = (counts(answer.usage, ("prompt_tokens",)) or {}).get("prompt_tokens", 0)
+        prompt_tokens, billed = _used(answer.usage)
         tokens = shares(prompt_tokens, [len(text) for text in texts])
-        return [Embedded(vector, of) for vector, of in zip(vectors, tokens, strict=True)]
+        return [
+            Embedded(vector, of, None if billed is None else Billing(billed=_part(billed, of, prompt_tokens, texts)))
+            for vector, of in zip(vectors, tokens, strict=True)
+        ]
+
+
+def _used(usage: Any) -> tuple[int, float | None]:
+    """Return the tokens of a request, 0 for an unknown number, and the bill that the endpoint states."""
+    used = readable(usage)
+    if used is None:
+        return 0, None
+    # Voyage counts all tokens under the other name.
+    return used.get("prompt_tokens") or used.get("total_tokens") or 0, bill(msgspec.convert(used, ChatUsage))
+
+
+def _part(billed: float, tokens: int, of: int, texts: list[str]) -> float:
+    """Return the part of a request's bill for a text of so many tokens."""
+    return billed * tokens / of if of else billed / len(texts)
 
 
 def in_either_format(wire: EmbeddingWire, send: SendWith) -> Send:

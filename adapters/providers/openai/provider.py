@@ -17,14 +17,14 @@ from ....engine.models.provider import Limits
 from ...http.endpoint import Endpoint
 from ...http.errors import Failures
 from ...http.probe import probe
+from ..wire.list_prices import list_price
 from ..wire.request import check_extra
 from .chat import RESERVED
 from .endpoint import OPENAI, headers_for
-from .prices import PRICE_LIST
 
 if TYPE_CHECKING:
-    from ....engine.models.model import Model, Price
-    from ....engine.models.provider import ChatModel, Provider
+    from ....engine.models.model import Model
+    from ....engine.models.provider import ChatModel, Pricing, Provider
     from ....runtime import Runtime
     from ...http.endpoint import Api
     from .http_model import HttpModel
@@ -40,9 +40,9 @@ class OpenAIProvider:
         """Take the address, and the variables of address and key, of the models' endpoint."""
         self._api = api
 
-    def price(self, model: Model) -> Price | None:
-        """Return OpenAI's list price."""
-        return PRICE_LIST.price(model) if self._api is OPENAI else None
+    def price(self, model: Model) -> Pricing | None:
+        """Return the list price at the model's address."""
+        return list_price(model, self._api)
 
     def check(self, model: Model) -> None:
         """Refuse a missing name or key, an invalid address, and what a client of the user's own overrides."""

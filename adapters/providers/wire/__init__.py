@@ -9,5 +9,6 @@
 | verdict.py           | refusals and errors of gateways that come with status 200                   |
 | lenient.py           | usage, identifiers and reasoning, in whatever form they come                |
 | embedding_batches.py | texts that are ready at the same time share requests                        |
-| price_list.py        | one maker's list prices, and where they are valid                           |
+| usage.py             | the tokens of an answer, cached ones and the bill, as endpoints write them  |
+| list_prices.py       | what a model costs at an endpoint, from the package genai-prices            |
 """

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar
 
 from ....engine.core.errors import ModelError
-from ....engine.models.usage import Asked
+from ....engine.models.usage import refused as all_refused
 from .dialect import IN_WORDS, STRICT, is_about_field, is_about_schemas, is_about_system
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ async def _tried(
             return reply
         wire.failed_trials += 1
     if trial.requests > 1:
-        refused.usage = Asked(requests=trial.requests)
+        refused.usage = all_refused(trial.requests)
     raise refused
 
 
@@ -278,7 +278,7 @@ class _Trial(Generic[_Wire]):
             reply = await self._send(wire, self._messages)
         except ModelError as error:
             if error.status not in _REFUSALS:
-                error.usage = error.usage or Asked(requests=self.requests)
+                error.usage = error.usage or all_refused(self.requests)
                 raise
             if wire is not self._wire and wire.adapts(preparation, str(error), self._messages):
                 return await self._answer(wire)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ....engine.core.events import UNKNOWN_USAGE
 from ....engine.models.verdict import outcome_of
 
 if TYPE_CHECKING:
@@ -27,21 +28,29 @@ def reported(error: Any) -> bool:
 
 
 def gateway_error(failures: Failures, error: Any, request_id: str | None, usage: Usage) -> ModelError:
-    """Return the error that a gateway passes on with status 200, with the tokens that were spent nevertheless."""
+    """Return the error that a gateway passes on with status 200, with the tokens that were spent nevertheless.
+
+    Without any it costs nothing, as an answer with the error's own status would.
+    """
     made = failures.passed_on(error, request_id)
-    return paid(made, usage)
+    if usage != UNKNOWN_USAGE:
+        made.usage = usage
+    return made
 
 
 def refusal(failures: Failures, why: str, request_id: str | None, usage: Usage) -> ModelError:
-    """Return the error of a model, or of a filter behind it, that does not want to answer."""
-    return paid(failures.refused(why, request_id), usage)
+    """Return the error of a model, or of a filter behind it, that does not want to answer. It is paid for."""
+    made = failures.refused(why, request_id)
+    made.usage = usage
+    return made
 
 
-def paid(error: ModelError, usage: Usage) -> ModelError:
-    """Return the error with the tokens that were spent on it, where they are known."""
-    if usage.prompt_tokens or usage.completion_tokens:
-        error.usage = usage
-    return error
+def unreadable(failures: Failures, body: bytes, usage: Usage) -> ModelError:
+    """Return the error of a body that holds no answer, but may hold what was used nevertheless."""
+    made = failures.unreadable(body, truncated=False)
+    if made.usage is not None or usage != UNKNOWN_USAGE:
+        made.usage = usage
+    return made
 
 
 def translated(reason: str | None, native: str | None = None) -> str | None:

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
 from ..engine.core.errors import ModelError, RecipeError
-from ..engine.models.model import Model, Price
+from ..engine.core.events import Billing
+from ..engine.models.model import Model
 from ..engine.models.provider import (
     ChatParameters,
     Embedded,
     Embedder,
     EmbeddingParameters,
     Limits,
+    Pricing,
     Reply,
 )
 
@@ -92,7 +94,7 @@ def _check_statements(provider: Any, model: Model) -> None:
     if hasattr(provider, "price"):
         with _no_network("price(model)"):
             price = provider.price(model)
-        assert price is None or isinstance(price, Price), _unlike("price(model)", "a rowloop.Price or None", price)
+        assert price is None or isinstance(price, Pricing), _unlike("price(model)", "a rowloop.Price or None", price)
 
 
 def _connected(provider: Any, model: Model, runtime: Runtime) -> Any:
@@ -236,6 +238,22 @@ def _check_reply(reply: object) -> None:
     for name in ("prompt_tokens", "completion_tokens", "requests"):
         _check_count(f"Reply.{name}", getattr(reply, name))
     assert isinstance(reply.native, bool), _unlike("Reply.native", "bool", reply.native)
+    if reply.billing is not None:
+        _check_billing(reply.billing, reply.prompt_tokens, reply.completion_tokens)
+
+
+def _check_billing(billing: object, prompt_tokens: int, completion_tokens: int) -> None:
+    """Check that no part of the tokens is larger than the whole."""
+    wanted = "a rowloop.engine.models.Billing or None"
+    assert isinstance(billing, Billing), _unlike("Reply.billing", wanted, billing)
+    for name in ("cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens", "searches"):
+        _check_count(f"Reply.billing.{name}", getattr(billing, name))
+    cached = billing.cached_tokens + billing.cache_write_tokens
+    assert cached <= prompt_tokens, f"Reply.billing has {cached} cached tokens of {prompt_tokens} in the prompt"
+    hour, written = billing.cache_write_1h_tokens, billing.cache_write_tokens
+    assert hour <= written, f"Reply.billing has {hour} tokens written for an hour, of {written} written ones"
+    thought = billing.reasoning_tokens
+    assert thought <= completion_tokens, f"Reply.billing has {thought} tokens of reasoning, of {completion_tokens}"
 
 
 def _check_count(name: str, value: object) -> None:

@@ -57,6 +57,13 @@ def test_a_rate_limit_that_lasts_is_shown_with_its_model_and_duration():
     assert "openai:other" not in " ".join(words)
 
 
+def test_a_cost_is_shown_as_far_as_it_is_known():
+    """Where the cost of some requests is unknown, that of the others is not hidden."""
+    assert "$0.1500" in totals(snapshot(cost=0.15, known_cost=0.15))
+    assert "$0.1500 + unpriced" in totals(snapshot(known_cost=0.15))
+    assert "$" not in " ".join(totals(snapshot()))
+
+
 PROGRAM = """
 import asyncio, logging, os, sys, threading, time
 from rowloop.adapters.displays import terminal as displays

@@ -1,14 +1,18 @@
 """Failures: the error of each way in which a request can fail, by plain calls without a server."""
 
 import math
+from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rowloop.adapters.http.errors import Failures
 from rowloop.adapters.http.headers import retry_after
+from rowloop.engine.core.events import UNKNOWN_USAGE
 
 KEY = "sk-very-secret-1234"
 FAILURES = Failures("openai:m at http://host/v1", KEY)
@@ -150,6 +154,28 @@ def test_an_exception_of_no_client_is_not_tried_again():
     error = FAILURES.transport(LookupError("no token for this tenant"))
     assert (error.kind, error.retryable) == ("connection", False)
     assert str(error) == "openai:m at http://host/v1 could not be asked: LookupError: no token for this tenant"
+
+
+def test_a_request_that_may_be_billed_has_an_unknown_usage():
+    """It was sent, and no whole answer arrived. An error's status is not billed, nor is what was not sent."""
+    billed = [
+        FAILURES.transport(aiohttp.ServerDisconnectedError()),
+        FAILURES.transport(aiohttp.ClientPayloadError("half")),
+        FAILURES.transport(TimeoutError()),
+        FAILURES.undecoded(b"", ValueError("Input data was truncated")),
+        FAILURES.unreadable(b"<html>", truncated=False),
+    ]
+    assert [error.usage for error in billed] == [UNKNOWN_USAGE] * 5
+    key: Any = ConnectionKey("host", 443, True, True, None, None, None)  # noqa: FBT003 - its own positions
+    free = [
+        FAILURES.transport(aiohttp.ClientConnectorError(key, OSError(111, "refused"))),
+        FAILURES.transport(aiohttp.ConnectionTimeoutError()),
+        FAILURES.status(500, {}, b""),
+        FAILURES.status(429, {}, b""),
+        FAILURES.unreadable(b'{"error": {"message": "no"}}', truncated=False),
+        FAILURES.unsendable(ValueError("no")),
+    ]
+    assert [error.usage for error in free] == [None] * 6
 
 
 GROQ = {"message": "Failed to generate JSON", "code": "json_validate_failed"}

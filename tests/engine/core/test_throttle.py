@@ -6,6 +6,7 @@ import heapq
 import itertools
 import random
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import hypothesis.strategies as st
@@ -35,7 +36,7 @@ from rowloop.engine.core.events import (
 )
 from rowloop.engine.core.graph import Lane, Node, compile_graph
 from rowloop.engine.core.pace import Pace
-from rowloop.engine.core.policy import CostBudget, ErrorBudget, Policies, RetryPolicy
+from rowloop.engine.core.policy import CostBudget, CostOf, ErrorBudget, Policies, RetryPolicy
 from rowloop.engine.core.row_groups import Plan
 from rowloop.engine.core.tracker import Tracker
 from rowloop.engine.models.usage import Asked
@@ -199,7 +200,11 @@ def test_no_request_starts_once_the_budget_is_spent():
 
 def test_a_price_per_token_is_counted_by_column_and_failures_cost_too():
     """A refused answer has been paid for as well."""
-    cost = CostBudget(1.0, None, {0: (0.001, 0.01), 1: (0.0, 0.1)})
+    prices: dict[int, CostOf] = {
+        0: lambda usage: usage.prompt_tokens * 0.001 + usage.completion_tokens * 0.01,
+        1: lambda usage: usage.completion_tokens * 0.1,
+    }
+    cost = CostBudget(1.0, None, prices)
     run = tracker(Lane("a", 1), Lane("b", 1), rows=5, cost=cost)
     run.handle(Started())
     run.handle(Done(0, 0, 0, Usage(100, 10)))  # 0.2
@@ -207,6 +212,18 @@ def test_a_price_per_token_is_counted_by_column_and_failures_cost_too():
     assert run.halted is None
     run.handle(Done(0, 0, 1, Usage(0, 10)))  # 0.1
     assert run.halted == "budget"
+
+
+def test_an_attempt_of_unknown_cost_counts_as_much_as_the_mean_of_its_column():
+    """A request that got no answer may be billed; a budget that left it out would be exceeded."""
+    prices: dict[int, CostOf] = {column: lambda usage: usage.prompt_tokens or None for column in (0, 1)}
+    budget = CostBudget(10.0, None, prices).paid(0, Usage())  # nothing is known yet
+    for tokens in (2, 0, 4, 0):
+        budget = budget.paid(0, Usage(tokens))
+    assert budget.dollars == 2 + 2 + 4 + 3
+    assert budget.paid(1, Usage()).dollars == 11
+    assert budget.paid(2, Usage(5)) == replace(budget, tokens=11)  # a column without a price
+    assert budget.spent
 
 
 def test_cancelling_ends_the_wait_for_requests_in_flight():

@@ -18,6 +18,7 @@ from rowloop.engine.core.events import Done, Due, Failed, Failure, Record, Usage
 from rowloop.engine.core.graph import Lane, Node, compile_graph
 from rowloop.engine.core.row_groups import Plan
 from rowloop.engine.core.store import Store
+from rowloop.engine.datasets.directory import METADATA
 from rowloop.engine.datasets.metadata import json_schema
 from rowloop.engine.datasets.reading import read_result
 from rowloop.engine.telemetry.metrics import RequestObserver
@@ -208,6 +209,19 @@ def test_costs_are_reported_where_prices_are_known(server: FakeOpenAI, tmp_path:
     again = read_result(tmp_path / "out")
     assert (again.usage, again.usage_by_column, again.usage_by_model) == (result.usage, columns, models)
     assert again.report.headline == result.report.headline
+
+
+def test_metadata_of_rowloop_0_1_is_read(server: FakeOpenAI, tmp_path: Path):
+    """Its columns have no known cost and no cached tokens; what they have is what was known."""
+    prices = {"big": rl.Price(1.0, 10.0), "small": rl.Price(0.0, 0.5)}
+    result = priced_and_not(server.url, **prices).build(tmp_path / "out", 5, progress=False)
+    written = result.metadata
+    for column in written["columns"]:
+        del column["known_cost"], column["cached_tokens"]
+    (tmp_path / "out" / METADATA).write_bytes(msgspec.json.encode(written))
+    again = read_result(tmp_path / "out")
+    assert again.usage == result.usage
+    assert again.usage.known_cost == again.usage.cost
 
 
 def test_a_cost_that_is_not_known_is_none_and_not_zero(server: FakeOpenAI, tmp_path: Path):
