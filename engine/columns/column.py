@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from ..core.spec import plain, spec
 from .code_hash import code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .templates.template import Template
     from .work import Work
 
+T = TypeVar("T")
 JsonSchema: TypeAlias = dict[str, Any]
 
 ArrowType: TypeAlias = "str | pa.DataType | JsonSchema | None"
@@ -39,6 +40,7 @@ class Binding:
     """The resources of one run. `models` has all models by alias, `connected` those that a column asks.
 
     `seed` is the run's own, also where the recipe has none. `rows` is the number of rows that the run makes.
+    `renderers` are the few threads for costly templates; without them `threads` render too.
     """
 
     seed: int
@@ -47,6 +49,12 @@ class Binding:
     connected: Mapping[str, ChatModel]
     cache: ResponseCache | None = None
     rows: int | None = None
+    renderers: Threads | None = None
+
+    def off_loop(self, render: Callable[..., T]) -> Callable[..., Awaitable[T]]:
+        """Return a function that renders a `costly` template in a thread, for `Await`."""
+        threads = self.renderers or self.threads
+        return lambda *values: threads.call(render, *values)
 
 
 @spec

@@ -84,11 +84,11 @@ class Embedding(Column):
             raise RecipeError(f"columns.{self.name}.model", problem)
         embed = connected.embed(EmbeddingParameters(self.dimensions, self.batch_size, model.extra))
         template, check = self._compile(), size_check(model, None)
-        render = template.renderer(draw_of(binding.seed, self.name))
+        render = template.renderer(draw_of(binding.seed, self.name), self.name)
         enforce = Deadline(model.timeout).enforce
 
-        async def call(*values: object) -> Answer:
-            text = not_empty(render(*values))
+        async def embedded_text(text: str) -> Answer:
+            not_empty(text)
             if check is not None:
                 check([{"content": text}])
             embedded, seconds = await enforce(embed(text))
@@ -98,6 +98,13 @@ class Embedding(Column):
             except ModelError as error:
                 error.usage = usage
                 raise
+
+        if not template.costly:
+            return Await(lambda *values: embedded_text(render(*values)), numbered=template.draws, fits=True)
+        render_off_loop = binding.off_loop(render)
+
+        async def call(*values: object) -> Answer:
+            return await embedded_text(await render_off_loop(*values))
 
         return Await(call, numbered=template.draws, fits=True)
 

@@ -85,11 +85,10 @@ class Prompted(Column):
 
     def bind(self, binding: Binding) -> Await:
         """Compile what the column's calls have in common, and return the call of one cell."""
-        send, messages = self.sender(binding), self.messages(binding)
-        read = self.reader(self.most_tokens(binding))
+        send, read = self.sender(binding), self.reader(self.most_tokens(binding))
 
-        async def call(*values: object) -> Answer:
-            reply, seconds = await send(messages(values))
+        async def ask(messages: list[Message]) -> Answer:
+            reply, seconds = await send(messages)
             usage = usage_of(reply, seconds)
             try:
                 return Answer(read(reply), usage, reply.reasoning)
@@ -97,7 +96,24 @@ class Prompted(Column):
                 error.usage = usage
                 raise
 
-        return Await(call, numbered=self.draws)
+        return self.asking(binding, ask)
+
+    def asking(
+        self, binding: Binding, ask: Callable[[list[Message]], Awaitable[Answer]], *, fits: bool = False
+    ) -> Await:
+        """Return the call of one cell, which renders the messages and then asks.
+
+        Costly templates are rendered in a thread, others on the spot.
+        """
+        messages = self.messages(binding)
+        if not any(template.costly for _, template in self._templates()):
+            return Await(lambda *values: ask(messages(values)), numbered=self.draws, fits=fits)
+        render = binding.off_loop(messages)
+
+        async def call(*values: object) -> Answer:
+            return await ask(await render(values))
+
+        return Await(call, numbered=self.draws, fits=fits)
 
     def sender(self, binding: Binding) -> Send:
         """Compile what the column's requests have in common, and return the call of one request.
@@ -179,7 +195,7 @@ class Prompted(Column):
         parts = [
             (
                 role,
-                template.renderer(None if binding is None else draw_of(binding.seed, f"{self.name}/{role}")),
+                template.renderer(None if binding is None else draw_of(binding.seed, f"{self.name}/{role}"), self.name),
                 [*(needs.index(need) for need in template.needs), *(number if template.draws else ())],
             )
             for role, template in templates

@@ -11,11 +11,10 @@ from .prompted import Prompted
 from .reask import Conversation
 from .schemas import JsonReader, SchemaLike, json_schema_of, value_schema_of
 from .storable import check_of, json_check
-from .work import Await
 
 if TYPE_CHECKING:
     from .column import Binding
-    from .work import Answer
+    from .work import Await
 
 
 @spec
@@ -61,12 +60,7 @@ class Structured(Prompted):
 
     def bind(self, binding: Binding) -> Await:
         """Compile what the cells' conversations have in common, and return the call of one cell."""
-        messages = self.messages(binding)
         check = None if isinstance(self.schema, dict) else check_of(self.arrow_type())
         reader = JsonReader(self.schema, check if check is json_check else None)
-        hold = Conversation(self.sender(binding), self.schema, reader, self.reasks).hold
-
-        async def call(*values: object) -> Answer:
-            return await hold(messages(values))
-
-        return Await(call, numbered=self.draws, fits=True)
+        conversation = Conversation(self.sender(binding), self.schema, reader, self.reasks)
+        return self.asking(binding, conversation.hold, fits=True)

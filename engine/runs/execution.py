@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 _THREADS: Final = 64
 """The most threads of one run, however many synchronous functions it has."""
+_RENDERERS: Final = 2
+"""The threads of one run for costly templates: they all contend for the GIL, with the loop too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +155,11 @@ class Execution:
 
     async def _work(self, connected: Mapping[str, ChatModel]) -> Reason | None:
         graph, threads = self._workload.graph, Threads(_THREADS)
+        renderers = Threads(_RENDERERS, "rowloop-template")
         await self._describe("running", None)
         outside = [OutsideObserver(observer) for observer in self._settings.observers]
         store = Store(graph)
-        works = self._bind(connected, threads)
+        works = self._bind(connected, threads, renderers)
         executor = LocalExecutor(graph, works, store, threads, self._checks(works))
         # Outside observers come last: what they raise must not keep a value from the journal.
         observers = [*self._account.observers, *outside]
@@ -176,14 +179,15 @@ class Execution:
                 observer.check()
             self._account.end()
             threads.close()
+            renderers.close()
 
-    def _bind(self, connected: Mapping[str, ChatModel], threads: Threads) -> list[Work]:
+    def _bind(self, connected: Mapping[str, ChatModel], threads: Threads, renderers: Threads) -> list[Work]:
         """Make the work of every column of the graph."""
         workload = self._workload
         works: list[Work] = []
         if self._tracker.plan.left:
             rows = self._tracker.plan.rows
-            binding = Binding(self._seed, threads, workload.models, connected, self._cache, rows)
+            binding = Binding(self._seed, threads, workload.models, connected, self._cache, rows, renderers)
             works += [column.bind(binding) for column in workload.columns]
         if workload.before_batch is not None:
             works.append(workload.before_batch(threads))

@@ -6,5 +6,7 @@
 | names.py | the columns and fields that a template uses, and their check against schemas |
 | sandbox.py | what a template can reach: data, and nothing else |
 | drawn.py | random values that follow the seed, the column and the row |
-| work_bounds.py | the work that a template may do |
+| cheapness.py | whether a template is cheap enough for the loop, or costly |
+| work_bounds.py | the work that a template may do, and the time |
+| weighing.py | the counting of what goes into a costly template's filters |
 """

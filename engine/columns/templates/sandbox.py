@@ -19,7 +19,8 @@ from jinja2.utils import missing
 
 from ...core.errors import nearest
 from . import drawn
-from .work_bounds import Counted, bound_filters, charge, charge_call, charge_operator
+from .weighing import bound_filters
+from .work_bounds import ITEM, Counted, charge, charge_call, charge_deep, charge_operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -145,8 +146,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """Return what `value.attribute(...)` calls: the method, also where a key has its name."""
         return _at(super().getattr(obj, attribute), path)
 
-    def concatenated(self, context: Any, parts: Iterable[Any]) -> str:
+    def concatenated(self, context: Any, parts: tuple[Any, ...]) -> str:
         """Return the text of `a ~ b`."""
+        for part in parts:
+            if type(part) is not str:
+                charge_deep(context, part)
         text = "".join(["" if part is None else str(part) for part in parts])
         charge(context, len(text))
         return text
@@ -215,8 +219,10 @@ def _join(context: Any, value: Iterable[Any], d: str = "", attribute: str | int 
         value = map(make_attrgetter(context.environment, attribute), value)
     parts = []
     for item in value:
+        if not isinstance(item, str):
+            charge_deep(context, item)
         text = "" if item is None else str(item)
-        charge(context, len(text) + len(str(d)))
+        charge(context, len(text) + len(str(d)) + ITEM)
         parts.append(text)
     return str(d).join(parts)
 

@@ -44,6 +44,32 @@ BOMBS = [
     "{% for i in range(9) recursive %}{{ loop(range(9)) }}{% endfor %}",
     "{{ lipsum(10**6) }}",
     "{{ range(10**9)|list }}",
+    "{{ '{:>{}}'.format('a', 10**9) }}",
+    "{{ '{:>{w}}'.format_map({'w': 10**9, '': 1}) }}",
+    "{{ '{:>{0[0]}}'.format([10**9]) }}",
+    "{{ '%*d' % (10**9, 1) }}",
+    "{{ ('%.99999f' * 200) % ((1.5,) * 200) }}",
+    "{{ ('%(x)s' * 1000) % {'x': 'x' * 10**6} }}",
+    "{{ ('{0}' * 1000).format('x' * 10**6) }}",
+    r"{{ ('\t' * 10**5).expandtabs(10**5) }}",
+    "{{ ('a' * 10**5).translate({97: 'x' * 10**4}) }}",
+    "{{ ''.join(['x' * 10**6] * 1000) }}",
+    "{{ ['x' * 10**6] * 1000 }}",
+    "{{ ['x' * 10**6, 'y']|join('z' * 10**8) }}",
+    "{{ (['x' * 10**6] * 9) ~ (['x' * 10**6] * 9) }}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
+    "{% set a = [1] %}{% set b = [1] %}" + "{% set a = [a, a] %}{% set b = [b, b] %}" * 30 + "{{ a == b }}",
+    "{% set a = [1] %}" + "{% set a = [a, a] %}" * 30 + "{{ a|tojson }}",
+    "{% set a = [1] %}" + "{% set a = [a, a] %}" * 30 + "{{ a|string|length }}",
+    "{{ ([[1] * 1000] * 3000)|sum(start=[]) }}",
+    "{{ {'a': [1] * 10**6}|pprint }}",
+    "{{ {'a': [1] * 10**6}|tojson(2) }}",
+    "{{ (' ' * 10**6 ~ 'x')|wordwrap(10) }}",
+    "{{ ('a' * 10**6)|replace('', 'x' * 20) }}",
+    "{{ 'x' * 10**6" + " ~ 'x'" * 20 + " }}{{ 1" + " ~ ('x' * 10**6)" * 20 + " }}",
+    "{{ range(99999)|map('string')|map('center', 10**4)|list }}",
+    "{{ range(99999)|list" + "|sort" * 20 + " }}",
+    "{{ ('<b>x</b>' * 10**5)" + "|striptags" * 20 + "|urlize }}",
 ]
 
 
@@ -55,6 +81,25 @@ def test_a_bomb_ends_as_a_failure_of_its_cell(source):
     with pytest.raises(CellError):
         render()
     assert time.process_time() - began < 0.25
+
+
+@pytest.mark.parametrize("times", [17, 10_000])
+def test_a_long_value_named_many_times_is_a_bomb(times):
+    """Though the template has no loop."""
+    render = Template("{{ a }}" * times, "prompt").renderer()
+    with pytest.raises(CellError, match="prompt"):
+        render("x" * 1_000_000)
+
+
+@pytest.mark.serial
+def test_a_render_has_a_time_limit():
+    """Where each step is slow: a search that the count takes for a fast one."""
+    source = "{% set a = 'a' * 10**6 %}{% for i in range(40000) %}{{ 'ab' in a }}{% endfor %}"
+    began = time.monotonic()
+    with pytest.raises(CellError, match=r"^columns\.x\.prompt$") as raised:
+        Template(source, "prompt").renderer(column="x")()
+    assert "takes more than 2 s" in str(raised.value.__cause__)
+    assert time.monotonic() - began < 2.5
 
 
 @pytest.mark.parametrize(
@@ -81,3 +126,9 @@ def test_ordinary_work_is_within_the_bounds():
     assert Template(source, "prompt").renderer()(turns).count("\n") == 1000
     assert Template("{{ a|trim }}{{ '-' * 80 }}{{ 2**64 * 3 }}", "prompt").renderer()("x" * 5_000_000)
     assert Template("{{ a|replace('x', 'yy')|length }}", "prompt").renderer()("x" * 100_000) == "200000"
+    sorted_words = Template("{{ a|sort|join(' ') }}", "prompt").renderer()
+    assert sorted_words([str(i) for i in range(50_000)]).startswith("0 1 10 100 1000")
+    assert Template("{{ a|striptags|wordcount }}", "prompt").renderer()("<b>x</b> " * 100_000) == "100000"
+    assert Template("{{ [['a'], ['b', 'c']]|sum(start=[]) }}", "prompt").renderer()() == "['a', 'b', 'c']"
+    assert Template("{{ 'Total {:,}'.format(a) }}", "prompt").renderer()(12_345_678) == "Total 12,345,678"
+    assert Template("{{ '%s of %*d' % (a, 4, 5) }}", "prompt").renderer()(7) == "7 of    5"
