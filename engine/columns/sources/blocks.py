@@ -29,14 +29,22 @@ class Blocks:
 
     `starts` has the first row of each block and, last, the number of rows; `load` reads a block by its number; `size`
     is about how many bytes there are. Where `in_memory` is true there is one block, and reading it costs nothing.
+    `parsed`: the whole file was parsed to make this, into a spool.
     """
 
     def __init__(
-        self, schema: pa.Schema, starts: Sequence[int], load: Callable[[int], pa.Table], *, size: int = 0
+        self,
+        schema: pa.Schema,
+        starts: Sequence[int],
+        load: Callable[[int], pa.Table],
+        *,
+        size: int = 0,
+        parsed: bool = False,
     ) -> None:
         """Read nothing yet."""
         self.schema = schema
         self.size = size
+        self.parsed = parsed
         self.in_memory = False
         self._starts = starts
         self._load = load

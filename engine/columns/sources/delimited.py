@@ -42,7 +42,7 @@ def delimited_blocks(files: Sequence[File], reading: Reading, separator: str) ->
                 columns[name].see(taken.column(name))
             spool.append(pa.Table.from_batches([taken]), batch.num_rows)
     schema = pa.schema([(name, columns[name].type if name in columns else reading.types[name]) for name in names])
-    return Blocks(schema, starts_of(spool.sizes), lambda block: conformed(spool.read(block), schema))
+    return Blocks(schema, starts_of(spool.sizes), lambda block: conformed(spool.read(block), schema), parsed=True)
 
 
 @dataclass(frozen=True, slots=True)

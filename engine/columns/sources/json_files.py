@@ -77,7 +77,7 @@ class _Parsed:
         schema = pa.schema(
             [pa.field(name, types[name]) if name in types else json_field(name, self._shapes[name]) for name in names]
         )
-        return Blocks(schema, starts_of(self._spool.sizes), lambda block: self._read(block, schema))
+        return Blocks(schema, starts_of(self._spool.sizes), lambda block: self._read(block, schema), parsed=True)
 
     def _column(self, name: str, values: list[Any]) -> tuple[pa.Field[Any], pa.Array[Any]]:
         shape = shape_of(values)

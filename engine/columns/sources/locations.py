@@ -52,16 +52,26 @@ class File:
     filesystem: fs.FileSystem = field(compare=False)
     size: int | None = None
     modified: int | None = None
+    inode: tuple[int, int] | None = None
+    """On this machine: the file's own number, and when it or what is known of it last changed."""
 
     @property
-    def identity(self) -> tuple[str, str, int, int] | None:
+    def identity(self) -> tuple[object, ...] | None:
         """What identifies the file as it is; None if a change of it could go unnoticed."""
         if self.size is None or not self.modified:
             return None
         tick = _TICK if self.modified % 1_000_000_000 else _COARSE_TICK
         if time.time_ns() - self.modified < tick:
             return None
-        return (self.filesystem.type_name, self.path, self.size, self.modified)
+        return (self.filesystem.type_name, self.path, self.size, self.modified, self.inode)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether a local file is still the one that was found, as far as its identity shows."""
+        try:
+            return not self.local or _local(self.path, self.shown) == self
+        except RecipeError:
+            return False
 
     @property
     def suffix(self) -> str:
@@ -144,7 +154,8 @@ def _local(path: str, shown: str) -> File:
         found = os.stat(path)  # noqa: PTH116 - as text
     except (OSError, ValueError):  # opening it says why
         return File(shown, path, fs.LocalFileSystem())
-    return File(shown, path, fs.LocalFileSystem(), found.st_size, found.st_mtime_ns)
+    inode = (found.st_ino, found.st_ctime_ns)
+    return File(shown, path, fs.LocalFileSystem(), found.st_size, found.st_mtime_ns, inode)
 
 
 def _remote(address: str, shown: str) -> list[File]:

@@ -38,6 +38,8 @@ _FORMATS: Final[dict[str, Callable[[Sequence[File], Reading], Blocks]]] = {
     ".feather": arrow_blocks,
 }
 _REMEMBERED: Final = 1024
+_HELD: Final = 2
+"""Large text files whose parsed table stays although no seed holds it: a recipe that is made again need not parse."""
 
 
 class Source:
@@ -61,23 +63,39 @@ class Source:
 
 
 class _Known:
-    """Open tables and digests of this process, by the names, sizes and times of change of their files."""
+    """Open tables and digests of this process, by the identities of their files.
+
+    The tables of the last large text files stay open, each in a temporary file. One whose files have changed makes room
+    for the new one.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: weakref.WeakValueDictionary[object, Source] = weakref.WeakValueDictionary()
         self._digests: OrderedDict[object, str] = OrderedDict()
+        self._latest: OrderedDict[object, Source] = OrderedDict()
 
-    def source(self, key: object, make: Callable[[], Source]) -> Source:
-        """Return the table that a seed of this process holds already, or make it."""
+    def source(self, files: Sequence[File], reading: object, make: Callable[[object], Source]) -> Source:
+        """Return the table if it is open; else make it. `make` takes the key of its digest."""
+        identities = tuple(file.identity for file in files)
+        key = None if None in identities else (identities, reading)
         with self._lock:
             found = None if key is None else self._open.get(key)
         if found is None:
-            found = make()
-            if key is not None:
-                with self._lock:
-                    self._open[key] = found
+            found = make(key)
+            if key is None or not all(file.unchanged for file in files):
+                return found
+        with self._lock:
+            found = self._open.setdefault(key, found)
+            if found.blocks.parsed:
+                self._hold((tuple(file.path for file in files), reading), found)
         return found
+
+    def _hold(self, name: object, source: Source) -> None:
+        self._latest[name] = source
+        self._latest.move_to_end(name)
+        if len(self._latest) > _HELD:
+            self._latest.popitem(last=False)
 
     def digest(self, key: object) -> str | None:
         with self._lock:
@@ -98,9 +116,11 @@ def open_files(location: str, shown: str, reading: Reading) -> Source:
     """Open a path, a glob or an address; raises RecipeError if it cannot be read as a table."""
     files = find(location, shown)
     suffix = _one_format(files, shown)
-    identities = [file.identity for file in files]
-    key = None if None in identities else (suffix, tuple(identities), reading.key)
-    return _known.source(key, lambda: Source(_checked(lambda: _FORMATS[suffix](files, reading), reading), key))
+
+    def opened(key: object) -> Source:
+        return Source(_checked(lambda: _FORMATS[suffix](files, reading), reading), key)
+
+    return _known.source(files, (suffix, reading.key), opened)
 
 
 def open_object(data: object, reading: Reading) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import gzip
 import http.server
 import os
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +25,7 @@ import pytest
 from pyarrow import feather
 
 from rowloop import DatasetGenerationError, Expression, Recipe, RecipeError, Seed
-from rowloop.engine.columns.sources import blocks, digest, opening, parquet
+from rowloop.engine.columns.sources import blocks, delimited, digest, opening, parquet
 from seed_cells import cells, types
 
 if TYPE_CHECKING:
@@ -326,6 +329,85 @@ def test_a_file_that_has_not_changed_is_hashed_once_in_a_process(tmp_path, monke
     assert len(hashed) == 2
     pq.write_table(TABLE.slice(1), path)
     assert Recipe(columns=[Seed(path)], seed=1).fingerprint not in found
+
+
+@pytest.fixture
+def parsed(small_memory, monkeypatch) -> list[str]:  # noqa: ARG001 - it sets the scene
+    """Return the paths of the text files that were parsed."""
+    monkeypatch.setattr(opening, "_known", opening._Known())
+    paths: list[str] = []
+    batches = delimited._Parser.batches
+
+    def noted(parser: Any, file: Any, *given: Any) -> Any:
+        paths.append(file.path)
+        return batches(parser, file, *given)
+
+    monkeypatch.setattr(delimited._Parser, "batches", noted)
+    return paths
+
+
+def old_csv(path: Path, table: pa.Table, seconds: int = 10) -> str:
+    """Write a file that was changed a while ago."""
+    WRITERS["x.csv"](table, path)
+    then = time.time_ns() // 10**9 * 10**9 - seconds * 10**9
+    os.utime(path, ns=(then, then))
+    return str(path)
+
+
+def length(path: str) -> int | None:
+    """Make a seed, which is gone afterwards, and return its length."""
+    found = Seed(path).length
+    gc.collect()
+    return found
+
+
+def test_a_large_text_file_that_has_not_changed_is_parsed_once_in_a_process(tmp_path, parsed):
+    """Also if no recipe is left that holds it; the two that were used last are kept."""
+    a, b, c = (old_csv(tmp_path / f"{name}.csv", TABLE.slice(i)) for i, name in enumerate("abc"))
+    assert [length(path) for path in (a, a, b, a, c, a, b)] == [50_000, 50_000, 49_999, 50_000, 49_998, 50_000, 49_999]
+    assert parsed == [a, b, c, b]
+
+
+@pytest.mark.parametrize("change", ["size", "time", "replaced", "overwritten"])
+def test_a_large_text_file_that_has_changed_is_parsed_again(tmp_path, parsed, change):
+    """Though a copy keeps the time and the size; the table from before is gone."""
+    path = old_csv(tmp_path / "x.csv", pa.table({"n": ["a", "b"] * 1000}))
+    assert cells(Seed(path), rows=2)["n"] == ["a", "b"]
+    before = weakref.ref(next(iter(opening._known._latest.values())))
+    modified = Path(path).stat().st_mtime_ns - 10**9 * (change == "time")
+    target = tmp_path / ("other.csv" if change == "replaced" else "x.csv")
+    WRITERS["x.csv"](pa.table({"n": ["c", "dd" if change == "size" else "d"] * 1000}), target)
+    target.replace(path)
+    os.utime(path, ns=(modified, modified))
+    assert cells(Seed(path), rows=2)["n"][0] == "c"
+    gc.collect()
+    assert (before(), len(parsed)) == (None, 2)
+
+
+def test_a_file_that_changes_while_it_is_parsed_is_parsed_again(tmp_path, parsed, monkeypatch):
+    """Its table is not taken for that of the file as it was found."""
+    path = old_csv(tmp_path / "x.csv", TABLE)
+    header = delimited._Parser.header
+
+    def changed(parser: Any, file: Any) -> Any:
+        if not parsed:
+            old_csv(tmp_path / "x.csv", TABLE.slice(1))
+        return header(parser, file)
+
+    monkeypatch.setattr(delimited._Parser, "header", changed)
+    assert [length(path), length(path), length(path)] == [49_999] * 3
+    assert len(parsed) == 2
+
+
+def test_a_large_text_file_is_opened_by_many_threads_at_once(tmp_path, parsed):
+    """They all get the same table, and its rows."""
+    path = old_csv(tmp_path / "x.csv", TABLE)
+    with ThreadPoolExecutor(8) as pool:
+        seeds = list(pool.map(lambda _: Seed(path)._table.source, range(8)))
+        assert len(set(map(id, seeds))) == 1
+        found = list(pool.map(lambda source: source.blocks.read(30_000, 5).to_pydict()["n"], seeds))
+    assert found == [TABLE["n"].to_pylist()[30_000:30_005]] * 8
+    assert 1 <= len(parsed) <= 8
 
 
 def test_a_dataset_is_resumed_by_content_not_by_name(tmp_path):
