@@ -37,15 +37,16 @@ _NAMES: Final[dict[Outcome, str]] = {
         """,
     "refused": """
         content_filter content_filtered refusal refused safety recitation language blocklist prohibited_content spii
-        image_safety image_prohibited_content image_recitation guardrail_intervened error_toxic model_armor
+        image_safety image_prohibited_content image_recitation guardrail_intervened error_toxic model_armor sensitive
         """,
     "tools": """
         tool_calls tool_call tool_use function_call pause_turn malformed_function_call malformed_tool_use
-        malformed_model_output unexpected_tool_call too_many_tool_calls
+        malformed_model_output unexpected_tool_call too_many_tool_calls compaction
         """,
     "broken": """
         error abort aborted cancelled canceled timeout time_limit load unload insufficient_system_resource
-        network_error malformed_response missing_thought_signature
+        network_error malformed_response missing_thought_signature repetition user_cancel not_finished other
+        image_other no_image
         """,
 }
 

@@ -28,6 +28,8 @@ NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 _ALONE = re.compile(r"(?:^|\n)[ \t]*</think>[ \t]*\r?(?:\n|$)")
+_GLUED = re.compile(r"[^\s<>(){}\[\]'\"`*_=:/\\|]</think>(?![)}\]'\"`*_.,;:!?/\\|<>])")
+"""The end of the reasoning right behind its last word; a text that mentions the tag has a space or a quote there."""
 
 
 def check_extra(model: Model, reserved: Mapping[str, str]) -> None:
@@ -48,14 +50,15 @@ def check_extra(model: Model, reserved: Mapping[str, str]) -> None:
 def split_thinking(text: str) -> tuple[str | None, str]:
     """Return the reasoning at the start of a text, and the text after it.
 
-    Some chat templates put the opening tag into the prompt: then the closing tag stands alone on a line. A text that
-    only mentions the tags is left as it is. The closing tag may be missing when the answer was cut off during the
-    reasoning.
+    Some chat templates put the opening tag into the prompt: then the closing tag stands alone on a line, or right
+    behind a word. A text that only mentions the tags is left as it is. The closing tag may be missing when the answer
+    was cut off during the reasoning.
     """
     before, closing, after = text.partition("</think>")
     head = before.lstrip()
     if head.startswith("<think>"):
         return head.removeprefix("<think>").strip(), after.lstrip()
-    if closing and "<think>" not in text and _ALONE.search(text) is not None and "</think>" not in after:
+    closed = closing and "<think>" not in text and "</think>" not in after
+    if closed and (_ALONE.search(text) is not None or _GLUED.search(text) is not None):
         return before.strip(), after.lstrip()
     return None, text

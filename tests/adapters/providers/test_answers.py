@@ -91,6 +91,9 @@ NO_ANSWERS = {
     "MAX_TOKENS": (completion({"content": "half"}, "MAX_TOKENS"), "length"),
     "abort": (completion({"content": "half"}, "abort"), "server"),
     "resource": (completion({"content": "half"}, "insufficient_system_resource"), "server"),
+    "repetition": (completion({"content": "half half half"}, "repetition"), "server"),
+    "other": (completion({"content": "half"}, "OTHER"), "server"),
+    "sensitive": (completion({"content": "half"}, "sensitive"), "refused"),
     "load": (completion({"content": ""}, "load"), "server"),
     "error beside": (completion({"content": "half"}, error=gateway(429)), "rate_limited"),
     "error beside, in words": (completion({"content": "half"}, error="overloaded"), "server"),
@@ -355,7 +358,7 @@ def test_names_are_read_however_they_are_written(reason: str | None):
 def test_the_documentation_lists_the_known_names_only():
     """Each finish reason in the table by vendor has the outcome of its column."""
     text = (Path(__file__).parents[3] / "docs/answers.md").read_text("utf-8").split("## Finish reasons by vendor")[1]
-    rows = [line.split("|")[2:-1] for line in text.splitlines() if line.startswith("| ")][1:]
+    rows = [line.split("|")[2:-2] for line in text.splitlines() if line.startswith("| ")][1:]
     outcomes = ("complete", "cut", "refused", "tools", "broken")
     found = {
         (name.lower(), outcome)
@@ -365,3 +368,25 @@ def test_the_documentation_lists_the_known_names_only():
     }
     assert len(found) > 30
     assert {(name, FINISH_REASONS.get(name)) for name, _ in found} == found
+    unlisted = {
+        "aborted",
+        "canceled",
+        "complete",
+        "completed",
+        "done",
+        "end",
+        "finish",
+        "finished",
+        "refused",
+        None,
+        "",
+    }
+    assert set(FINISH_REASONS) - {name for name, _ in found} - unlisted == {"max_output_tokens", "max_length"}
+
+
+def test_every_row_of_the_documentation_names_its_source():
+    """An address that a reader can look at."""
+    text = (Path(__file__).parents[3] / "docs/answers.md").read_text("utf-8").split("## Finish reasons by vendor")[1]
+    sources = [line.split("|")[-2].strip() for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(sources) > 10
+    assert [source for source in sources if not re.fullmatch(r"(\[[\w ]+\]\(https://\S+\)(, )?)+", source)] == []

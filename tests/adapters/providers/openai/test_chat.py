@@ -73,10 +73,24 @@ def test_a_schema_is_named_by_its_title():
         ("In full:\n</think>\nopened by <think>", None, "In full:\n</think>\nopened by <think>"),
         ("one\r\n</think>\r\n\r\nyes", "one", "yes"),
         ("</think>\n\nyes", "", "yes"),
+        ("R1</think>yes", "R1", "yes"),
+        ("It is 4.</think>\n\nyes", "It is 4.", "yes"),
+        ("Wait! Is it 4?\nYes</think> yes", "Wait! Is it 4?\nYes", "yes"),
+        ('so it is 4</think>{"a": 4}', "so it is 4", '{"a": 4}'),
+        ("它是四。</think>四", "它是四。", "四"),
+        ("hm</think>", "hm", ""),
+        ("Use `</think>`here", None, "Use `</think>`here"),
+        ('Print "</think>" at the end', None, 'Print "</think>" at the end'),
+        ("print('done</think>')", None, "print('done</think>')"),
+        ("Close it with text</think>, then answer", None, "Close it with text</think>, then answer"),
+        ("(as in text</think>)", None, "(as in text</think>)"),
+        ("It closes: **</think>** ends it", None, "It closes: **</think>** ends it"),
+        ("a</think>b and c</think>d", None, "a</think>b and c</think>d"),
+        ("a <b></think>c", None, "a <b></think>c"),
     ],
 )
 def test_thinking_is_split_off(text, reasoning, rest):
-    """With both tags, with either (the closing one on a line of its own), and not where a text mentions them."""
+    """With both tags; with the closing one on a line of its own or behind a word; not where a text mentions them."""
     assert split_thinking(text) == (reasoning, rest)
 
 
