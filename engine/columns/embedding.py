@@ -14,7 +14,7 @@ from ..core.spec import spec
 from ..models.deadline import Deadline
 from ..models.provider import Embedder, EmbeddingParameters
 from .column import Column
-from .prompted import lane_of, not_empty, size_check
+from .prompted import check_not_empty, lane_of, not_empty, size_check
 from .templates.drawn import draw_of
 from .templates.template import Template
 from .work import Answer, Await
@@ -44,8 +44,8 @@ class Embedding(Column):
     type: Literal["embedding"] = Field(default="embedding", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Compile the template, to refuse a wrong one at once."""
-        self._compile()
+        """Compile the template, to refuse a wrong one at once, and one that is always empty."""
+        check_not_empty(self._compile(), "text")
 
     def _compile(self) -> Template:
         return Template(self.text, "text")

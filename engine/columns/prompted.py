@@ -61,8 +61,10 @@ class Prompted(Column):
     on_error: OnError = Field(default="drop", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Compile the templates, to refuse wrong ones at once."""
-        self._templates()
+        """Compile the templates, to refuse wrong ones at once, and a prompt that is always empty."""
+        (*_, (_, prompt)) = self._templates()
+        if not self.images:
+            check_not_empty(prompt, "prompt")
 
     @property
     def model_alias(self) -> str:
@@ -253,6 +255,13 @@ def size_check(model: Model, max_tokens: int | None) -> Callable[[list[Message]]
             raise ModelError(problem, kind="too_large", retryable=False)
 
     return check
+
+
+def check_not_empty(template: Template, field: str) -> None:
+    """Raise ValueError for a template that renders to nothing in every row."""
+    constant = template.constant
+    if constant is not None and _is_empty(constant):
+        raise ValueError(f"{field} is empty, so nothing would be sent")
 
 
 def not_empty(text: str) -> str:

@@ -43,10 +43,16 @@ def check_plain(value: object, path: str, *, finite: bool = True, text: bool = T
     _Walk(finite=finite, text=text).size_of(value, path, 0)
 
 
+def check_walkable(value: object, path: str) -> None:
+    """Raise RecipeError with the path of a value that cannot be walked, whatever its scalars are."""
+    _Walk(finite=False, text=False, scalars=False).size_of(value, path, 0)
+
+
 class _Walk:
     """Visits each list and mapping once."""
 
-    def __init__(self, *, finite: bool, text: bool) -> None:
+    def __init__(self, *, finite: bool, text: bool, scalars: bool = True) -> None:
+        self._scalars = scalars
         self._finite = finite
         self._text = text
         self._sizes: dict[int, _Size | None] = {}
@@ -82,6 +88,8 @@ class _Walk:
         return _Size(levels + 1, values, repeated)
 
     def _check_scalar(self, value: object, path: str, *, within: bool) -> None:
+        if not self._scalars:
+            return
         if isinstance(value, int) and value not in _INTEGERS:
             raise RecipeError(writable(path), "is a whole number of more than 64 bits")
         if self._finite and within and isinstance(value, float) and not math.isfinite(value):

@@ -44,6 +44,22 @@ def test_a_prompt_that_renders_to_nothing_is_not_sent(server: FakeOpenAI, more):
     assert sorted(messages[-1]["content"] for messages in sent(server)) == BODIES
 
 
+@pytest.mark.parametrize(
+    "empty", ["", " \n", "{# a comment #}", "{{ '' }}", "{% if false %}x{% endif %}", "{{ none }} "]
+)
+def test_a_prompt_that_is_always_empty_is_refused(empty):
+    """When its column is made, with the field's name: no row could be sent."""
+    with pytest.raises(rl.RecipeError, match=r"^Text\('a'\): prompt is empty, so nothing would be sent$"):
+        rl.Text("a", model="m", prompt=empty)
+    with pytest.raises(rl.RecipeError, match=r"^Structured\('a'\): prompt is empty"):
+        rl.Structured("a", model="m", prompt=empty, system="x", schema={"type": "integer"})
+    with pytest.raises(rl.RecipeError, match=r"^Embedding\('a'\): text is empty"):
+        rl.Embedding("a", model="m", text=empty)
+    assert rl.Text("a", model="m", prompt=empty, images=["photo"]).images == ["photo"]
+    assert rl.Text("a", model="m", prompt="x", system=empty).system == empty
+    assert rl.Expression("a", empty).template == empty
+
+
 def test_an_image_is_a_prompt(server: FakeOpenAI):
     """It is sent without an empty text beside it."""
     data = [{"body": None, "photo": PIXEL}]

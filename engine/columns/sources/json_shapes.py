@@ -43,7 +43,9 @@ class Shape:
     @property
     def exact(self) -> bool:
         """Whether `type` gives the values back as they are."""
-        return self.type is not None and self.kind != "number" and all(part.exact for _, part in self.parts)
+        if self.parts:
+            return all(part.exact for _, part in self.parts)
+        return self.kind != "number" and self.type is not None
 
     @property
     def foreign(self) -> bool:
@@ -59,10 +61,13 @@ class Shape:
             return _integer(self.low, self.high)
         if self.kind == "number":
             return pa.float64() if self.low >= -_EXACT_IN_FLOAT and self.high <= _EXACT_IN_FLOAT else None
-        inner = [(name, part.type) for name, part in self.parts if part.type is not None]
-        if self.kind in {"open", "other"} or len(inner) < len(self.parts):
+        if self.kind in {"open", "other"}:
             return None
-        return pa.list_(inner[0][1]) if self.kind == "list" else pa.struct(inner)
+        inner = [(name, part.type) for name, part in self.parts]
+        known = [(name, type_) for name, type_ in inner if type_ is not None]
+        if len(known) < len(inner):
+            return None
+        return pa.list_(known[0][1]) if self.kind == "list" else pa.struct(known)
 
 
 NOTHING: Final = Shape("null")

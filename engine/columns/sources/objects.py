@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow import types as kinds
 
 from ...core.errors import RecipeError
+from ...core.plain_data import check_walkable
 from .blocks import MOST_ROWS, Blocks, in_memory, rows_of_block
 from .json_shapes import shape_of
 from .json_text import encoded, is_json, json_field
@@ -21,6 +22,8 @@ from .schemas import check_names, chosen, conformed, one_schema
 from .streams import stream_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .reading import Reading
 
 _WHAT = "takes a DataFrame or a path"
@@ -64,6 +67,9 @@ def _kept(table: pa.Table, reading: Reading) -> Blocks:
 def _table_of_frame(frame: pd.DataFrame) -> pa.Table:
     """Convert a DataFrame; a column of objects that Arrow would change is kept as JSON text."""
     check_names(list(frame.columns))
+    for name in frame.columns:
+        if frame[name].dtype == object:
+            _check_walkable(name, frame[name].tolist())
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
         for i, name in enumerate(table.column_names):
@@ -108,6 +114,9 @@ def _columns(data: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _table_of_columns(columns: Mapping[str, Any]) -> pa.Table:
     check_names(list(columns))
+    for name, values in columns.items():
+        if not isinstance(values, pa.Array | pa.ChunkedArray | pd.Series | np.ndarray):
+            _check_walkable(name, values)
     made = [_column(name, values) for name, values in columns.items()]
     return pa.table([array for _, array in made], schema=pa.schema([field for field, _ in made]))
 
@@ -121,7 +130,7 @@ def _column(name: str, values: Any) -> tuple[pa.Field[Any], Any]:
             table = _table_of_frame(pd.DataFrame({name: values}))
             return table.schema.field(0), table.column(0)
         if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype != object:
-            array = pa.array(values)
+            array = pa.array(values, from_pandas=True)
             return pa.field(name, array.type), array
         given = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
         shape = shape_of(given)
@@ -135,6 +144,18 @@ def _column(name: str, values: Any) -> tuple[pa.Field[Any], Any]:
     except _MISFITS as error:
         problem = f"the seed data does not fit into a table: column '{name}': {error}"
         raise RecipeError("columns.seed.data", problem) from error
+
+
+def _check_walkable(name: str, values: Iterable[Any]) -> None:
+    """Refuse a value that contains itself, or stands for billions of values; each row is looked at alone."""
+    for number, value in enumerate(values):
+        if not isinstance(value, list | tuple | dict):
+            continue
+        try:
+            check_walkable(value, "")
+        except RecipeError as error:
+            problem = f"the seed data does not fit into a table: column '{name}': the value of row {number}"
+            raise RecipeError("columns.seed.data", f"{problem} {error.problem}") from None
 
 
 def _json_text(values: list[Any]) -> pa.Array[Any]:

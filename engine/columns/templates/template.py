@@ -6,6 +6,7 @@ column has is found before the run. A column whose name is no variable is `row["
 
 from __future__ import annotations
 
+import contextlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,15 @@ class Template:
         self.needs = tuple(dict.fromkeys(columns))
         self.fields = tuple(names.fields)
         self._indices = [self.needs.index(column) for column in columns]
+
+    @property
+    def constant(self) -> str | None:
+        """The text of a cheap template that no value and no draw changes; None for any other."""
+        if self.needs or self.draws or self.costly:
+            return None
+        with contextlib.suppress(CellError):
+            return self.renderer()()
+        return None
 
     def renderer(self, draw: Draw | None = None, column: str = "") -> Callable[..., str]:
         """Return the function that renders: values in the order of `needs` -> text. Raises CellError.

@@ -9,7 +9,7 @@ import json
 import math
 import pickle
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -23,6 +23,9 @@ from hypothesis import strategies as st
 from rowloop import Category, Expression, Recipe, RecipeError, Seed
 from rowloop.engine.columns.sources import blocks
 from seed_cells import cells, types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 QUIET: Any = {"progress": False}
 DAY, NOON = dt.date(2024, 2, 29), dt.datetime(2024, 2, 29, 12)  # noqa: DTZ001 - without a zone, as tables have it
@@ -228,14 +231,70 @@ def test_a_number_that_is_none_is_null_as_in_a_frame():
     assert cells(Seed(frame.to_dict("records"))) == cells(Seed(frame))
 
 
+def nested(levels: int, wrap: Callable[[Any], Any]) -> Any:
+    """Wrap 1 so many times."""
+    value: Any = 1
+    for _ in range(levels):
+        value = wrap(value)
+    return value
+
+
 LOOP: list[Any] = []
 LOOP.append(LOOP)
+MANY = nested(9, lambda value: [value] * 10)
+"""A billion values, in a few lists."""
+NESTED: Any = {"list": lambda value: [value], "dict": lambda value: {"a": value}}
+
+
+@pytest.mark.parametrize("wrap", NESTED.values(), ids=NESTED)
+def test_values_may_be_nested(wrap):
+    """Up to a level, and not for ever; twice as deep takes twice as long."""
+    assert cells(Seed({"a": [nested(90, wrap)]}))["a"] == [nested(90, wrap)]
+    assert cells(Seed({"a": [nested(90, wrap), 2.5]}))["a"] == [nested(90, wrap), 2.5]
+
+
+def test_rows_may_share_a_value():
+    """However many they are."""
+    shared = {"tags": ["a", "b"]}
+    assert cells(Seed([{"a": shared}] * 40_000), rows=1)["a"] == [shared]
+
+
+def test_values_of_numpy_within_lists_and_dicts():
+    """Durations, records, unsigned integers, and a number that is none in an array, as in a list."""
+    record = np.zeros(1, dtype=[("x", "u8"), ("y", "M8[s]")])[0]
+    record["x"] = 7
+    data = {
+        "t": [np.timedelta64(1, "D"), np.timedelta64(90, "s")],
+        "r": [record, record],
+        "u": [{"a": np.array([2**64 - 1], dtype=np.uint64)}, {"a": [1]}],
+        "f": np.array([math.nan, 0.5]),
+        "d": np.array(["NaT", "2024-02-29"], dtype="M8[s]"),
+        "n": [{"a": [np.float16(0.5), np.int8(-1)]}, None],
+    }
+    assert cells(Seed(data)) == {
+        "t": [dt.timedelta(1), dt.timedelta(0, 90)],
+        "r": [{"x": 7, "y": dt.datetime(1970, 1, 1)}] * 2,  # noqa: DTZ001 - numpy has no zones
+        "u": [{"a": [2**64 - 1]}, {"a": [1]}],
+        "f": [None, 0.5],
+        "d": [None, dt.datetime(2024, 2, 29)],  # noqa: DTZ001 - the same
+        "n": [{"a": [0.5, -1]}, None],
+    }
 
 
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        ({"a": [LOOP]}, "does not fit into a table: column 'a'"),
+        ({"a": [LOOP]}, "does not fit into a table: column 'a': the value of row 0 contains itself"),
+        ([{"a": 1}, {"a": (LOOP,)}], "column 'a': the value of row 1 contains itself"),
+        (pd.DataFrame({"a": [1, LOOP]}), "column 'a': the value of row 1 contains itself"),
+        ({"a": [nested(5000, NESTED["list"])]}, "column 'a': the value of row 0 is nested deeper than 100 levels"),
+        ({"a": [None, nested(101, NESTED["dict"])]}, "column 'a': the value of row 1 is nested deeper than 100 levels"),
+        ({"a": [MANY]}, "column 'a': the value of row 0 repeats more than 100,000 values"),
+        ({"a": [1, {"x": MANY}]}, "column 'a': the value of row 1 repeats more than 100,000 values"),
+        (pd.DataFrame({"a": [MANY]}), "column 'a': the value of row 0 repeats more than 100,000 values"),
+        ({"a": [np.longdouble(1.5)]}, "does not fit into a table: column 'a'"),
+        ({"a": [decimal.Decimal("NaN")]}, "does not fit into a table: column 'a'"),
+        ({"a": [1 + 2j]}, "does not fit into a table: column 'a'"),
         ({"a": [10**5000, "x"]}, "does not fit into a table: column 'a'"),
         (pd.DataFrame({"a": pd.Series([1, math.inf], dtype=object)}), "does not fit into a table: inf stands"),
         ({"a": [1, math.inf, "x"]}, "inf stands beside values of other types"),
