@@ -18,12 +18,13 @@ from .columns.seeds import Seed
 from .columns.sources.python_values import python_value
 from .compiler.compiling import compile_recipe
 from .compiler.template_checks import bare_braces
-from .core.errors import RecipeError, nearest
+from .core.errors import RecipeError, nearest, shown
+from .datasets.directory import path_of
 from .models.model import Model
 from .models.provider import check_model, unused_by
 from .processors.processor import processor_of
 from .runs.handle import Run
-from .runs.job import Job, directory_of
+from .runs.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -203,15 +204,15 @@ class Recipe:
         Works in scripts, notebooks and synchronous handlers, in any number of threads at once. Ctrl-C cancels the cells
         in flight, writes the rows that are complete, and then raises KeyboardInterrupt.
         """
-        return self._job(directory_of(path), rows, options).run()
+        return self._job(path_of(path), rows, options).run()
 
     async def abuild(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Result:
         """Make a dataset, from a coroutine in any event loop; cancelling it cancels the run."""
-        return await self._job(directory_of(path), rows, options).submit()
+        return await self._job(path_of(path), rows, options).submit()
 
     def start(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Run:
         """Start making a dataset and return at once: the Run has the progress, and can be cancelled and awaited."""
-        job = self._job(directory_of(path), rows, options)
+        job = self._job(path_of(path), rows, options)
         return Run(job.submit(), job.execution.snapshot, job.execution.halt)
 
     def _job(self, path: Path | None, rows: int | None, options: RunOptions) -> Job:
@@ -262,13 +263,13 @@ class Recipe:
 def _models(given: Mapping[str, Model | str | ModelFunction]) -> dict[str, Model]:
     """Return models as they are, and make a Model of each bare spec."""
     if not isinstance(given, Mapping):
-        raise RecipeError("models", f"takes a mapping from a name to a model, not {given!r:.80}")
+        raise RecipeError("models", f"takes a mapping from a name to a model, not {shown(given)}")
     models = {}
     for alias, model in given.items():
         if not isinstance(alias, str):
-            raise RecipeError("models", f"a model's name is text, not {alias!r:.80}")
+            raise RecipeError("models", f"a model's name is text, not {shown(alias)}")
         if not isinstance(model, Model | str) and not callable(model):
-            raise RecipeError(f"models.{alias}", f'takes a Model, "provider:name" or a function, not {model!r:.80}')
+            raise RecipeError(f"models.{alias}", f'takes a Model, "provider:name" or a function, not {shown(model)}')
         models[alias] = model if isinstance(model, Model) else Model(model)
         _check_model(alias, models[alias])
     return models
@@ -284,7 +285,7 @@ def _check_model(alias: str, model: Model) -> None:
 
 def _listed(field: str, given: Iterable[T]) -> list[T]:
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
-        raise RecipeError(field, f"takes a list, not {given!r:.80}")
+        raise RecipeError(field, f"takes a list, not {shown(given)}")
     return list(given)
 
 
@@ -293,7 +294,7 @@ def _column(given: object) -> ColumnSpec:
     if inspect.isroutine(given):
         return cell(given)
     if not isinstance(given, ColumnSpec):
-        raise RecipeError("columns", f"{given!r:.80} is not a column; use Category, Text, ... or a function")
+        raise RecipeError("columns", f"{shown(given)} is not a column; use Category, Text, ... or a function")
     if not is_pydantic_dataclass(type(given)):
-        raise RecipeError("columns", f"the class {type(given).__name__} of {given!r:.80} needs @spec above it")
+        raise RecipeError("columns", f"the class {type(given).__name__} of {shown(given)} needs @spec above it")
     return given

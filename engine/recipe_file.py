@@ -17,7 +17,7 @@ from pydantic_core import PydanticSerializationError
 
 from .columns import column_types
 from .columns.sources.python_values import python_value
-from .core.errors import RecipeError, nearest, writable
+from .core.errors import RecipeError, nearest, shown, writable
 from .core.plain_data import check_plain
 from .core.spec import recipe_error
 from .models.model import Model
@@ -78,7 +78,7 @@ def _list_of(kinds: Registry[Any]) -> GenericAlias:
 def read(source: str | Path) -> dict[str, Any]:
     """Read YAML from a path, or from text of more than one line; raises RecipeError naming the line."""
     if not isinstance(source, str | Path):
-        raise RecipeError("", f"a recipe is read from a path or from YAML text, not from {source!r:.80}")
+        raise RecipeError("", f"a recipe is read from a path or from YAML text, not from {shown(source)}")
     text = source if isinstance(source, str) and "\n" in source else _text(Path(source))
     try:
         data = read_yaml(text)
@@ -105,7 +105,7 @@ def _text(path: Path) -> str:
 def parse(data: Mapping[str, Any]) -> Parsed:
     """Turn plain data into the parts of a recipe; raises RecipeError with the path of the first mistake."""
     if not isinstance(data, Mapping):
-        raise RecipeError("", f"a recipe is a mapping with the keys models and columns, not {data!r:.80}")
+        raise RecipeError("", f"a recipe is a mapping with the keys models and columns, not {shown(data)}")
     check_plain(dict(data), "")
     for key in data:
         if key not in Parsed.__annotations__:
@@ -129,7 +129,7 @@ def checked_seed(seed: object) -> int | None:
     if seed is None:
         return None
     if not isinstance(seed, int) or isinstance(seed, bool) or not -_SEEDS <= seed < _SEEDS:
-        raise RecipeError("seed", f"must be a whole number of at most 64 bits, not {seed!r:.80}")
+        raise RecipeError("seed", f"must be a whole number of at most 64 bits, not {shown(seed)}")
     return seed
 
 

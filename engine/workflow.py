@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from pydantic import Field, field_validator
 
-from .core.errors import DatasetGenerationError, RecipeError, RowloopError, nearest
+from .core.errors import DatasetGenerationError, RecipeError, RowloopError, nearest, shown
 from .core.spec import spec
+from .datasets.directory import path_of
 from .recipe import Recipe
-from .runs.job import directory_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,12 +93,12 @@ class Workflow:
     def __init__(self, stages: Sequence[Stage]) -> None:
         """Take the stages in order; raises RecipeError for stages that do not fit together."""
         if not isinstance(stages, list | tuple):
-            raise RecipeError("stages", f"takes a list of stages, not {stages!r:.80}")
+            raise RecipeError("stages", f"takes a list of stages, not {shown(stages)}")
         if not stages:
             raise RecipeError("stages", "a workflow needs at least one stage")
         for i, stage in enumerate(stages):
             if not isinstance(stage, Stage):
-                raise RecipeError(f"stages.{i}", f"takes a Stage, not {stage!r:.80}")
+                raise RecipeError(f"stages.{i}", f"takes a Stage, not {shown(stage)}")
         for i, stage in enumerate(stages):
             if stage.name in [earlier.name for earlier in stages[:i]]:
                 raise RecipeError(f"stages.{stage.name}", "two stages have this name")
@@ -124,7 +124,7 @@ class Workflow:
         of another recipe, unless `overwrite` is true.
         """
         results: list[Result] = []
-        directory = directory_of(path)
+        directory = path_of(path)
         for stage, recipe, rows in self._seeded(results):
             with _named(stage):
                 results.append(recipe.build(directory / stage.name, rows, **_resuming(options)))
@@ -133,7 +133,7 @@ class Workflow:
     async def abuild(self, path: str | Path, **options: Unpack[RunOptions]) -> list[Result]:
         """Make each stage's dataset, from a coroutine in any event loop; cancelling it cancels the run."""
         results: list[Result] = []
-        directory = directory_of(path)
+        directory = path_of(path)
         for stage, recipe, rows in self._seeded(results):
             with _named(stage):
                 results.append(await recipe.abuild(directory / stage.name, rows, **_resuming(options)))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
+import io
 import math
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
@@ -15,11 +19,11 @@ from pydantic import SecretStr
 
 import rowloop as rl
 from rowloop.adapters.cli.commands import main
+from rowloop.engine.runs.settings import RunOptions
 from rowloop.engine.yaml_text import write_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "stress"
 pytestmark = [pytest.mark.stress] if LONG else []
@@ -109,7 +113,7 @@ def attempt(call: Callable[[], object]) -> object:
 
 
 @given(st.data(), st.sampled_from(sorted(RIGHT)))
-@cases(220)
+@cases(190)
 def test_whatever_describes_a_table_works_or_is_refused(data: st.DataObject, name: str):
     """One or two arguments of a right call are replaced; the recipe with the result can be described."""
     wrong = data.draw(st.lists(st.sampled_from(fields_of(name)), min_size=1, max_size=2, unique=True))
@@ -165,7 +169,7 @@ def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 @given(st.sampled_from(PLACES), ANY)
-@cases(130)
+@cases(90)
 def test_a_recipe_as_plain_data_works_or_is_refused(place: tuple[Any, ...], new: Any):
     """One part of a right one is replaced."""
     recipe = attempt(lambda: rl.Recipe.from_dict(changed(FILE, place, new)))
@@ -183,7 +187,7 @@ PIECES = st.text(max_size=3) | st.sampled_from(
 
 
 @given(st.lists(st.tuples(st.integers(0, len(TEXT)), st.integers(0, 20), PIECES), min_size=1, max_size=3))
-@cases(100)
+@cases(60)
 def test_a_recipe_as_text_works_or_is_refused(edits: list[tuple[int, int, str]]):
     """A few places of a right one are cut and filled with something else."""
     text = TEXT
@@ -204,6 +208,104 @@ def test_an_option_of_a_run_works_or_is_refused(option: str, value: Any):
         value = 3
     options: dict[str, Any] = {"rows": 2, "progress": False, option: value}
     attempt(lambda: rl.Recipe(columns=[rl.Uniform("u")]).preview(**options))
+
+
+def simple() -> rl.Recipe:
+    """Return a recipe that makes rows at once."""
+    return rl.Recipe(columns=[rl.Uniform("u")], seed=1)
+
+
+PATHS = HOSTILE | st.sampled_from(
+    ["out", "out/", "file", "file/out", "~nobody/out", "a/" * 3000, "a" * 300, "out\n", "out\x1b[1m", "./out/../out",
+     Path("out"), Path(), Path("file")]
+)  # fmt: skip
+OPTIONS = sorted(RunOptions.__annotations__)
+WAYS: dict[str, Callable[..., object]] = {
+    "build": lambda path, **options: simple().build(path, 2, **options),
+    "abuild": lambda path, **options: rl.run_sync(simple().abuild(path, 2, **options), 10),
+    "start": lambda path, **options: simple().start(path, 2, **options).result(10),
+    "preview": lambda _, **options: simple().preview(2, **options),
+    "workflow": lambda path, **options: rl.Workflow(RIGHT["Workflow"]["stages"]).build(path, **options),
+    "workflow preview": lambda _, **options: rl.Workflow(RIGHT["Workflow"]["stages"]).preview(2, **options),
+}
+"""The ways to run a recipe."""
+
+
+@given(st.data(), st.sampled_from(sorted(WAYS)), PATHS)
+@cases(50)
+def test_a_run_works_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, way: str, path: object
+):
+    """With any path and any options, on any of the ways; what it wrote can be run over, and resumed."""
+    given_options = data.draw(st.dictionaries(st.sampled_from(OPTIONS), ANY, max_size=2))
+    if given_options.get("runtime") is not None:
+        given_options.pop("runtime")
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "file").write_text("x")
+    with contextlib.chdir(folder):
+        made = attempt(lambda: WAYS[way](path, **{"progress": False, **given_options}))
+        if made is not None and "preview" not in way:
+            attempt(lambda: WAYS[way](path, progress=False, overwrite=True))
+            assert attempt(lambda: WAYS[way](path, progress=False, resume="always")) is not None
+
+
+@given(PATHS, st.integers(0, 2))
+@cases(20)
+def test_what_a_result_gives_works_or_is_refused(tmp_path_factory: pytest.TempPathFactory, path: Any, rows: int):
+    """Each property and method; a path that cannot be written is named."""
+    result = simple().preview(rows or 1, trace=bool(rows), progress=False)
+    with contextlib.chdir(tmp_path_factory.mktemp("fuzz")):
+        attempt(lambda: result.export_trace(path))
+    for name in dir(rl.Result):
+        if not name.startswith("_") and name != "export_trace":
+            value = getattr(result, name)
+            assert repr(value() if callable(value) else value)
+
+
+@given(ANY, st.lists(ANY, max_size=2), ANY)
+@cases(20)
+def test_the_bridge_refuses_what_it_cannot_run(called: Any, arguments: list[Any], timeout: Any):
+    """A TypeError or a ValueError, as Python's own calls raise; never a hang."""
+    with pytest.raises(TypeError):
+        rl.run_sync(called)
+    if not callable(called):
+        with pytest.raises(TypeError):
+            rl.client(called, *arguments)
+    if not isinstance(timeout, int | float | None) or isinstance(timeout, bool) or timeout is None:
+        timeout = -1
+    with contextlib.suppress(TypeError, ValueError, TimeoutError, OverflowError):
+        rl.run_sync(asyncio.sleep(0), timeout)
+
+
+COMMANDS = {
+    "run": ["recipe.yaml", "-o", "out"],
+    "preview": ["recipe.yaml"],
+    "schema": [],
+}
+FLAGS = [
+    *("--output", "-o", "--rows", "-n", "--model", "--base-url", "--seed", "--row-group-size", "--resume", "--debug"),
+    *("--retry-failed", "--overwrite", "--min-completion", "--max-cost", "--cache", "--quiet", "recipe", "metadata"),
+]
+GIVEN = st.sampled_from(
+    ["", "0", "-1", "1", "3", "1e3", "nan", "inf", "9" * 400, "\ud800", "out", ".", "recipe.yaml", "/dev/null",
+     "a" * 5000, "m=openai:x", "=", "http://[", "\x1b[1m", "[bold]", "--"]
+) | st.text(st.characters(exclude_characters="\0"), max_size=4)  # fmt: skip
+
+
+@given(st.sampled_from(sorted(COMMANDS)), st.lists(st.tuples(st.sampled_from(FLAGS), GIVEN), max_size=3))
+@cases(40)
+def test_a_command_with_odd_options_ends_with_a_status(
+    tmp_path_factory: pytest.TempPathFactory, command: str, options: list[tuple[str, str]]
+):
+    """Whatever is passed to an option that it has, or has not."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "recipe.yaml").write_text("columns: [{name: u, type: uniform}]\n")
+    given_arguments = [command, *COMMANDS[command], *(part for option in options for part in option)]
+    errors = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+        status = main(given_arguments)
+    assert status in {0, 1, 2}
+    assert "internal error" not in errors.getvalue()
 
 
 ARGUMENTS = st.sampled_from(

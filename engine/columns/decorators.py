@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
-from ..core.errors import RecipeError
+from ..core.errors import RecipeError, shown
 from .functions import AnyFunction, Function, takes_frame
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def batch(
 
 def _column(function: AnyFunction, options: dict[str, Any]) -> Function:
     if not callable(function):
-        raise RecipeError("column", f"{function!r:.80} is not a function")
+        raise RecipeError("column", f"{shown(function)} is not a function")
     name = options.pop("name", None) or getattr(function, "__name__", None)
     if name is None or name == "<lambda>":
         raise RecipeError("column", "a function without a name needs name=...")
@@ -90,7 +90,7 @@ def _needs(name: str, function: AnyFunction, parameters: list[str], options: dic
     """Return the columns that the function needs, and take `needs` out of the options."""
     needs: list[str] | None = options.pop("needs", None)
     if needs is not None and not (isinstance(needs, list) and all(isinstance(need, str) for need in needs)):
-        raise RecipeError(f"columns.{name}.needs", f"takes a list of column names, not {needs!r:.80}")
+        raise RecipeError(f"columns.{name}.needs", f"takes a list of column names, not {shown(needs)}")
     as_frame = bool(options.get("whole")) and takes_frame(function)
     if options.get("allow_resize"):
         if not as_frame:

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_serializer, field_validator
 
-from ..core.errors import RecipeError
+from ..core.errors import RecipeError, shown
 from ..core.graph import Node
 from ..core.spec import spec
 from .column import Column, ColumnSpec
@@ -37,7 +37,7 @@ def _slice_of(given: object) -> object:
         return given
     parts = [int(part) if part.strip() else None for part in given.split(":")]
     if len(parts) not in {2, 3}:
-        raise ValueError(f'takes "first:end" or "first:end:step", not {given!r:.80}')
+        raise ValueError(f'takes "first:end" or "first:end:step", not {shown(given)}')
     return slice(*parts)
 
 

@@ -182,6 +182,14 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def shown(value: object, most: int = 80) -> str:
+    """Return the beginning of a value's repr, whatever the value is."""
+    try:
+        return repr(value)[:most]
+    except Exception:  # noqa: BLE001 - a repr of the user's own, or an integer with more digits than Python writes
+        return f"{type(value).__name__} that cannot be shown"
+
+
 def one_line(text: str) -> str:
     """Write line breaks, control characters and lone surrogates as escapes."""
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)

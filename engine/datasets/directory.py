@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ..core.errors import Option, RecipeError, ResumeError
+from ..core.errors import shown as quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,8 @@ _OLD: Final = (
 _MODE: Final = 0o600
 """Prompts and answers are nobody else's business."""
 _JOURNAL = re.compile(r"journal(?:-(\d{6,}))?\.sqlite").fullmatch
+_LONGEST: Final = 4096
+"""The longest path, in bytes: the most that systems take."""
 _PART = re.compile(r"part-(\d{5,})\.parquet")
 _LEFT_OVER = re.compile(r"\.part-\d{5,}\.parquet\.tmp")
 
@@ -46,6 +49,22 @@ def shown(path: Path) -> Path:
     """Return a path as a message shows it: relative to the working directory, if it is below it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def path_of(path: object, what: str = "a directory") -> Path:
+    """Return an absolute path, as the working directory may change; raises RecipeError for a value that is no path."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise RecipeError("path", f"takes the path of {what}, not {quoted(path)}")
+    try:
+        written = os.fsencode(path)
+    except UnicodeEncodeError:
+        problem = f"{quoted(path)} is not a path: it contains half of a character (a lone surrogate)"
+        raise RecipeError("path", problem) from None
+    if b"\0" in written:
+        raise RecipeError("path", f"{quoted(path)} is not a path: it contains a null character")
+    if len(written) > _LONGEST:
+        raise RecipeError("path", f"{quoted(path)} is not a path: it is {len(written):,} bytes long")
+    return Path(path).absolute()
 
 
 def make_directory(path: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.errors import DatasetGenerationError, Option, RecipeError
-from .directory import FAILURES, shown
+from .directory import FAILURES, path_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import pandas as pd
     import pyarrow as pa
@@ -147,7 +147,13 @@ class Result:
         traces = self._history.traces
         if traces is None:
             raise RecipeError("trace", "the run has no traces; run it with trace=True or with ROWLOOP_TRACE=1")
-        export(Path(path), traces.tasks(), traces.lanes())
+        target = path_of(path, "a file")
+        try:
+            export(target, traces.tasks(), traces.lanes())
+        except OSError as error:
+            raise RecipeError(
+                "path", f"cannot write to '{shown(target)}' ({error.strerror}); choose another file"
+            ) from error
 
     def summary(self) -> str:
         """Return the most important numbers in one line."""

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyarrow import types as kinds
 
 from ..columns.sources.json_text import decoded, encoded, frame_of, is_json
-from ..core.errors import RecipeError
+from ..core.errors import RecipeError, shown
 from .table_columns import OpenColumn
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def filtered(rows: pa.Table, condition: str | Callable[[Any], Any], path: str) -
     except Exception as error:
         raise RecipeError(path, f"failed on the stage's rows: {type(error).__name__}: {error}") from error
     if not isinstance(mask, pd.Series) or mask.dtype != bool or len(mask) != len(frame):
-        raise RecipeError(path, f"must return a Series of {len(frame)} booleans, one per row, not {mask!r:.80}")
+        raise RecipeError(path, f"must return a Series of {len(frame)} booleans, one per row, not {shown(mask)}")
     return rows.filter(pa.array(mask.to_numpy()))
 
 

@@ -12,6 +12,7 @@ import pydantic
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.json_schema import SkipJsonSchema
 
+from ..core.errors import shown
 from ..core.spec import spec
 from .secrets import public, public_address, searchable, secrets_in, secrets_in_address, secrets_in_headers
 
@@ -29,7 +30,7 @@ def _checked_timeout(given: object) -> object:
     """Refuse what is neither a time nor "auto", in one line instead of pydantic's one per type."""
     if given == "auto" or (isinstance(given, int | float) and given is not True and 0 < given < math.inf):
         return given
-    raise ValueError(f'must be a number of seconds above 0, or "auto", not {given!r:.80}')
+    raise ValueError(f'must be a number of seconds above 0, or "auto", not {shown(given)}')
 
 
 Timeout: TypeAlias = Annotated[Annotated[float, Field(gt=0)] | Literal["auto"], BeforeValidator(_checked_timeout)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from pydantic.dataclasses import is_pydantic_dataclass
 
 from ..columns.code_hash import code_of
-from ..core.errors import RecipeError, nearest
+from ..core.errors import RecipeError, nearest, shown
 from ..core.spec import plain
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def processor_of(given: object) -> Processor:
         return given
     if inspect.isroutine(given):
         return _FunctionProcessor(given)
-    raise RecipeError("processors", f"{given!r:.80} is not a processor; give a Processor or a function of a DataFrame")
+    raise RecipeError("processors", f"{shown(given)} is not a processor; give a Processor or a function of a DataFrame")
 
 
 def overriding(processors: Sequence[Processor], phase: Phase) -> list[Processor]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from ..columns.templates.template import Template
+from ..core.errors import shown
 from ..core.spec import spec
 from .processor import Processor
 
@@ -59,7 +60,7 @@ def _compiled(template: Any) -> Any:
         return {name: _compiled(part) for name, part in template.items()}
     if isinstance(template, list):
         return [_compiled(part) for part in template]
-    raise ValueError(f"a template is text, or a list or mapping of templates, not {template!r:.80}")
+    raise ValueError(f"a template is text, or a list or mapping of templates, not {shown(template)}")
 
 
 def _needs(compiled: Any) -> list[str]:

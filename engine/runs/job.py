@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import secrets
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...runtime import default
@@ -25,6 +23,7 @@ from .settings import ROW_GROUP_SIZE, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from ...runtime import Call
     from ..compiler.compiling import Compiled
@@ -80,22 +79,6 @@ class Job:
 
     def _coroutine(self) -> Coroutine[Any, Any, Result]:
         return self.execution.run(self._runtime, self._tables)
-
-
-def directory_of(path: object) -> Path:
-    """Return the absolute path of a directory: the working directory may change while a run writes.
-
-    Raises RecipeError for a value that cannot be a path.
-    """
-    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise RecipeError("path", f"takes the path of a directory, not {path!r:.80}")
-    try:
-        if b"\0" in os.fsencode(path):
-            raise RecipeError("path", f"{path!r:.80} is not a path: it contains a null character")
-    except UnicodeEncodeError:
-        problem = f"{path!r:.80} is not a path: it contains half of a character (a lone surrogate)"
-        raise RecipeError("path", problem) from None
-    return Path(path).absolute()
 
 
 def _preview(compiled: Compiled, settings: Settings, seed: int) -> Execution:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict
 from pydantic import Field, ValidationInfo, field_validator
 
 from ...runtime import Runtime
+from ..core.errors import shown
 from ..core.policy import ErrorBudget, RetryPolicy
 from ..core.spec import spec
 from ..datasets.directory import Resume
@@ -133,17 +134,17 @@ class Settings:
         if isinstance(progress, str):
             return displays.get(progress)
         if not callable(progress):
-            raise ValueError(f"takes True, False or a display, not {progress!r:.80}")  # noqa: TRY004 - what pydantic expects
+            raise ValueError(f"takes True, False or a display, not {shown(progress)}")  # noqa: TRY004 - what pydantic expects
         return progress
 
     @field_validator("observers")
     @classmethod
     def _check_observers(cls, observers: object) -> tuple[Observer, ...]:
         if isinstance(observers, str) or not isinstance(observers, Sequence):
-            raise ValueError(f"takes a list of observers, not {observers!r:.80}")  # noqa: TRY004 - what pydantic expects
+            raise ValueError(f"takes a list of observers, not {shown(observers)}")  # noqa: TRY004 - what pydantic expects
         for observer in observers:
             if not callable(getattr(observer, "on_event", None)):
-                raise ValueError(f"takes objects with a method on_event, not {observer!r:.80}")  # noqa: TRY004 - the same
+                raise ValueError(f"takes objects with a method on_event, not {shown(observer)}")  # noqa: TRY004 - the same
             for method in METHODS:
                 if inspect.iscoroutinefunction(getattr(observer, method, None)):
                     name = f"{type(observer).__name__}.{method}"
