@@ -1,7 +1,7 @@
 """The commands: `rowloop run`, `rowloop preview` and `rowloop schema`.
 
-To add an option to a command, add a parameter with its help text here and a line to docs/command-line.md. An option
-that passes a RunOptions value through has that value's name.
+To add an option to a command, add a parameter here, its help text in recipe_options.py or run_options.py, and a line to
+docs/command-line.md. An option that passes a RunOptions value through has that value's name.
 
 Exit status: 0 when the command succeeded (also when rows were dropped: the report lists them), 1 when the run failed,
 2 when the command or the recipe is wrong (no model was called), 130 after Ctrl-C. Errors are one line on stderr.
@@ -26,6 +26,19 @@ from cyclopts import App, CycloptsError, Parameter
 from ...engine.core.errors import Option, RecipeError, ResumeError, RowloopError, one_line
 from ...engine.datasets.result import PartialDatasetError
 from .recipe_options import BaseUrl, Models, RecipeFile, Seed, read_recipe
+from .run_options import (
+    ROWS,
+    Cache,
+    MaxCost,
+    MinCompletion,
+    Output,
+    Overwrite,
+    Quiet,
+    Resume,
+    RetryFailed,
+    RowGroupSize,
+    Rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +47,6 @@ if TYPE_CHECKING:
     from ...engine.runs.settings import RunOptions
 
 _FAILED, _WRONG, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
-_ROWS = 24
 _SAMPLE = 8  # rows to print after a run
 
 app = App(
@@ -55,51 +67,19 @@ def run(  # noqa: PLR0913 - each is an option of the command
     recipe: RecipeFile,
     /,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write the dataset to.")],
-    rows: Annotated[
-        int | None,
-        Parameter(
-            name=["--rows", "-n"],
-            show_default=f"those of the seed table, else {_ROWS}",
-            help="Number of rows. A resumed dataset keeps its number unless a larger one is given.",
-        ),
-    ] = None,
+    output: Output,
+    rows: Rows = None,
     model: Models = None,
     base_url: BaseUrl = None,
     seed: Seed = None,
-    row_group_size: Annotated[
-        int | None,
-        Parameter(show_default="1000", help="Rows that are worked, written and kept in memory together."),
-    ] = None,
-    resume: Annotated[
-        bool, Parameter(show_default=False, help="Resume the dataset in the directory. It must have the same recipe.")
-    ] = False,
-    retry_failed: Annotated[
-        bool, Parameter(show_default=False, help="Resume, and also retry the cells that failed.")
-    ] = False,
-    overwrite: Annotated[
-        bool,
-        Parameter(
-            show_default=False, help="Replace the dataset in the directory. A directory with other files is refused."
-        ),
-    ] = False,
-    min_completion: Annotated[
-        float | None, Parameter(help="Fail if less than this share of the rows is completed, such as 0.95.")
-    ] = None,
-    max_cost: Annotated[
-        float | None,
-        Parameter(
-            help="Send no more requests once the dataset has cost this many US dollars."
-            " To finish it, resume with a larger value."
-        ),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        Parameter(help="File that stores answers. A request that was answered before is answered from the file."),
-    ] = None,
-    quiet: Annotated[
-        bool, Parameter(show_default=False, help="Print warnings and errors only: no progress and no report.")
-    ] = False,
+    row_group_size: RowGroupSize = None,
+    resume: Resume = False,
+    retry_failed: RetryFailed = False,
+    overwrite: Overwrite = False,
+    min_completion: MinCompletion = None,
+    max_cost: MaxCost = None,
+    cache: Cache = None,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Run a recipe, write the dataset to a directory and print its first rows."""
@@ -120,7 +100,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     if rows is None and (resume or retry_failed):
         rows = _rows_of_dataset(output)
     if rows is None and made.rows is None:
-        rows = _ROWS
+        rows = ROWS
     try:
         result = made.build(output, rows, **options)
     except KeyboardInterrupt as error:

@@ -103,8 +103,8 @@ class JournalWriter:
     async def mark_writing(self, group: int, tally: Tally, *, again: bool) -> None:
         """Note whether the part about to be written will finish its row group, or a later run must replace it.
 
-        `again`: the row group has a part already. After a crash at this moment, the old and the new part could not be
-        told apart, so the new one counts as cut until it is written.
+        `again`: the row group has a part already. After a crash at this moment, the old part looks like the new one, so
+        the new one counts as cut until it is written.
         """
         if tally.cut or again:
             await self._call(functools.partial(self.journal.mark_cut, group))

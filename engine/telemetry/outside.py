@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("rowloop")
 
 _LONG: Final = 0.1
-"""Seconds for one call, and for all calls; there is no warning below them."""
+"""The shortest time of one call, and of all calls, that is warned about, in seconds."""
 _SHARE: Final = 0.05
 """The share of a run's time from which an observer is slow."""
 

@@ -1,0 +1,51 @@
+"""The options of a run: where the dataset goes, how large it is, and what a run may cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+ROWS: Final = 24
+"""The rows of a run whose recipe has no seed table."""
+
+Output = Annotated[Path, Parameter(name=["--output", "-o"], help="Directory to write the dataset to.")]
+Rows = Annotated[
+    int | None,
+    Parameter(
+        name=["--rows", "-n"],
+        show_default=f"those of the seed table, else {ROWS}",
+        help="Number of rows. A resumed dataset keeps its number unless a larger one is given.",
+    ),
+]
+RowGroupSize = Annotated[
+    int | None, Parameter(show_default="1000", help="Rows that are worked, written and kept in memory together.")
+]
+Resume = Annotated[
+    bool, Parameter(show_default=False, help="Resume the dataset in the directory. It must have the same recipe.")
+]
+RetryFailed = Annotated[bool, Parameter(show_default=False, help="Resume, and also retry the cells that failed.")]
+Overwrite = Annotated[
+    bool,
+    Parameter(
+        show_default=False, help="Replace the dataset in the directory. A directory with other files is refused."
+    ),
+]
+MinCompletion = Annotated[
+    float | None, Parameter(help="Fail if less than this share of the rows is completed, such as 0.95.")
+]
+MaxCost = Annotated[
+    float | None,
+    Parameter(
+        help="Send no more requests once the dataset has cost this many US dollars."
+        " To finish it, resume with a larger value."
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    Parameter(help="File that stores answers. A request that was answered before is answered from the file."),
+]
+Quiet = Annotated[
+    bool, Parameter(show_default=False, help="Print warnings and errors only: no progress and no report.")
+]
