@@ -20,7 +20,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,6 +53,7 @@ FailureKind: TypeAlias = Literal[
 """What kind of failure a ModelError reports. Providers of other packages may use a kind of their own."""
 
 
+_LONGEST: Final = 2000
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -97,8 +98,8 @@ class RecipeError(RowloopError, ValueError):
 
     def __init__(self, path: str, *problem: str | Option) -> None:
         """Join the two into one line, whatever names and values they quote."""
-        path = one_line(path)
-        parts = [one_line(part) if isinstance(part, str) else part for part in problem]
+        path = shortened(one_line(path))
+        parts = [shortened(one_line(part)) if isinstance(part, str) else part for part in problem]
         self.path = path
         self.problem = "".join(map(str, parts))
         super().__init__(*((Option(path), ": ") if path else ()), *parts)
@@ -188,6 +189,12 @@ def shown(value: object, most: int = 80) -> str:
         return repr(value)[:most]
     except Exception:  # noqa: BLE001 - a repr of the user's own, or an integer with more digits than Python writes
         return f"{type(value).__name__} that cannot be shown"
+
+
+def shortened(text: str) -> str:
+    """Leave out the middle of a text that is longer than a message should be, such as a name of a million letters."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 def one_line(text: str) -> str:

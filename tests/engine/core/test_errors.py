@@ -105,3 +105,13 @@ def test_a_kind_that_another_package_makes_up_is_reported_as_any_other() -> None
 def test_an_unknown_name_gets_a_hint(name: str, known: list[str], hint: str) -> None:
     """The nearest name, all names where none is near, or that there is none."""
     assert nearest(name, known) == hint
+
+
+def test_a_message_quotes_the_beginning_and_the_end_of_what_is_too_long():
+    """A name of a million letters is no message, and a value whose repr fails has one."""
+    error = rl.RecipeError("columns." + "x" * 10**6, f"unknown column '{'y' * 10**6}z'")
+    assert len(str(error)) < 5000
+    assert str(error).startswith("columns.xxx")
+    assert str(error).endswith("yyyz'")
+    with pytest.raises(rl.RecipeError, match=r"^stages: takes a list of stages, not int that cannot be shown$"):
+        rl.Workflow(10**5000)  # type: ignore[arg-type] # what is tested
