@@ -28,7 +28,7 @@ RENDER_SECONDS: Final = 2.0
 """The longest that one render may take, in seconds."""
 STEP: Final = 400
 ITEM: Final = 20
-_WALKED = 30
+_WALKED = 40
 _MOST_WORK = 16_000_000
 _LOOK = 100_000
 """The work between two looks at the clock: a millisecond or two."""
