@@ -171,8 +171,10 @@ def test_limits_under_which_nothing_could_be_sent_are_refused():
         ("Anthropic:claude", r"^models\.m: unknown model provider 'Anthropic'; did you mean 'anthropic'\?$"),
         (
             "vertex:any",
-            r"^models\.m: unknown model provider 'vertex'; choose from: anthropic, azure, deepseek, gemini, groq, "
-            r"llamacpp, lmstudio, local, mistral, ollama, openai, openrouter, python, together, vllm$",
+            (
+                r"^models\.m: unknown model provider 'vertex'; choose from: anthropic, azure, deepseek, gemini, groq, "
+                r"llamacpp, lmstudio, local, mistral, ollama, openai, openrouter, python, together, vllm$"
+            ),
         ),
         ("gpt-5-mini", r"^models\.m\.spec: 'gpt-5-mini' names no provider; write PROVIDER:NAME, such as openai:gpt-5"),
     ],
