@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -222,6 +223,61 @@ def test_kills_at_random_moments_lose_no_answer(server: FakeOpenAI, victim: Vict
     """The same, for longer."""
     draw = random.Random(seed)  # noqa: S311 - repeatable, not secret
     check_kills(server, victim, tmp_path, sorted(draw.sample(range(10, 550), 12)), rows=300)
+
+
+def check_losses(server: FakeOpenAI, victim: Victims, path: Path, kills: int, seed: int) -> None:
+    """Kill builds at random moments, also before they claim the directory, and lose some journals or parts of them.
+
+    No part is ever removed or shortened, nothing that is in a part is asked again, and the rows are those of an
+    undisturbed run.
+    """
+    rows, draw = 60, random.Random(seed)  # noqa: S311 - repeatable, not secret
+    server.configure(reply="echo", latency=0.01, record=100_000, seed=4)
+    whole = chain(at(server.url)).build(path / "whole", rows, **GROUPS).to_arrow().to_pylist()
+    options: dict[str, Any] = {"row_group_size": 6, "resume": "always"}
+    done, number = kills, 0
+    while done > 0:
+        number += 1
+        out = path / str(number)
+        server.reset()
+        parts: dict[str, int] = {}
+        kept: dict[str, int] = {}
+        for _ in range(min(done, 8)):
+            killed = victim.start(out, rows, server.url, options=options)
+            if draw.random() < 0.8:
+                with contextlib.suppress(TimeoutError):
+                    server.wait_for(answered=server.counters().answered + draw.randrange(60), timeout=2)
+            with contextlib.suppress(ProcessLookupError):  # it has finished
+                os.kill(killed, signal.SIGKILL)
+            victim.ended()
+            done -= 1
+            asked = Counter(map(prompt_of, server.requests()))
+            there = {file.name: pq.read_metadata(file).num_rows for file in (out / "data").glob("part-*.parquet")}
+            assert {name: there.get(name) for name in parts} == parts, "a part was removed or shortened"
+            texts = [row[name] for row in rows_of(out) for name in ("question", "answer")]
+            assert all(asked[prompt] == times for prompt, times in kept.items()), "what is in a part was asked again"
+            parts, kept = there, {prompt: asked[prompt] for prompt in texts}
+            for lost in (out / ".rowloop").glob("journal.sqlite*"):
+                if draw.random() < 0.2:
+                    lost.unlink()
+        result = chain(at(server.url)).build(out, rows, **RESUME)
+        assert result.to_arrow().to_pylist() == whole
+        asked = Counter(map(prompt_of, server.requests()))
+        assert all(asked[prompt] == times for prompt, times in kept.items()), "what is in a part was asked again"
+
+
+@pytest.mark.outside
+def test_kills_and_lost_journals_remove_no_part(server: FakeOpenAI, victim: Victims, tmp_path: Path):
+    """A write-ahead log without its journal, a journal without its log, and neither."""
+    check_losses(server, victim, tmp_path, 10, seed=1)
+
+
+@pytest.mark.stress
+@pytest.mark.outside
+@pytest.mark.timeout(900)
+def test_two_hundred_kills_with_lost_journals_remove_no_part(server: FakeOpenAI, victim: Victims, tmp_path: Path):
+    """The same, for longer."""
+    check_losses(server, victim, tmp_path, 200, seed=2)
 
 
 def test_a_finished_dataset_sends_no_request_and_needs_no_endpoint(
