@@ -136,6 +136,7 @@ def _resumed(place: Place, there: Facts, wanted: Wanted, settings: Settings) -> 
         over = journal.over() or over_without_journal(plan, wanted.graph, rewriting)
         groups = _Groups(over, {}, [])
     listed = listed_failures(path, wanted.graph, plan) if journal.facts is None else []
+    listed = [failure for failure in listed if failure.row_group in groups.over]  # other row groups are worked anew
     failures = [failure for failure in [*journal.failures(), *listed] if failure.row_group not in groups.lost]
     retried = _retried(failures, groups.over, wanted, settings)
     void = _void([failure for failure in retried if failure.final], wanted, plan)
