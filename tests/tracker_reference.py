@@ -161,6 +161,8 @@ class Reference:
         self.stopped = False
         self.cancelled = False
         self.outcomes: list[list[bool]] = [[] for _ in setup.nodes]
+        self.failed_now = [0 for _ in setup.nodes]
+        self.failed_cells: list[list[tuple[int, int]]] = [[] for _ in setup.nodes]
         self.expected: list[Command] = []
         self.halting: Reason | None = None
         self.touched: set[int] = set()
@@ -266,6 +268,8 @@ class Reference:
                 self.expected.append(Null(part.id, *task))
             else:
                 self._drop(part, rows, cut=self.halting is not None)  # what ends a run is tried again in the next one
+            self.failed_cells[column].append((part.id, 0 if row == WHOLE else row))
+            self.failed_now[column] += 1
             self._outcome(column, failed=not (failure.retryable or failure.verdict))
 
     def _delay(self, failure: Failure, attempts: int) -> float:
@@ -274,12 +278,44 @@ class Reference:
         return self.setup.retry.wait(attempts)
 
     def _outcome(self, column: int, *, failed: bool) -> None:
-        self.outcomes[column].append(failed)
         budget = self.setup.budget
+        counted = any(self.outcomes[column][-budget.window :])
+        self.outcomes[column].append(failed)
+        first = self.failed_cells[column][: budget.window]
+        earlier = sum(place < max(first) for place in self._places_in_flight(column)) if first else 0
+        if earlier and counted and not failed and len(self.outcomes[column]) == self.failed_now[column] + 1:
+            self.outcomes[column], self.failed_now[column] = [False], 0
+        if len(self.outcomes[column]) > self.failed_now[column]:
+            earlier = 0
         latest = self.outcomes[column][-budget.window :]
-        full = len(latest) == budget.window
-        if full and any(latest) and budget.rate is not None and sum(latest) / len(latest) >= budget.rate:
+        if budget.rate is None or not any(latest):
+            return
+        full = len(latest) == budget.window and sum(latest) / (len(latest) + earlier) >= budget.rate
+        if full or (self._is_hopeless(column) and sum(latest) / len(latest) >= budget.rate):
             self.halting = self.halting or (None if self.halted else "early_shutdown")
+
+    def _is_hopeless(self, column: int) -> bool:
+        """Return whether nothing has succeeded, and the first cells of a column have failed, one after the other."""
+        most = self.setup.budget.without_success
+        if most is None or len(self.outcomes[column]) < most:
+            return False
+        if any(self._succeeded(i) for i, node in enumerate(self.nodes) if i == column or node.lane is not None):
+            return False
+        before = min(self._places_in_flight(column), default=(len(self.bounds), 0))
+        return sum(place < before for place in self.failed_cells[column][: self.setup.budget.window]) >= most
+
+    def _succeeded(self, column: int) -> bool:
+        """Return whether a cell of a column has succeeded, in this run or an earlier one."""
+        now = any(self._count(part, column, over=False)[0] for part in self.parts.values())
+        return now or any(tally.columns[column][0] for tally in self.over.values())
+
+    def _places_in_flight(self, column: int) -> list[tuple[int, int]]:
+        return [
+            (part.id, max(row, 0))
+            for part in self._open()
+            for (of, row), state in part.state.items()
+            if of == column and state in {RUNNING, DUE}
+        ]
 
     @staticmethod
     def _rows(part: Part, row: int) -> set[int]:

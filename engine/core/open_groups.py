@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .events import IllegalEventError
-from .row_groups import GroupState
+from .row_groups import DUE, RUNNING, GroupState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,6 +70,16 @@ class OpenGroups:
     def have_room(self) -> bool:
         """Whether another row group can be admitted."""
         return self.next < self._row_groups and len(self.by_id) < self._most
+
+    def in_flight(self, column: int) -> list[tuple[int, int]]:
+        """Return the row group and the row of each task of a column that runs or waits for another attempt, ascending.
+
+        The row of a whole column is 0.
+        """
+        found: list[tuple[int, int]] = []
+        for group in self.by_id.values():
+            found += [(group.id, row) for row in sorted(group.find(column, RUNNING) + group.find(column, DUE))]
+        return found
 
     def admit(self) -> GroupState:
         """Open the next row group."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import tenacity
 from pydantic import Field, field_validator
@@ -18,10 +19,13 @@ from pydantic import Field, field_validator
 from .spec import spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .events import Failure, Usage
     from .permits import PermitsOf
+
+Place: TypeAlias = tuple[int, int]
+"""A row group and a row."""
 
 Wait: TypeAlias = Callable[[int], float]
 """From the number of the attempt that failed (1, 2, ...) to seconds until the next."""
@@ -102,20 +106,36 @@ class ErrorBudget:
 
     It looks at the last `window` outcomes of one column, so that the successes of others hide nothing, and never before
     there are that many. Only failures that no retry can mend count. `rate=None` switches it off.
+
+    A run of which nothing has succeeded is judged sooner: once a column has `without_success` outcomes, and as many of
+    its first cells have failed, in the order of rows. None: such a run is judged like any other.
+
+    Refusals often arrive sooner than answers. Until a column's first success, cells of earlier rows in flight therefore
+    count as outcomes that are no failures; failures that overtook a cell in flight are forgotten at the first success.
     """
 
-    window: int = Field(default=10, ge=1, strict=True)
+    window: int = Field(default=50, ge=1, strict=True)
     rate: float | None = Field(default=0.5, ge=0, le=1)
+    without_success: int | None = Field(default=10, ge=1, strict=True)
 
-    def spent(self, outcomes: int, failures: int) -> bool:
+    def exceeded(self, outcomes: int, failures: int) -> bool:
+        """Return whether the share of failures among so many outcomes is too large."""
+        return self.rate is not None and failures > 0 and failures / outcomes >= self.rate
+
+    def spent(self, outcomes: int, failures: int, in_flight: int = 0) -> bool:
         """Return whether `failures` among the last `outcomes` (at most `window`) are too many."""
-        return self.rate is not None and outcomes >= self.window and failures > 0 and failures / outcomes >= self.rate
+        return outcomes >= self.window and self.exceeded(outcomes + in_flight, failures)
+
+    def hopeless(self, outcomes: int, failures: int, first: int) -> bool:
+        """Return whether it is spent for a run without any success; `first`: the failures before a cell in flight."""
+        enough = self.without_success is not None and min(outcomes, first) >= self.without_success
+        return enough and self.exceeded(outcomes, failures)
 
 
 class Outcomes:
     """The latest outcomes of one column's tasks, as far as an error budget needs them."""
 
-    __slots__ = ("_budget", "ended", "failed_at")
+    __slots__ = ("_budget", "_failures", "_places", "ended", "failed_at")
 
     def __init__(self, budget: ErrorBudget) -> None:
         """Start with none."""
@@ -124,19 +144,65 @@ class Outcomes:
         """How many tasks have ended, well or not."""
         self.failed_at: deque[int] = deque()
         """Which of the latest were failures that count, by their number."""
+        self._failures = 0
+        self._places: list[Place] = []
+        """Where the first failures were, as many as a window has."""
 
-    def add_failure(self, *, counts: bool) -> None:
+    def add_failure(self, place: Place, *, counts: bool) -> None:
         """Add the outcome of a task that failed for good."""
         self.ended += 1
+        self._failures += 1
         if counts:
             self.failed_at.append(self.ended)
+        if len(self._places) < self._budget.window:
+            self._places.append(place)
 
-    def exhausted(self) -> bool:
-        """Return whether too many of the latest outcomes are failures; forget those that are not among the latest."""
-        failed_at, window = self.failed_at, self._budget.window
-        while failed_at and failed_at[0] <= self.ended - window:
+    def have_first_success(self) -> bool:
+        """Return whether the last outcome is the first success, after failures only."""
+        return self._failures == self.ended - 1
+
+    def forget_overtaking(self, in_flight: Sequence[Place]) -> None:
+        """At the first success: forget the failures, if some of them overtook a cell in flight."""
+        if self._overtaken(in_flight):
+            self.failed_at.clear()
+            self.ended, self._failures = 1, 0
+
+    @property
+    def are_bad(self) -> bool:
+        """Whether the share of failures among the latest is too large; forgets those that are not among the latest."""
+        failed_at = self.failed_at
+        while failed_at and failed_at[0] <= self.ended - self._budget.window:
             failed_at.popleft()
-        return self._budget.spent(min(self.ended, window), len(failed_at))
+        return self._budget.exceeded(self._latest, len(failed_at))
+
+    def exhausted(self, in_flight: Sequence[Place], *, nothing_succeeded: bool) -> Exhausted | None:
+        """Return what has spent the budget, where the outcomes are bad; None if it is not spent.
+
+        `in_flight`: where cells of the column are in flight, ascending.
+        """
+        latest, failures = self._latest, len(self.failed_at)
+        overtaken = self._overtaken(in_flight) if self._failures == self.ended else 0
+        spent = self._budget.spent(latest, failures, overtaken)
+        if nothing_succeeded and not spent:
+            first = sum(not in_flight or place < in_flight[0] for place in self._places)
+            spent = self._budget.hopeless(latest, failures, first)
+        return Exhausted(failures, latest) if spent else None
+
+    @property
+    def _latest(self) -> int:
+        return min(self.ended, self._budget.window)
+
+    def _overtaken(self, in_flight: Sequence[Place]) -> int:
+        """Count the cells in flight before the last of the first failures."""
+        return bisect(in_flight, max(self._places))
+
+
+class Exhausted(NamedTuple):
+    """What has spent an error budget: so many failures among the latest outcomes of a column."""
+
+    failures: int
+    outcomes: int
+    column: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,13 @@ class GroupState:
         except LookupError:
             return False
 
+    def find(self, column: int, state: int) -> list[int]:
+        """Return the rows whose task of a column is in a state; 0 for a whole column."""
+        states, rows = self.state[column], [-1]
+        while (row := states.find(state, rows[-1] + 1)) >= 0:
+            rows.append(row)
+        return rows[1:]
+
     def count_attempt(self, column: int, row: int, now: float, *, rate_limited: bool) -> Attempts:
         """Count an attempt that failed; one that was rate limited does not use up the task's attempts."""
         failed, counted, since = self.attempts.get((column, row), Attempts())

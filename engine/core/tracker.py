@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from .events import Command, Event, Reason, Usage
     from .graph import Column, Graph
     from .lanes import LaneState
-    from .policy import CostBudget
+    from .policy import CostBudget, Exhausted
     from .row_groups import GroupState, Plan
 
 
@@ -89,11 +89,14 @@ class Tracker:
         self.plan = plan
         self.totals = totals_of(graph, plan.earlier)
         self.halted: Reason | None = None
+        self.exhausted: Exhausted | None = None
+        """What has spent the error budget."""
         self._retry = policies.retry
         self._cost = policies.cost
         self._cancelled = False
         self._columns = graph.columns
         self._counts = self.totals.columns
+        self._queued = [column.id for column in graph.columns if column.lane is not None]
         self._outcomes = [Outcomes(policies.errors) for _ in graph.columns]
         self._lanes = Lanes(graph, policies.permits or own_permits(policies.retry))
         self._lane_of = [None if column.lane is None else self._lanes.queues[column.lane] for column in graph.columns]
@@ -199,7 +202,9 @@ class Tracker:
         outcomes.ended += 1
         self._settle(group, self._columns[event.column], event.row, DONE)
         if outcomes.failed_at:
-            self._judge(outcomes)
+            if outcomes.have_first_success():
+                outcomes.forget_overtaking(self._open.in_flight(event.column))
+            self._judge(event.column)
         if self._cost is not None and event.usage is not None:
             self._pay(self._cost, event.column, event.usage)
 
@@ -337,9 +342,9 @@ class Tracker:
             self._halt("failed")
         self._do_without(group, column, event.row, rows, cut=halts)
         self._settle(group, column, event.row, FAILED)
-        outcomes = self._outcomes[column.id]
-        outcomes.add_failure(counts=not (failure.retryable or failure.verdict))
-        self._judge(outcomes)
+        counts = not (failure.retryable or failure.verdict)
+        self._outcomes[column.id].add_failure((group.id, max(event.row, 0)), counts=counts)
+        self._judge(column.id)
 
     def _do_without(
         self, group: GroupState, column: Column, row: int, rows: Iterable[int] | None, *, cut: bool = False
@@ -361,9 +366,15 @@ class Tracker:
         if cost.spent and self.halted is None:
             self._halt("budget")
 
-    def _judge(self, outcomes: Outcomes) -> None:
-        if self.halted is None and outcomes.exhausted():
-            self._halt("early_shutdown")
+    def _judge(self, column: int) -> None:
+        """End the run if the error budget of a column is spent."""
+        outcomes = self._outcomes[column]
+        if self.halted is None and outcomes.are_bad:
+            nothing = not any(self._counts[i].completed for i in (column, *self._queued))
+            exhausted = outcomes.exhausted(self._open.in_flight(column), nothing_succeeded=nothing)
+            if exhausted is not None:
+                self.exhausted = exhausted._replace(column=column)
+                self._halt("early_shutdown")
 
     def _drop(self, group: GroupState, rows: Iterable[int], *, cut: bool = False) -> None:
         """Take rows out: their tasks that have not started are skipped, and whole columns too once no row is left."""

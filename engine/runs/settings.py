@@ -42,7 +42,8 @@ class RunOptions(TypedDict, total=False):
       of the dataset; requests in flight are awaited.
     - `cache`: the path of a file that stores answers; an equal request to the same model is answered from it.
     - `retry`: a RetryPolicy: which failures are retried, and when.
-    - `error_budget`: an ErrorBudget: how many failures end the run early.
+    - `error_budget`: an ErrorBudget: how many failures end the run early (half of the last 50 outcomes of a column; 10
+      in a run of which nothing has succeeded).
     - `progress`: False for no display, the name of a display ("plain"), or a display of your own.
     - `observers`: objects whose `on_event` is called with every event of the run; see docs/diagnostics.md.
     - `on_part`: a function that is called with each Part once it is committed, in the writer's thread; what it raises

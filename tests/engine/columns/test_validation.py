@@ -114,10 +114,10 @@ def test_invalid_rows_are_dropped_with_drop_invalid(check):
 def test_invalid_rows_do_not_count_towards_the_error_budget():
     """However many; rows whose check fails do count."""
     column = rl.Validate("ok", check=lambda n: n < 4, drop_invalid=True)
-    result = made(column, error_budget=rl.ErrorBudget(), row_group_size=1)
+    result = made(column, error_budget=rl.ErrorBudget(window=10), row_group_size=1)
     assert (result.actual, bool(result.metadata["early_shutdown"])) == (4, False)
     failing = rl.Validate("ok", check=lambda n: n < 4 or 1 / 0 > 0, drop_invalid=True)
-    assert made(failing, error_budget=rl.ErrorBudget(), row_group_size=1).metadata["early_shutdown"]
+    assert made(failing, error_budget=rl.ErrorBudget(window=10), row_group_size=1).metadata["early_shutdown"]
 
 
 @pytest.mark.parametrize("value", [None, 1, 0.0, ["x"], np.int64(1)])

@@ -128,6 +128,24 @@ def test_the_budget_waits_for_a_full_window() -> None:
     assert budget.spent(10, 10)
 
 
+def test_by_default_a_column_is_judged_over_fifty_outcomes_and_never_before() -> None:
+    """Half of the last fifty failures spend it."""
+    budget = ErrorBudget()
+    assert not budget.spent(49, 49)
+    assert not budget.spent(50, 24)
+    assert budget.spent(50, 25)
+
+
+def test_a_run_without_any_success_is_judged_after_ten_outcomes() -> None:
+    """Nine are not enough, nor are ten of which one is behind a cell in flight; None waits for the window."""
+    assert not ErrorBudget().hopeless(9, 9, 9)
+    assert not ErrorBudget().hopeless(10, 10, 9)
+    assert ErrorBudget().hopeless(10, 10, 10)
+    assert not ErrorBudget().hopeless(20, 9, 20)
+    assert not ErrorBudget(without_success=None).hopeless(40, 40, 40)
+    assert not ErrorBudget(rate=None).hopeless(40, 40, 40)
+
+
 def test_the_budget_is_spent_at_its_rate() -> None:
     """Five of ten are half."""
     budget = ErrorBudget(window=10, rate=0.5)

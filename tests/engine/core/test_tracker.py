@@ -34,13 +34,14 @@ from rowloop.engine.core.events import (
     Tally,
 )
 from rowloop.engine.core.graph import Lane, Node, compile_graph
-from rowloop.engine.core.policy import ErrorBudget, Policies, RetryPolicy
+from rowloop.engine.core.policy import ErrorBudget, Exhausted, Policies, RetryPolicy
 from rowloop.engine.core.row_groups import Earlier, Plan
 from rowloop.engine.core.totals import CellCounts
 from rowloop.engine.core.tracker import Tracker
 from tracker_reference import BROKEN, FATAL, FLAKY, LATER, LIMITED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import FrameType
 
     from rowloop.engine.core.events import Command, Event
@@ -394,6 +395,50 @@ def test_the_window_of_early_shutdown_also_fills_with_spent_retries() -> None:
     policies = Policies(RetryPolicy(attempts=1), ErrorBudget(window=2, rate=0.5))
     run = Tracker(compile_graph([Node("a")]), Plan(9), policies)
     assert Cancel() in answers(run, Started(), Failed(0, 0, 0, BROKEN), Failed(0, 0, 1, FLAKY))
+
+
+def failing_rows(run: Tracker, rows: Iterable[int]) -> None:
+    """Let the cells of the column 0 fail in these rows."""
+    for row in rows:
+        run.handle(Failed(0, 0, row, BROKEN))
+
+
+def test_a_run_of_which_nothing_succeeds_stops_after_ten_failures_in_a_row_of_its_first_cells() -> None:
+    """Failures behind a cell that is in flight, or waits for another attempt, do not count before it has ended."""
+    run = tracker(Node("a", lane=Lane("l", 60)), rows=60, budget=ErrorBudget())
+    run.handle(Started())
+    failing_rows(run, [0, *range(3, 20)])
+    run.handle(Failed(0, 0, 1, FLAKY))
+    assert run.halted is None
+    failing_rows(run, [2])
+    assert run.halted is None  # row 1 waits for another attempt
+    run.handle(Due(0, 0, 1))
+    failing_rows(run, [1])
+    assert (run.halted, run.exhausted) == ("early_shutdown", Exhausted(20, 20, 0))
+
+
+def test_a_run_of_which_anything_has_succeeded_is_judged_over_the_whole_window() -> None:
+    """A success of another column that waits in a lane is enough, also one of an earlier run; samplers do not count."""
+    lane = Lane("l", 30)
+    nodes = Node("a", lane=lane), Node("b", lane=lane, on_error="null"), Node("sampler", strategy="whole")
+    run = tracker(*nodes, rows=60, budget=ErrorBudget())
+    answers(run, Started(), Done(0, 2, WHOLE), Done(0, 1, 0))
+    failing_rows(run, range(14))
+    assert run.halted is None
+
+    earlier = Earlier(over={0: Tally(1, 0, ((1, 0, 0),))})
+    resumed = tracker(Node("a", lane=lane), rows=60, size=1, budget=ErrorBudget(), earlier=earlier)
+    resumed.handle(Started())
+    for group in range(1, 15):
+        resumed.handle(Failed(group, 0, 0, BROKEN))
+    assert resumed.halted is None
+
+    alone = tracker(Node("a", lane=lane), Node("sampler", strategy="whole"), rows=60, budget=ErrorBudget())
+    answers(alone, Started(), Done(0, 1, WHOLE))
+    failing_rows(alone, range(9))
+    assert alone.halted is None
+    failing_rows(alone, [9])
+    assert alone.halted == "early_shutdown"
 
 
 def test_early_shutdown_judges_each_column_by_itself() -> None:

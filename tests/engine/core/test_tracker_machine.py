@@ -89,7 +89,11 @@ def setups(draw: st.DrawFn) -> Setup:
         draw(nodes()),
         Plan(draw(st.integers(1, 40)), draw(st.integers(1, 10)), draw(st.integers(1, 60))),
         RetryPolicy(draw(st.integers(1, 3)), wait=float, longest_wait=2.0),
-        ErrorBudget(draw(st.integers(1, 10)), draw(st.sampled_from([None, None, 0.0, 0.25, 0.5, 1.0]))),
+        ErrorBudget(
+            draw(st.integers(1, 10)),
+            draw(st.sampled_from([None, None, 0.0, 0.25, 0.5, 1.0])),
+            draw(st.sampled_from([None, 1, 2, 5])),
+        ),
         draw(st.just(ALL) | st.frozensets(st.integers(0, 5))),
     )
 

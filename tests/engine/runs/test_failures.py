@@ -476,11 +476,11 @@ def every_other(rows: list[int], **options: Any) -> rl.Recipe:
 
 @pytest.mark.parametrize("engine", ["async", "sequential"])
 def test_no_new_cell_starts_when_too_many_have_failed(place: Path | None, engine: str):
-    """With one cell in flight at a time, the tenth outcome is the last: five failures of ten."""
+    """With one cell in flight at a time, the fiftieth outcome is the last: 25 failures of 50."""
     called: list[int] = []
     result = run(every_other(called), place, 100, row_group_size=5, engine=engine)
-    assert called == list(range(10))
-    assert (result.actual, result.dropped, result.status) == (5, 5, "partial")
+    assert called == list(range(50))
+    assert (result.actual, result.dropped, result.status) == (25, 25, "partial")
     assert result.metadata["early_shutdown"] is True
 
 
@@ -489,9 +489,10 @@ def test_no_new_cell_starts_when_too_many_have_failed(place: Path | None, engine
     [
         (rl.ErrorBudget(window=4), 4),
         (rl.ErrorBudget(window=20), 20),
-        (rl.ErrorBudget(rate=0.6), 40),
+        (rl.ErrorBudget(window=10, rate=0.6), 40),
         (rl.ErrorBudget(window=1, rate=1.0), 2),
-        (rl.ErrorBudget(rate=None), 40),
+        (rl.ErrorBudget(window=4, rate=None), 40),
+        (rl.ErrorBudget(), 40),
     ],
     ids=repr,
 )
@@ -501,6 +502,35 @@ def test_window_and_rate_are_settable_and_none_disables_it(place: Path | None, b
     result = run(every_other(called), place, 40, error_budget=budget)
     assert len(called) == calls
     assert result.metadata["early_shutdown"] is (calls < 40)
+
+
+@pytest.mark.parametrize("engine", ["async", "sequential"])
+def test_bad_rows_side_by_side_do_not_end_a_run_of_2000(place: Path | None, engine: str):
+    """Twenty of them are less than half of any fifty; they are dropped, and all others are made."""
+
+    @rl.cell
+    async def picky(row: int) -> int:
+        if 300 <= row < 320:
+            raise ValueError(row)
+        return row
+
+    result = run(rl.Recipe(columns=[numbered(2000), picky]), place, 2000, engine=engine)
+    assert (result.status, result.actual, result.dropped) == ("partial", 1980, 20)
+    assert result.metadata["early_shutdown"] is False
+
+
+def test_failures_that_arrive_before_the_first_answer_do_not_end_a_run(virtual_runtime: Any):
+    """A request that is refused is answered at once, a good one takes three to ten seconds: every fourth is refused."""
+
+    @rl.cell(max_parallel=256)
+    async def picky(row: int) -> int:
+        if row % 4 == 1:
+            raise ValueError(row)
+        await asyncio.sleep(3 + row * 37 % 100 * 0.07)
+        return row
+
+    result = rl.Recipe(columns=[numbered(2000), picky]).preview(2000, progress=False, runtime=virtual_runtime)
+    assert (result.actual, result.dropped) == (1500, 500)
 
 
 def test_samplers_and_other_columns_that_succeed_do_not_hide_one_that_fails(place: Path | None):
