@@ -287,7 +287,7 @@ def _abandon(call: Call[Any] | None, coro: object, error: BaseException) -> None
         if asyncio.iscoroutine(coro):
             coro.close()
         return
-    call.cancel()
+    call.cancel(str(error) or type(error).__name__)
     thread = call.thread
     if not call.wait(thread.settings.grace):
         error.add_note(

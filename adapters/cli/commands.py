@@ -4,7 +4,8 @@ To add an option to a command, add a parameter here, its help text in recipe_opt
 docs/command-line.md. An option that passes a RunOptions value through has that value's name.
 
 Exit status: 0 when the command succeeded (also when rows were dropped: the report lists them), 1 when the run failed,
-2 when the command or the recipe is wrong (no model was called), 130 after Ctrl-C. Errors are one line on stderr.
+2 when the command or the recipe is wrong (no model was called), 3 when the run ended before every row was worked, 130
+after Ctrl-C, 143 after SIGTERM. Errors, and how to resume, are one line on stderr.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from ...engine.core.errors import Option, RecipeError, ResumeError, RowloopError, one_line
 from ...engine.datasets.result import PartialDatasetError
+from .endings import Terminated, describe_early, describe_interrupted, terminable
 from .recipe_options import BaseUrl, Models, RecipeFile, Seed, read_recipe
 from .run_options import (
     ROWS,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from ...engine.datasets.result import Result
     from ...engine.runs.settings import RunOptions
 
-_FAILED, _WRONG, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 130, 141
+_FAILED, _WRONG, _EARLY, _INTERRUPTED, _PIPE_CLOSED, _TERMINATED = 1, 2, 3, 130, 141, 143
 _SAMPLE = 8  # rows to print after a run
 
 app = App(
@@ -81,7 +83,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     cache: Cache = None,
     quiet: Quiet = False,
     debug: Debug = False,
-) -> None:
+) -> int:
     """Run a recipe, write the dataset to a directory and print its first rows."""
     _configure_logging(debug=debug, quiet=quiet)
     begun = datetime.now(UTC)
@@ -104,9 +106,12 @@ def run(  # noqa: PLR0913 - each is an option of the command
     try:
         result = made.build(output, rows, **options)
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(_describe_interrupted(output, begun)) from error
+        raise type(error)(describe_interrupted(output, begun)) from error
     if not quiet:
         _print_result(result, _SAMPLE)
+    if result.reason is None:
+        return 0
+    return _print_error(f"ended early: {describe_early(result, output, _write_option)}", _EARLY)
 
 
 @app.command
@@ -151,8 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(given, exit_on_error=False, print_error=False, result_action="return_value")
+        with terminable():
+            status = app(given, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
+    except Terminated as error:
+        return _print_error(f"terminated; {error.left or 'nothing was written'}", _TERMINATED)
     except KeyboardInterrupt as error:
         return _print_error(f"interrupted; {error or 'nothing was written'}", _INTERRUPTED)
     except BrokenPipeError:
@@ -163,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--debug" in given:
             traceback.print_exc()
         return _report_error(error, quiet="--quiet" in given)
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 def _report_error(error: Exception, *, quiet: bool) -> int:
@@ -204,21 +212,6 @@ def _print_result(result: Result, rows: int) -> None:
     from .summary import print_report  # noqa: PLC0415 - not for --help
 
     print_report(result, Console(highlight=False), rows)
-
-
-def _describe_interrupted(output: Path, begun: datetime) -> str:
-    """Describe what an interrupted run left in its directory, and how to resume it."""
-    from ...engine.datasets.reading import read_metadata  # noqa: PLC0415 - not for --help
-
-    metadata = None
-    with contextlib.suppress(ResumeError):
-        metadata = read_metadata(output)
-    ended = "" if metadata is None or metadata.status != "cancelled" else metadata.finished_at
-    if metadata is None or not ended or datetime.fromisoformat(ended) < begun:
-        return "nothing was written"  # interrupted before it began: the directory holds another run's rows
-    rows, target = metadata.actual_num_records, metadata.target_num_records
-    saved = f"{rows:,} of {target:,} rows are finished, in {output / 'data'}" if rows else "no row is finished"
-    return f"{saved}; to resume, run the same command with --resume"
 
 
 def _rows_of_dataset(output: Path) -> int | None:

@@ -23,7 +23,14 @@ _MOST_COLUMNS = 20
 _LONGEST = 600  # characters of a value that are printed
 _SHORT = 16  # cells; a column whose values are no wider is not wrapped
 _READABLE = 20  # cells that wrapped text needs to be readable
-_FROM_REPORT = {"retries", "json", "model", "slowest", "time"}  # lines of the run's report that are printed as they are
+_FROM_REPORT = {
+    "reason",
+    "retries",
+    "json",
+    "model",
+    "slowest",
+    "time",
+}  # lines of the run's report that are printed as they are
 _GUTTER = 3  # cells between two columns
 
 Line = tuple[str, str, str]
@@ -71,7 +78,7 @@ def _lines(result: Result) -> Iterator[Line]:
         yield "failures", _failures(result), "bold yellow"
     for label, text in report.lines():
         if label in _FROM_REPORT:
-            yield label, text, "dim"
+            yield label, text, "bold yellow" if label == "reason" else "dim"
     if result.path is not None:
         yield "output", str(shown(result.path)), ""
 

@@ -165,6 +165,11 @@ class Tracker:
         return self._lanes.limits(self._began)
 
     @property
+    def cost(self) -> CostBudget | None:
+        """The budget of costs, with what is spent so far."""
+        return self._cost
+
+    @property
     def committing(self) -> list[int]:
         """The row groups that the sink is writing."""
         return [group.id for group in self._groups.values() if group.committing]

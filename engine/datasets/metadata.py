@@ -94,6 +94,8 @@ class Metadata(msgspec.Struct, frozen=True):
     started_at: Moment
     finished_at: Moment | None
     elapsed: Seconds
+    reason: str | None = None
+    """Why the run ended before every row was worked; None if it worked them all. Older files do not have it."""
 
     @property
     def usage_by_column(self) -> dict[str, Spent]:

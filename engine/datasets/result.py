@@ -66,6 +66,15 @@ class Result:
         return self._metadata.status
 
     @property
+    def reason(self) -> str | None:
+        """Why the run ended before every row was worked; None if it worked them all.
+
+        The word before the colon stays the same: "error budget", "max_cost", "max_tokens_total" or "cancelled". What
+        follows it has the numbers and, for the error budget, the first failure.
+        """
+        return self._metadata.reason
+
+    @property
     def target(self) -> int:
         """The number of rows requested."""
         return self._metadata.target_num_records
@@ -175,4 +184,5 @@ class PartialDatasetError(DatasetGenerationError):
         where = "the error's .result has the rows, and .result.failures the reasons"
         if result.path is not None:
             where = f"the rows are in {shown(result.path)}, the reasons in its {FAILURES}"
-        super().__init__(rows, Option("min_completion", wanted), f" requires; {where}")
+        early = "" if result.reason is None else f"; the run ended early: {result.reason}"
+        super().__init__(rows, Option("min_completion", wanted), f" requires; {where}{early}")

@@ -16,7 +16,7 @@ from ..telemetry.report import Details, report_of
 from ..telemetry.spending import Spent, StructuredCounts, UsageObserver, added_up, by_model
 from ..telemetry.stalls import LongWaits
 from .diagnostics import Diagnostics
-from .ending import error_text
+from .ending import error_text, reason_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,6 +165,7 @@ class Account:
             started_at=self._clock.started_at.isoformat(),
             finished_at=None if status == "running" else datetime.now(UTC).isoformat(),
             elapsed=self._earlier.seconds + self._clock.elapsed,
+            reason=reason_text(self._tracker, status, error, self.failures.first),
         )
 
     def _columns_metadata(self, spent: dict[int, Spent]) -> list[ColumnMetadata]:

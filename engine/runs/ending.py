@@ -1,4 +1,4 @@
-"""Ending: how a run ended, as its status, its error and the last record in its log."""
+"""Ending: how a run ended, as its status, its reason, its error and the last record in its log."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from ..core.errors import DatasetGenerationError, EarlyShutdownError, Option
+from ..core.errors import DatasetGenerationError, EarlyShutdownError, Option, RowloopError, one_line
 from ..datasets.directory import shown
 from ..datasets.result import PartialDatasetError
+from ..models.prices import dollars
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +31,13 @@ def status_of(tracker: Tracker, reason: Reason | None) -> Status:
     if reason == "cancelled":
         return "cancelled"
     totals = tracker.totals
-    all_over = reason is None or (reason == "budget" and totals.groups_over == tracker.plan.row_groups)
+    all_over = reason is None or (reason == "budget" and every_row_is_over(tracker))
     return "complete" if all_over and not (totals.dropped or totals.cut_short) else "partial"
+
+
+def every_row_is_over(tracker: Tracker) -> bool:
+    """Return whether nothing is left that a later run could work, except failures that it retries."""
+    return not tracker.totals.cut_short and tracker.totals.groups_over == tracker.plan.row_groups
 
 
 def error_of(
@@ -41,25 +47,61 @@ def error_of(
 
     `first` is the first failure of a cell, `rows` the number of rows in the dataset.
     """
-    column = None if first is None else tracker.graph.columns[first.column].name
     error: DatasetGenerationError
     if reason == "failed" and first is not None:
+        column = tracker.graph.columns[first.column].name
         found = first.failure.cause
         if isinstance(found, DatasetGenerationError) and (found.column, found.row_group) == (column, first.group):
             return found  # it has the place already
         error = DatasetGenerationError(first.failure.message, stage="column", column=column, row_group=first.group)
     elif not (tracker.totals.committed or rows) and reason != "cancelled":
-        budget = ("; ", Option("max_cost"), " or ", Option("max_tokens_total"), " is spent")
-        cause = () if first is None else (f"; the first failure was in column '{column}': ", _described(first))
-        error = EarlyShutdownError("no row was completed", *(budget if reason == "budget" else ()), *cause)
+        parts = _early(tracker)
+        why = ("; ", *parts) if parts else ()
+        cause = () if first is None else (f"; {_described(tracker, first)}",)
+        error = EarlyShutdownError("no row was completed", *why, *cause)
     else:
         return None
     error.__cause__ = None if first is None else first.failure.cause
     return error
 
 
-def _described(record: Record) -> str:
-    return f"{record.failure.error}: {record.failure.message}"
+def _described(tracker: Tracker, record: Record) -> str:
+    column, failure = tracker.graph.columns[record.column].name, record.failure
+    return f"the first failure was in column '{column}': {failure.error}: {failure.message}"
+
+
+def _early(tracker: Tracker) -> tuple[str | Option, ...]:
+    """Return which limit ended a run early, as parts of a message that begin with its name; nothing if none did."""
+    exhausted, cost = tracker.exhausted, tracker.cost
+    if tracker.halted == "early_shutdown" and exhausted is not None:
+        failed, of = exhausted.failures, exhausted.outcomes
+        cells = f"all {of}" if failed == of else f"{failed} of the last {of}"
+        return (f"error budget: {cells} cells of column '{tracker.graph.columns[exhausted.column].name}' failed",)
+    if tracker.halted == "budget" and cost is not None and cost.max_cost is not None and cost.dollars >= cost.max_cost:
+        return Option("max_cost"), f": {dollars(cost.dollars)} of {dollars(cost.max_cost)} is spent"
+    if tracker.halted == "budget" and cost is not None and cost.max_tokens is not None:
+        return Option("max_tokens_total"), f": {cost.tokens:,} of {cost.max_tokens:,} tokens are spent"
+    return ()
+
+
+def reason_text(tracker: Tracker, status: Status, error: BaseException | None, first: Record | None) -> str | None:
+    """Return why a run ended before every row was worked; None for one that is running or has worked every row.
+
+    The word before the first colon is "error budget", "max_cost", "max_tokens_total", "cancelled" or "failed".
+    """
+    if status == "running":
+        return None
+    if status == "cancelled":
+        by = "" if error is None else next((f": {arg}" for arg in error.args if isinstance(arg, str)), "")
+        return f"cancelled{by}"
+    if early := "".join(map(str, _early(tracker))):
+        cause = f"; {_described(tracker, first)}" if first is not None and tracker.halted == "early_shutdown" else ""
+        return None if status != "failed" and every_row_is_over(tracker) else one_line(early + cause)
+    if status != "failed" or (isinstance(error, EarlyShutdownError) and every_row_is_over(tracker)):
+        return None
+    return one_line(
+        f"failed: {error}" if isinstance(error, RowloopError) else f"failed: {type(error).__name__}: {error}"
+    )
 
 
 def error_text(error: BaseException | None) -> str | None:
@@ -83,10 +125,18 @@ def log_end(report: Report, path: Path | None, advice: str) -> None:
 
 
 def advice_of(tracker: Tracker, path: Path | None) -> str:
-    """Return the call that makes the missing rows, as a line of the log; nothing if no row is missing."""
-    totals, plan = tracker.totals, tracker.plan
+    """Return the call that makes the missing rows, as a line of the log; nothing if no row is missing.
+
+    After an early end, the line begins with what ended the run.
+    """
     place = None if path is None else shown(path)
-    call = f'build("{place}", {plan.rows}, resume="always"'
-    if totals.cut_short or totals.groups_over < plan.row_groups:
-        return f"\n  to resume: {call})"
-    return f"\n  to retry what failed: {call}, retry_failed=True)" if totals.dropped else ""
+    call = f'build("{place}", {tracker.plan.rows}, resume="always"'
+    if every_row_is_over(tracker):
+        return f"\n  to retry what failed: {call}, retry_failed=True)" if tracker.totals.dropped else ""
+    early = "".join(map(str, _early(tracker))).partition(":")[0]
+    hints = {
+        "budget": f" with a larger {early}",
+        "early_shutdown": ", or with retry_failed=True to retry the failed cells as well",
+    }
+    hint = hints.get(tracker.halted or "", "")
+    return f"\n  {f'ended early by {early}; ' if early else ''}to resume: {call}){hint}"

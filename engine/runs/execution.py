@@ -107,7 +107,7 @@ class Execution:
             await self._sink.begin(tables)
             try:
                 reason = await self._work(connected)
-                if reason in {None, "early_shutdown"}:
+                if reason is None:
                     await self._after_generation()
                 self._account.stop_clock()
                 failed = error_of(self._tracker, reason, self._account.failures.first, rows=self._account.rows)

@@ -126,6 +126,11 @@ class Described(Protocol):
         ...
 
     @property
+    def reason(self) -> str | None:
+        """Why the run ended before every row was worked."""
+        ...
+
+    @property
     def budget_spent(self) -> bool:
         """Whether the run ended because its budget was spent."""
         ...
@@ -162,6 +167,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that the response cache answered; they are not among the other requests."""
     structured: dict[str, StructuredCounts] = {}
     cached_tokens: int = 0
+    reason: str | None = None
+    """Why the run ended before every row was worked."""
 
     @property
     def rate(self) -> float:
@@ -196,10 +203,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Return the lines after the headline, as labels and texts."""
-        if self.error:
-            yield "error", self.error
-        if self.budget_spent:
-            yield "budget", "max_cost or max_tokens_total is spent; raise the budget to resume"
+        yield from self._end()
         if self.failures:
             yield "failures", _counted(self.failures)
         if self.retries:
@@ -218,6 +222,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             for lane in self.load.lanes:
                 yield "lane", _lane_text(lane)
             yield "time", f"event loop busy {self.load.loop:.0%}, writing {self.load.writing:.0%}"
+
+    def _end(self) -> Iterator[tuple[str, str]]:
+        """Return the lines of a run that failed or ended early."""
+        if self.error:
+            yield "error", self.error
+        elif self.reason is not None and self.status != "cancelled":
+            yield "reason", self.reason
+        if self.budget_spent:
+            yield "budget", "max_cost or max_tokens_total is spent; raise the budget to resume"
 
 
 def report_of(metadata: Described, details: Details) -> Report:
@@ -242,6 +255,7 @@ def report_of(metadata: Described, details: Details) -> Report:
         known_cost=known_cost(details.spent),
         earlier=details.earlier,
         budget_spent=metadata.budget_spent,
+        reason=metadata.reason,
         cached=details.cached,
         structured=dict(details.structured),
         cached_tokens=spent.cached_tokens,

@@ -338,6 +338,61 @@ def test_dropped_rows_are_in_the_report(server, folder, here):
     assert "resume=" not in quiet.stderr  # a hint for Python
 
 
+ASKING = """
+models: {{writer: {{spec: "openai:fake", base_url: "{url}", price: {{prompt: 0, completion: 1000000}}}}}}
+columns: [{{name: question, type: text, model: writer, prompt: "Ask"}}]
+"""
+"""One column that asks, at a dollar for each token of an answer."""
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_run_that_ends_before_every_row_is_worked_has_its_own_status_and_says_how_to_resume(
+    here, folder, server, quiet
+):
+    """The last line has the reason in the words of the command line, the rows, and the command."""
+    (folder / "asking.yaml").write_text(ASKING.format(url=server.url))
+    run = ["run", "asking.yaml", "-o", "out", "-n", 300, *(["--quiet"] if quiet else [])]
+    server.configure(fault_400=0.6)
+    status, out, err = here(*run)
+    assert status == 3
+    assert err.splitlines()[-1].startswith("rowloop: ended early: error budget: ")
+    assert " of 300 rows are finished, in out/data; to resume, run the same command with --resume, or with" in err
+    assert ("\nreason    error budget: " in out) is not quiet
+    server.configure(fault_400=0.0)
+    assert here(*run, "--retry-failed")[0] == 0
+    assert pq.read_table("out/data").num_rows == 300
+
+
+def test_a_budget_is_named_by_its_option(here, server, folder):
+    """--max-cost, with what is spent; a larger one resumes the run, and a missed --min-completion is a failure."""
+    (folder / "asking.yaml").write_text(ASKING.format(url=server.url))
+    run = ["run", "asking.yaml", "-n", 300]
+    status, _, err = here(*run, "-o", "out", "--max-cost", 300)
+    assert status == 3
+    assert re.match(r"rowloop: ended early: --max-cost: \$\d+\.\d\d of \$300\.00 is spent; ", err.splitlines()[-1])
+    assert err.endswith("with --resume and a larger --max-cost\n")
+    status, _, err = here(*run, "-o", "strict", "--max-cost", 300, "--min-completion", 1)
+    assert status == 1
+    assert "fewer than --min-completion 1 requires" in err
+    assert "the run ended early: max_cost: " in err
+
+
+@pytest.mark.outside
+def test_sigterm_ends_a_run_like_ctrl_c_with_its_own_status(server, folder):
+    """One line says how to resume, metadata.json has the signal, the connections are closed, and the status is 143."""
+    server.configure(latency=30)
+    run = [sys.executable, *ROWLOOP, "run", "recipe.yaml", "-o", "out", "--base-url", server.url]
+    with subprocess.Popen(run, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True) as command:
+        server.wait_for(in_flight=1, timeout=30)
+        command.send_signal(signal.SIGTERM)
+        _, err = command.communicate(timeout=60)
+    assert command.returncode == 143
+    assert err == "rowloop: terminated; no row is finished; to resume, run the same command with --resume\n"
+    written = json.loads((folder / "out/.rowloop/metadata.json").read_text())
+    assert (written["status"], written["reason"]) == ("cancelled", "cancelled: SIGTERM")
+    assert server.wait_for(client_disconnects=1).in_flight == 0
+
+
 def test_debug_shows_the_traceback(folder, server):
     """With --debug an error is printed with its traceback; the status is the same."""
     done = rowloop(folder, "run", "recipe.yaml", "-o", "out", "-n", 0, "--base-url", server.url, "--debug")

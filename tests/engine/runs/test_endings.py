@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from rowloop.engine.core.policy import ErrorBudget
 from rowloop.engine.core.tracker import DONE, FAILED, SKIPPED, Tracker
 from rowloop.engine.datasets import metadata as contract
 from rowloop.engine.datasets.parquet_sink import ParquetSink
+from rowloop.engine.datasets.reading import read_result
 from rowloop.engine.telemetry.report import Report
 
 if TYPE_CHECKING:
@@ -187,6 +189,15 @@ ENDINGS: dict[Callable[[Run], None], tuple[str, type[BaseException] | None]] = {
     early_shutdown: ("partial", None),
     nothing_left: ("failed", rl.EarlyShutdownError),
 }
+REASONS: dict[Callable[[Run], None], tuple[str, bool]] = {
+    cancelled: ("cancelled", False),
+    await_cancelled: ("cancelled", False),
+    failed: ("failed", True),
+    processor_failed: ("failed", True),
+    early_shutdown: ("error budget", True),
+    nothing_left: ("error budget", True),
+}
+"""The first word of the reason, and whether facts follow it."""
 every_ending = pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.__name__)
 
 
@@ -284,11 +295,99 @@ def test_one_schema_describes_every_ending_on_both_engines(tmp_path: Path, endin
         assert run.written["finished_at"] >= run.written["started_at"]
         assert (run.written["error"] is not None) == (ENDINGS[ending][0] == "failed")
         assert run.written["early_shutdown"] == (ending in {early_shutdown, nothing_left})
+        reason, colon, _ = (run.written["reason"] or "").partition(":")
+        assert (reason, bool(colon)) == REASONS.get(ending, ("", False))
         if run.result is not None:
             assert run.result.metadata == run.written
+            assert run.result.reason == run.written["reason"]
         # the number of parts of an interrupted run depends on timing; the schema describes a part
         keys.append({key for key in _keys(run.written) if not key.startswith(".parts[]")})
     assert keys[0] == keys[1]
+
+
+def test_a_run_that_its_error_budget_ends_gives_the_reason_wherever_a_person_looks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """In the result, its report, metadata.json, the dataset read back, and the last line of the log, with the call."""
+    run = Run(tmp_path / "out", "async")
+    run(early_shutdown)
+    assert run.result is not None
+    reason = run.result.reason
+    assert reason is not None
+    assert re.fullmatch(
+        r"error budget: (all 8|7 of the last 8) cells of column 'value' failed; the first failure was in column"
+        r" 'value': ValueError: row 1\d is broken",
+        reason,
+    )
+    assert read_result(run.path).reason == run.written["reason"] == reason
+    assert ("reason", reason) in list(run.result.report.lines())
+    record = caplog.records[-1].getMessage()
+    assert reason in record
+    call = f'build("{run.path}", 20, resume="always")'
+    assert record.splitlines()[-1] == (
+        f"  ended early by error budget; to resume: {call}, or with retry_failed=True to retry the failed cells as well"
+    )
+
+
+def test_where_nothing_is_left_the_exception_has_the_reason_and_the_first_root_cause(tmp_path: Path):
+    """The same reason is in metadata.json."""
+    run = Run(tmp_path / "out", "async")
+    run(nothing_left)
+    assert isinstance(run.error, rl.EarlyShutdownError)
+    reason = run.written["reason"]
+    assert str(run.error) == f"no row was completed; {reason}"
+    assert re.match(r"error budget: all \d+ cells of column 'value' failed; the first failure was in column", reason)
+    assert isinstance(run.error.__cause__, ValueError)
+
+
+def test_a_missed_min_completion_after_an_early_end_gives_both_reasons(tmp_path: Path):
+    """The error names the share that was missed and what ended the run."""
+    run = Run(tmp_path / "out", "async")
+    run.options["min_completion"] = 0.9
+    run(early_shutdown)
+    assert isinstance(run.error, rl.PartialDatasetError)
+    assert "fewer than min_completion=0.9 requires" in str(run.error)
+    assert f"the run ended early: {run.written['reason']}" in str(run.error)
+
+
+def test_a_run_that_works_every_row_gives_no_reason_even_if_its_budget_is_spent_by_the_last():
+    """The last row's failure spends the error budget, but nothing is left to work."""
+
+    @rl.cell(max_parallel=1)
+    async def value(row_number: int) -> int:
+        return 1 // (19 - row_number)
+
+    recipe = rl.Recipe(columns=[rl.Seed({"row_number": range(20)}), value])
+    result = recipe.preview(20, error_budget=ErrorBudget(window=20, rate=0.05), progress=False)
+    assert (result.reason, result.status, result.actual) == (None, "partial", 19)
+
+
+def test_rows_of_a_run_that_its_error_budget_ended_can_be_added_although_a_processor_changes_the_whole(tmp_path: Path):
+    """after_generation waits until every row is worked, because no row can be added to what it has made."""
+
+    class Whole(rl.Processor):
+        def after_generation(self, frame: pd.DataFrame) -> pd.DataFrame:
+            return frame.assign(rows=len(frame))
+
+    run = Run(tmp_path / "out", "async")
+    run.processors = [Whole()]
+    run(early_shutdown)
+    assert run.result is not None
+    assert "rows" not in run.result.dataset
+    run.broken.clear()
+    run.options = {"resume": "always", "retry_failed": True}
+    run.build()
+    assert (run.result.status, run.result.reason) == ("complete", None)
+    assert set(run.result.dataset["rows"]) == {20}
+
+
+def test_metadata_of_an_older_version_is_read(tmp_path: Path):
+    """A file without a reason is a dataset like any other."""
+    run = Run(tmp_path / "out", "async")
+    run.build()
+    older = {key: value for key, value in run.written.items() if key != "reason"}
+    (run.path / ".rowloop/metadata.json").write_text(json.dumps(older))
+    assert (read_result(run.path).status, read_result(run.path).reason) == ("complete", None)
 
 
 def _keys(data: Any, where: str = "") -> set[str]:
