@@ -31,6 +31,7 @@ from .recipe_options import BaseUrl, Models, RecipeFile, Seed, read_recipe
 from .run_options import (
     ROWS,
     Cache,
+    Deadline,
     MaxCost,
     MinCompletion,
     Output,
@@ -80,6 +81,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     overwrite: Overwrite = False,
     min_completion: MinCompletion = None,
     max_cost: MaxCost = None,
+    deadline: Deadline = None,
     cache: Cache = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -90,6 +92,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     options: RunOptions = {
         "min_completion": min_completion,
         "max_cost": max_cost,
+        "deadline": deadline,
         "cache": cache,
         "overwrite": overwrite,
         "progress": not quiet,

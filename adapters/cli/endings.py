@@ -46,9 +46,9 @@ def _terminate(*_: object) -> None:
 def describe_early(result: Result, output: Path, write: Callable[[Option], str]) -> str:
     """Describe what ended a run early, what it has left, and how to resume it; `write` writes an option."""
     word, colon, facts = (result.reason or "").partition(":")
-    limit = {"max_cost", "max_tokens_total"}.intersection([word])
-    reason = f"{write(Option(word))}{colon}{facts}" if limit else result.reason
-    larger = f" and a larger {write(Option(word))}" if limit else ""
+    budget, option = word in {"max_cost", "max_tokens_total"}, write(Option(word))
+    reason = f"{option}{colon}{facts}" if budget or word == "deadline" else result.reason
+    larger = f" and a larger {option}" if budget else ""
     more = ", or with --retry-failed to retry the failed cells as well" if word == "error budget" else ""
     return f"{reason}; {_describe_rows(result.actual, result.target, output)}{larger}{more}"
 

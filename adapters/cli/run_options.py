@@ -42,6 +42,13 @@ MaxCost = Annotated[
         " To finish it, resume with a larger value."
     ),
 ]
+Deadline = Annotated[
+    float | None,
+    Parameter(
+        help="End the run after this many seconds. Requests in flight are cancelled, finished rows are written."
+        " To finish it, resume."
+    ),
+]
 Cache = Annotated[
     Path | None,
     Parameter(help="File that stores answers. A request that was answered before is answered from the file."),

@@ -68,8 +68,8 @@ UNKNOWN_USAGE: Final = Usage()
 """The usage of a request that was sent and may have to be paid, but of which no answer with its tokens arrived."""
 
 
-Reason: TypeAlias = Literal["cancelled", "early_shutdown", "budget", "failed"]
-"""Why a run ended early. "budget": its budget of dollars or tokens was spent."""
+Reason: TypeAlias = Literal["cancelled", "early_shutdown", "budget", "deadline", "failed"]
+"""Why a run ended early. "budget": its budget of dollars or tokens was spent; "deadline": its time is over."""
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -253,6 +253,14 @@ class Discard(msgspec.Struct, frozen=True):
     tally: Tally | None = None
 
 
+class BudgetLow(msgspec.Struct, frozen=True):
+    """Warn that much of a budget is spent: US dollars of `max_cost`, or tokens of `max_tokens_total`."""
+
+    option: Literal["max_cost", "max_tokens_total"]
+    spent: float
+    limit: float
+
+
 class Cancel(msgspec.Struct, frozen=True):
     """Cancel every task in flight and every timer; answer with `Cancelled` for each task."""
 
@@ -263,4 +271,4 @@ class Stop(msgspec.Struct, frozen=True):
     reason: Reason | None
 
 
-Command: TypeAlias = Admit | Execute | RunAfter | Wake | Null | Record | Commit | Discard | Cancel | Stop
+Command: TypeAlias = Admit | Execute | RunAfter | Wake | Null | Record | Commit | Discard | BudgetLow | Cancel | Stop

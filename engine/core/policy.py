@@ -11,11 +11,12 @@ from bisect import bisect
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import tenacity
 from pydantic import Field, field_validator
 
+from .events import BudgetLow
 from .spec import spec
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ Wait: TypeAlias = Callable[[int], float]
 
 CostOf: TypeAlias = "Callable[[Usage], float | None]"
 """From the usage of an attempt to its cost in US dollars, None if that is not known."""
+
+_LOW: Final = (0.75, 0.9)
+"""The shares of a budget at which a run warns."""
 
 _NO_RETRYING = tenacity.Retrying()
 _BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=30)
@@ -227,6 +231,18 @@ class CostBudget:
         too_dear = self.max_cost is not None and self.dollars >= self.max_cost
         return too_dear or (self.max_tokens is not None and self.tokens >= self.max_tokens)
 
+    def crossed(self, before: CostBudget | None = None) -> list[BudgetLow]:
+        """Return a warning for each limit of which 75 or 90 % have been spent since `before`, unless one is reached."""
+        if self.spent:
+            return []
+        dollars, tokens = (0.0, 0) if before is None else (before.dollars, before.tokens)
+        low: list[BudgetLow] = []
+        if self.max_cost is not None and _crosses(dollars, self.dollars, self.max_cost):
+            low.append(BudgetLow("max_cost", self.dollars, self.max_cost))
+        if self.max_tokens is not None and _crosses(tokens, self.tokens, self.max_tokens):
+            low.append(BudgetLow("max_tokens_total", self.tokens, self.max_tokens))
+        return low
+
     def paid(self, column: int, usage: Usage) -> CostBudget:
         """Return the budget after an attempt."""
         tokens = self.tokens + usage.prompt_tokens + usage.completion_tokens
@@ -239,6 +255,10 @@ class CostBudget:
         else:
             known = {**known, column: (attempts + 1, sum_of_known + cost)}
         return replace(self, dollars=self.dollars + cost, tokens=tokens, known=known)
+
+
+def _crosses(before: float, after: float, limit: float) -> bool:
+    return any(before < share * limit <= after for share in _LOW)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ Theory of operation
     for the values, `Restored` reports them, and those tasks end as if they had just been worked. Row groups that are
     over are never opened.
 
-    Halting (cancelled, failed, too many failures, budget spent): everything that has not started is skipped, the shell
+    Halting (cancelled, failed, too many failures, budget spent, deadline): what has not started is skipped, the shell
     cancels what is in flight, and `Stop` follows when the last task has ended. Rows that are whole by then are
     committed, unless the run failed. Rows lost to a halt are cut off, not dropped, and so is the row whose failure was
     the reason: a later run can still work them. Therefore nothing may start that would do without them, and a whole
@@ -181,8 +181,10 @@ class Tracker:
             raise IllegalEventError("the run has started already")
         self._started = True
         self._began = self._now
-        if self._cost is not None and self._cost.spent:
-            self._halt("budget")
+        if self._cost is not None:
+            self._out += self._cost.crossed()
+            if self._cost.spent:
+                self._halt("budget")
 
     def _on_restored(self, event: Restored) -> None:
         group = self._groups.get(event.group)
@@ -367,8 +369,9 @@ class Tracker:
 
     def _pay(self, cost: CostBudget, column: int, usage: Usage) -> None:
         """Add the cost of an attempt; once the budget is spent, no other attempt begins."""
-        self._cost = cost = cost.paid(column, usage)
-        if cost.spent and self.halted is None:
+        self._cost = paid = cost.paid(column, usage)
+        self._out += paid.crossed(cost)
+        if paid.spent and self.halted is None:
             self._halt("budget")
 
     def _judge(self, column: int) -> None:

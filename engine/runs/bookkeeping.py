@@ -165,7 +165,7 @@ class Account:
             started_at=self._clock.started_at.isoformat(),
             finished_at=None if status == "running" else datetime.now(UTC).isoformat(),
             elapsed=self._earlier.seconds + self._clock.elapsed,
-            reason=reason_text(self._tracker, status, error, self.failures.first),
+            reason=reason_text(self._tracker, status, error, self.failures.first, self._settings.deadline),
         )
 
     def _columns_metadata(self, spent: dict[int, Spent]) -> list[ColumnMetadata]:

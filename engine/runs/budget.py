@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import RecipeError
 from ..core.policy import CostBudget
-from ..models.prices import cost_of
+from ..models.prices import cost_of, dollars
 
 if TYPE_CHECKING:
-    from ..core.events import Usage
+    from ..core.events import BudgetLow, Usage
     from ..core.policy import CostOf
     from ..models.provider import Pricing
     from ..telemetry.spending import Spending
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 logger = logging.getLogger("rowloop")
+
+
+def warn(low: BudgetLow) -> None:
+    """Log that much of a budget is spent, and what is left."""
+    share, left = low.spent / low.limit, low.limit - low.spent
+    if low.option == "max_cost":
+        facts = f"{dollars(low.spent)} of {dollars(low.limit)}, {dollars(left)} left"
+    else:
+        facts = f"{low.spent:,.0f} of {low.limit:,.0f} tokens, {left:,.0f} left"
+    logger.warning("%d %% of %s is spent: %s", int(100 * share), low.option, facts)
 
 
 def cost_budget(recipe: RecipeFacts, settings: Settings, spent: Spending) -> CostBudget | None:
@@ -32,10 +42,10 @@ def cost_budget(recipe: RecipeFacts, settings: Settings, spent: Spending) -> Cos
                 f"the price of model '{recipe.model_of[i]}' is not known; set it: Model(..., price=Price(0.25, 2.0))"
             )
             raise RecipeError("max_cost", problem)
-    dollars = math.fsum(spent.costs_at(prices).values())
+    cost = math.fsum(spent.costs_at(prices).values())
     tokens = sum(prompt + answer for _, prompt, answer in spent.columns.values())
     charged = {i: _charged(price, recipe.model_of[i]) for i, price in prices.items() if settings.max_cost is not None}
-    return CostBudget(settings.max_cost, settings.max_tokens_total, charged, dollars, tokens)
+    return CostBudget(settings.max_cost, settings.max_tokens_total, charged, cost, tokens)
 
 
 def _charged(price: Pricing | None, model: str) -> CostOf:

@@ -31,7 +31,7 @@ def status_of(tracker: Tracker, reason: Reason | None) -> Status:
     if reason == "cancelled":
         return "cancelled"
     totals = tracker.totals
-    all_over = reason is None or (reason == "budget" and every_row_is_over(tracker))
+    all_over = reason is None or (reason in {"budget", "deadline"} and every_row_is_over(tracker))
     return "complete" if all_over and not (totals.dropped or totals.cut_short) else "partial"
 
 
@@ -41,7 +41,7 @@ def every_row_is_over(tracker: Tracker) -> bool:
 
 
 def error_of(
-    tracker: Tracker, reason: Reason | None, first: Record | None, *, rows: int
+    tracker: Tracker, reason: Reason | None, first: Record | None, *, rows: int, deadline: float | None = None
 ) -> DatasetGenerationError | None:
     """Return the error of a run whose scheduler has finished; None if the run did not fail.
 
@@ -55,7 +55,7 @@ def error_of(
             return found  # it has the place already
         error = DatasetGenerationError(first.failure.message, stage="column", column=column, row_group=first.group)
     elif not (tracker.totals.committed or rows) and reason != "cancelled":
-        parts = _early(tracker)
+        parts = _early(tracker, deadline)
         why = ("; ", *parts) if parts else ()
         cause = () if first is None else (f"; {_described(tracker, first)}",)
         error = EarlyShutdownError("no row was completed", *why, *cause)
@@ -70,7 +70,7 @@ def _described(tracker: Tracker, record: Record) -> str:
     return f"the first failure was in column '{column}': {failure.error}: {failure.message}"
 
 
-def _early(tracker: Tracker) -> tuple[str | Option, ...]:
+def _early(tracker: Tracker, deadline: float | None = None) -> tuple[str | Option, ...]:
     """Return which limit ended a run early, as parts of a message that begin with its name; nothing if none did."""
     exhausted, cost = tracker.exhausted, tracker.cost
     if tracker.halted == "early_shutdown" and exhausted is not None:
@@ -81,20 +81,25 @@ def _early(tracker: Tracker) -> tuple[str | Option, ...]:
         return Option("max_cost"), f": {dollars(cost.dollars)} of {dollars(cost.max_cost)} is spent"
     if tracker.halted == "budget" and cost is not None and cost.max_tokens is not None:
         return Option("max_tokens_total"), f": {cost.tokens:,} of {cost.max_tokens:,} tokens are spent"
+    if tracker.halted == "deadline":
+        return Option("deadline"), f": {deadline or 0:g} s are over"
     return ()
 
 
-def reason_text(tracker: Tracker, status: Status, error: BaseException | None, first: Record | None) -> str | None:
+def reason_text(
+    tracker: Tracker, status: Status, error: BaseException | None, first: Record | None, deadline: float | None
+) -> str | None:
     """Return why a run ended before every row was worked; None for one that is running or has worked every row.
 
-    The word before the first colon is "error budget", "max_cost", "max_tokens_total", "cancelled" or "failed".
+    The word before the first colon is "error budget", "max_cost", "max_tokens_total", "deadline", "cancelled" or
+    "failed".
     """
     if status == "running":
         return None
     if status == "cancelled":
         by = "" if error is None else next((f": {arg}" for arg in error.args if isinstance(arg, str)), "")
         return f"cancelled{by}"
-    if early := "".join(map(str, _early(tracker))):
+    if early := "".join(map(str, _early(tracker, deadline))):
         cause = f"; {_described(tracker, first)}" if first is not None and tracker.halted == "early_shutdown" else ""
         return None if status != "failed" and every_row_is_over(tracker) else one_line(early + cause)
     if status != "failed" or (isinstance(error, EarlyShutdownError) and every_row_is_over(tracker)):

@@ -12,6 +12,7 @@ from ..columns.column import Binding
 from ..columns.storable import check_of, needs_check
 from ..columns.work import Nothing
 from ..core.errors import DatasetGenerationError, RowloopError
+from ..core.events import Halted
 from ..core.policy import Policies
 from ..core.store import Store
 from ..core.tracker import Tracker
@@ -91,7 +92,8 @@ class Execution:
         self._scheduler: Scheduler | None = None
         self._cache: ResponseCache | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._halt_requested = False
+        self._halting: Reason | None = None
+        self._connecting: asyncio.Timeout | None = None
 
     async def run(self, runtime: Runtime, tables: Tables) -> Result:
         """Work until the run has ended; raises its error, a RowloopError or a cancellation.
@@ -100,17 +102,20 @@ class Execution:
         metadata describes the end.
         """
         self._loop = asyncio.get_running_loop()
+        deadline = self._set_deadline(self._loop)
         try:
             if self._past.finished and self._sink.path is not None:
                 return self._checked(read_result(self._sink.path))
-            connected = await self._connect(runtime)
+            connected = await self._connect_unless_halted(runtime)
+            if self._halting == "deadline" and not self._account.rows:
+                raise self._nothing_begun()
             await self._sink.begin(tables)
             try:
                 reason = await self._work(connected)
                 if reason is None:
                     await self._after_generation()
                 self._account.stop_clock()
-                failed = error_of(self._tracker, reason, self._account.failures.first, rows=self._account.rows)
+                failed = self._error(reason)
                 status: Status = "failed" if failed else status_of(self._tracker, reason)
                 metadata, failures = await self._describe(status, failed)
             except BaseException as error:
@@ -123,15 +128,17 @@ class Execution:
                 raise failed
             return self._checked(self._account.result(metadata, failures, report))
         finally:
+            if deadline is not None:
+                deadline.cancel()
             self._sink.close()
             if self._cache is not None:
                 self._cache.close()
 
     def halt(self) -> None:
         """End the run: what is in flight is cancelled, complete rows are committed."""
-        self._halt_requested = True
+        self._halting = self._halting or "cancelled"
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._halt_scheduler)
+            self._loop.call_soon_threadsafe(self._halt_here, "cancelled")
 
     def close_unless_begun(self) -> None:
         """Release the directory of a run that was never begun."""
@@ -141,6 +148,20 @@ class Execution:
     def snapshot(self) -> ProgressSnapshot:
         """Take a snapshot. Counts are read while they change: each is right, but their sum may be one off."""
         return self._account.snapshot()
+
+    async def _connect_unless_halted(self, runtime: Runtime) -> dict[str, ChatModel]:
+        """Connect the models; nothing is connected if the run is halted meanwhile."""
+        if self._halting is not None:
+            return {}
+        try:
+            async with asyncio.timeout(None) as self._connecting:
+                return await self._connect(runtime)
+        except TimeoutError:
+            if self._connecting is None or not self._connecting.expired():
+                raise
+            return {}
+        finally:
+            self._connecting = None
 
     async def _connect(self, runtime: Runtime) -> dict[str, ChatModel]:
         """Connect the models, if there is any work left. Until that has succeeded, nothing is written or removed."""
@@ -157,6 +178,9 @@ class Execution:
         graph, threads = self._workload.graph, Threads(_THREADS)
         renderers = Threads(_RENDERERS, "rowloop-template")
         await self._describe("running", None)
+        if self._halting is not None:
+            self._tracker.handle(Halted(self._halting))
+            return self._halting
         outside = [OutsideObserver(observer) for observer in self._settings.observers]
         store = Store(graph)
         works = self._bind(connected, threads, renderers)
@@ -164,8 +188,6 @@ class Execution:
         # Outside observers come last: what they raise must not keep a value from the journal.
         observers = [*self._account.observers, *outside]
         scheduler = self._scheduler = Scheduler(self._tracker, executor, store, self._sink, observers)
-        if self._halt_requested:
-            asyncio.get_running_loop().call_soon(scheduler.halt)
         display: Display | None = self._settings.progress
         self._account.begin(scheduler, store)
         try:
@@ -207,14 +229,35 @@ class Execution:
             await self._sink.rewrite(change, self._tracker.plan.row_group_size)
             self._rewritten = True
 
-    def _halt_scheduler(self) -> None:
+    def _set_deadline(self, loop: asyncio.AbstractEventLoop) -> asyncio.TimerHandle | None:
+        seconds = self._settings.deadline
+        return None if seconds is None else loop.call_later(seconds, self._halt_here, "deadline")
+
+    def _halt_here(self, reason: Reason) -> None:
+        """End the run, in the loop's thread, whatever it is doing."""
+        self._halting = self._halting or reason
         if self._scheduler is not None:
-            self._scheduler.halt()
+            self._scheduler.halt(reason)
+        elif self._connecting is not None and not self._connecting.expired():
+            self._connecting.reschedule(0)
 
     # The end
 
     def _checked(self, result: Result) -> Result:
         return check_completion(result, self._tracker, self._settings.min_completion)
+
+    def _error(self, reason: Reason | None) -> DatasetGenerationError | None:
+        first, rows, deadline = self._account.failures.first, self._account.rows, self._settings.deadline
+        return error_of(self._tracker, reason, first, rows=rows, deadline=deadline)
+
+    def _nothing_begun(self) -> DatasetGenerationError:
+        """Log the end of a run whose deadline came before anything was written, and return its error."""
+        self._account.stop_clock()
+        self._tracker.handle(Halted("deadline"))
+        error = self._error("deadline")
+        assert error is not None  # noqa: S101 - without rows
+        log_end(self._account.report(self._account.metadata("failed", error)), None, "")
+        return error
 
     async def _end_with(self, error: BaseException) -> None:
         """Describe and log the end of a run that raises an error."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import DatasetGenerationError
 from ..core.events import (
     Admit,
+    BudgetLow,
     Cancel,
     Cancelled,
     Commit,
@@ -35,6 +36,7 @@ from ..core.events import (
 )
 from ..models.bytes_received import received
 from ..telemetry.observer import methods_of
+from .budget import warn
 from .executor import Placement
 from .slices import Slices
 from .timers import Timers
@@ -80,6 +82,7 @@ class Scheduler:
             Record: self._record,
             Commit: self._commit,
             Discard: self._transfers.discard,
+            BudgetLow: warn,
             Cancel: self._cancel,
             Stop: self._stop,
         }
@@ -107,9 +110,9 @@ class Scheduler:
             self.timers.close()
             self._tracker.close(self._loop.time())
 
-    def halt(self) -> None:
-        """Cancel the run, from the loop's thread: what is in flight is cancelled, complete rows are committed."""
-        self._guarded(lambda: self._feed(Halted("cancelled")))
+    def halt(self, reason: Reason = "cancelled") -> None:
+        """End the run, from the loop's thread: what is in flight is cancelled, complete rows are committed."""
+        self._guarded(lambda: self._feed(Halted(reason)))
 
     @property
     def time(self) -> float:

@@ -55,7 +55,7 @@ ON_ERRORS: Final[list[list[OnError]]] = [["drop"], ["drop", "null"], ["drop", "n
 ALL: Final = frozenset(range(6))
 LOST: Final = st.sampled_from([0, 0, 1, 4, 20])
 """How many lines of the log do not survive when a run is killed."""
-REASONS: Final[tuple[Reason, ...]] = ("cancelled", "early_shutdown", "failed")
+REASONS: Final[tuple[Reason, ...]] = ("cancelled", "early_shutdown", "deadline", "failed")
 
 
 @st.composite
