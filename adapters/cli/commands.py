@@ -33,6 +33,7 @@ from .run_options import (
     Cache,
     Deadline,
     MaxCost,
+    MaxTokensTotal,
     MinCompletion,
     Output,
     Overwrite,
@@ -81,6 +82,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     overwrite: Overwrite = False,
     min_completion: MinCompletion = None,
     max_cost: MaxCost = None,
+    max_tokens_total: MaxTokensTotal = None,
     deadline: Deadline = None,
     cache: Cache = None,
     quiet: Quiet = False,
@@ -92,6 +94,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     options: RunOptions = {
         "min_completion": min_completion,
         "max_cost": max_cost,
+        "max_tokens_total": max_tokens_total,
         "deadline": deadline,
         "cache": cache,
         "overwrite": overwrite,

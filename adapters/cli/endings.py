@@ -65,6 +65,8 @@ def describe_interrupted(output: Path, begun: datetime) -> str:
     metadata = None
     with contextlib.suppress(ResumeError):
         metadata = read_metadata(output)
+    if metadata is not None and metadata.status == "running" and datetime.fromisoformat(metadata.started_at) >= begun:
+        return f"finished rows are in {output / 'data'}; to resume, run the same command with --resume"
     ended = "" if metadata is None or metadata.status != "cancelled" else metadata.finished_at
     if metadata is None or not ended or datetime.fromisoformat(ended) < begun:
         return "nothing was written"  # interrupted before it began: the directory holds another run's rows

@@ -42,6 +42,10 @@ MaxCost = Annotated[
         " To finish it, resume with a larger value."
     ),
 ]
+MaxTokensTotal = Annotated[
+    int | None,
+    Parameter(help="Send no more requests once the dataset has used this many tokens; like --max-cost."),
+]
 Deadline = Annotated[
     float | None,
     Parameter(
