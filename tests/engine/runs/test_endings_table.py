@@ -114,8 +114,9 @@ class Endings:
     def build(self, rows: int = 100, **options: Any) -> BaseException | None:
         """Build in this process; return what it raises."""
         recipe = rl.Recipe.from_yaml(self.folder / "recipe.yaml")
+        given: dict[str, Any] = {"progress": False, "row_group_size": 10, **options}
         try:
-            recipe.build(self.python, rows, **{"progress": False, "row_group_size": 10, **options})
+            recipe.build(self.python, rows, **given)
         except BaseException as error:  # noqa: BLE001 - some endings are no Exception
             return error
         return None
