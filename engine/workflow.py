@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .runs.settings import RunOptions
 
 Filter: TypeAlias = str | Callable[[Any], Any]
+
+logger = logging.getLogger("rowloop")
 
 _NAME = re.compile(r"\w[\w-]*")
 
@@ -119,6 +122,7 @@ class Workflow:
     def build(self, path: str | Path, **options: Unpack[RunOptions]) -> list[Result]:
         """Make each stage's dataset in a directory of its own under `path`; one Result per stage, in order.
 
+        A stage that ends early is the last: the next would start from too few rows, and could not be resumed with more.
         A stage that an earlier build has finished, with the same recipe on the same rows, does not run again, and one
         that was cut short is resumed, unless `resume` says otherwise. Raises ResumeError if a directory holds a dataset
         of another recipe, unless `overwrite` is true.
@@ -131,7 +135,7 @@ class Workflow:
         return results
 
     async def abuild(self, path: str | Path, **options: Unpack[RunOptions]) -> list[Result]:
-        """Make each stage's dataset, from a coroutine in any event loop; cancelling it cancels the run."""
+        """Do the same as `build`, from a coroutine in any event loop; cancelling it cancels the run."""
         results: list[Result] = []
         directory = path_of(path)
         for stage, recipe, rows in self._seeded(results):
@@ -144,6 +148,9 @@ class Workflow:
         given: pa.Table | None = None
         for stage in self._stages:
             yield stage, *_seeded(stage, given)
+            if (reason := results[-1].reason) is not None:
+                logger.warning("stage '%s' ended early, and later stages wait for it: %s", stage.name, reason)
+                return
             given = stage.passed_on(results[-1].to_arrow())
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rowloop import Recipe
+    from rowloop.runtime import Runtime
 
 QUIET: Any = {"progress": False}
 
@@ -304,3 +305,39 @@ def test_a_first_stage_with_a_seed_table_has_its_rows_and_a_later_one_those_that
     repeating = rl.Recipe(columns=[rl.Seed(columns=["n"], repeat=True)])
     stages[1] = rl.Stage("two", repeating, rows=5)
     assert rl.Workflow(stages).preview(**QUIET)[1].to_arrow().column("n").to_pylist() == [2, 3, 2, 3, 2]
+
+
+def slow() -> Recipe:
+    """Make twenty rows, one after the other, in ten seconds each."""
+    recipe = rl.Recipe(columns=[rl.Seed({"n": range(20)})])
+
+    @recipe.column(max_parallel=1)
+    async def ideas(n: int) -> str:
+        await asyncio.sleep(10)
+        return f"idea {n}"
+
+    return recipe
+
+
+@pytest.mark.parametrize("door", ["build", "abuild"])
+def test_a_stage_that_ends_early_is_the_last_and_the_same_call_resumes_it(
+    tmp_path: Path, virtual_runtime: Runtime, caplog: pytest.LogCaptureFixture, door: str
+) -> None:
+    """A later stage would start from too few rows, and be another dataset once the others are there."""
+    calls: list[str] = []
+    workflow = rl.Workflow([rl.Stage("first", slow()), rl.Stage("second", lines(calls))])
+
+    def build(**options: Any) -> list[rl.Result]:
+        options = {**QUIET, "row_group_size": 5, "runtime": virtual_runtime, **options}
+        if door == "abuild":
+            return asyncio.run(workflow.abuild(tmp_path, **options))
+        return workflow.build(tmp_path, **options)
+
+    (first,) = build(deadline=75)
+    assert (first.actual, first.reason, calls) == (7, "deadline: 75 s are over", [])
+    assert caplog.records[-1].getMessage() == (
+        "stage 'first' ended early, and later stages wait for it: deadline: 75 s are over"
+    )
+    first, second = build()
+    assert (first.actual, second.actual, first.reason, second.reason) == (20, 20, None, None)
+    assert len(calls) == 20
