@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="{}%#"), max_size=20)
 """Any text that holds no template."""
+PROMPTS = TEXTS.filter(str.strip)
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
 ENDPOINT: dict[str, st.SearchStrategy[Any]] = {
     "base_url": st.sampled_from(["http://localhost:8000/v1", "https://example.org"]),
@@ -61,13 +62,13 @@ def recipes(draw: st.DrawFn) -> rl.Recipe:
         rl.Text(
             names[3],
             model=draw(model),
-            prompt=draw(TEXTS),
+            prompt=draw(PROMPTS),
             system=draw(st.none() | TEXTS),
             stop=draw(st.lists(TEXTS, max_size=2)),
             max_tokens=draw(st.none() | st.integers(1, 99)),
             allow_truncated=draw(st.booleans()),
         ),
-        rl.Structured(names[4], model=draw(model), prompt=draw(TEXTS), schema={"type": "object", "title": draw(TEXTS)}),
+        rl.Structured(names[4], model=draw(model), prompt=draw(PROMPTS), schema={"type": "object", "title": draw(TEXTS)}),
     ]
     processors = draw(
         st.sampled_from([[], [rl.DropColumns(names[:1])], [rl.SchemaTransform({"a": ["b", {"c": "d"}]})]])
