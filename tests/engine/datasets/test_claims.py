@@ -45,6 +45,11 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def no_wait(_: float) -> None:
+    """Fail: nothing is to be waited for."""
+    pytest.fail("waited")
+
+
 def claimed_elsewhere(place: Path, **changes: Any) -> Path:
     """Have a process of another machine claim the directory; return its file."""
     file = place / ".rowloop/claims/000001.json"
@@ -112,12 +117,12 @@ def test_a_claim_of_a_dead_process_is_taken_over_at_once(place: Path):
     """Of this machine and boot; a later process of the same number is another one."""
     here = this_process()
     claimed_elsewhere(place, process=msgspec.structs.replace(here, started="1"))
-    held = take(place, pytest.fail, sleep=pytest.fail)
+    held = take(place, pytest.fail, sleep=no_wait)
     assert (held.number, held.sure) == (2, True)
     with pytest.raises(rl.ResumeError, match=rf"process {os.getpid()} on this machine"):
-        take(place, pytest.fail, sleep=pytest.fail)
+        take(place, pytest.fail, sleep=no_wait)
     held.release()
-    assert take(place, pytest.fail, sleep=pytest.fail).number == 3
+    assert take(place, pytest.fail, sleep=no_wait).number == 3
 
 
 def test_a_process_of_another_container_is_not_taken_for_a_dead_one(monkeypatch: pytest.MonkeyPatch):
