@@ -68,7 +68,9 @@ def recipes(draw: st.DrawFn) -> rl.Recipe:
             max_tokens=draw(st.none() | st.integers(1, 99)),
             allow_truncated=draw(st.booleans()),
         ),
-        rl.Structured(names[4], model=draw(model), prompt=draw(PROMPTS), schema={"type": "object", "title": draw(TEXTS)}),
+        rl.Structured(
+            names[4], model=draw(model), prompt=draw(PROMPTS), schema={"type": "object", "title": draw(TEXTS)}
+        ),
     ]
     processors = draw(
         st.sampled_from([[], [rl.DropColumns(names[:1])], [rl.SchemaTransform({"a": ["b", {"c": "d"}]})]])
