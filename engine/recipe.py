@@ -192,9 +192,11 @@ class Recipe:
 
         `.dataset` is a DataFrame. Blocks, and works wherever `build` does.
         """
-        if rows is None:
-            rows = _PREVIEWED if self.rows is None else min(_PREVIEWED, self.rows)
-        return self._job(None, rows, options).run()
+        return self._job(None, self._previewed(rows), options).run()
+
+    async def apreview(self, rows: int | None = None, **options: Unpack[RunOptions]) -> Result:
+        """Make a few rows in memory, from a coroutine in any event loop; cancelling it cancels the run."""
+        return await self._job(None, self._previewed(rows), options).submit()
 
     def build(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Result:
         """Make a dataset of `rows` rows in the directory `path`, by default one for each row of the seed table.
@@ -211,7 +213,10 @@ class Recipe:
         return await self._job(path_of(path), rows, options).submit()
 
     def start(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Run:
-        """Start making a dataset and return at once: the Run has the progress, and can be cancelled and awaited."""
+        """Start making a dataset and return at once: the Run has the progress, and can be cancelled and awaited.
+
+        The run belongs to nobody who waits for it: only `Run.cancel()` and the end of the process end it early.
+        """
         job = self._job(path_of(path), rows, options)
         return Run(job.submit(), job.execution.snapshot, job.execution.halt)
 
@@ -225,6 +230,11 @@ class Recipe:
         sequential = options.get("engine") == "sequential"
         compiled = self._compile_parts(sequential=True) if sequential else self._compile()
         return Job(compiled, self._seed, path, self._checked_rows(rows), options)
+
+    def _previewed(self, rows: int | None) -> int:
+        if rows is not None:
+            return rows
+        return _PREVIEWED if self.rows is None else min(_PREVIEWED, self.rows)
 
     def _checked_rows(self, rows: int | None) -> int:
         """Return how many rows a run makes; raises RecipeError for more than a seed table has."""

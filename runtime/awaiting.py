@@ -6,8 +6,10 @@ If the awaiting task is cancelled, the call is cancelled too. The task leaves wh
 most a grace later, as with `await coro` on one loop. If another party cancels the call, the awaiting task itself is not
 cancelled. A CancelledError would then mislead its TaskGroup or asyncio.timeout, so it gets CallCancelledError instead.
 
+A task can also await a call that it does not own: what happens to the task is then no concern of the call.
+
 A loop that is closed, or stopped for longer than the grace, can no longer be notified. The runtime polls the awaiting
-loops and cancels the calls of such a loop.
+loops and cancels the calls that such a loop owns.
 """
 
 from __future__ import annotations
@@ -67,13 +69,20 @@ class Awaited(Protocol[T_co]):
         """Call `callback` once the call is done."""
         ...
 
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Take back a callback of `when_done`."""
+        ...
 
-async def outcome(call: Awaited[T]) -> T:
-    """Wait for `call` on the running loop; return its result or raise its error."""
+
+async def outcome(call: Awaited[T], *, owned: bool = True) -> T:
+    """Wait for `call` on the running loop; return its result or raise its error.
+
+    Cancelling the wait for a call that is `owned` cancels the call.
+    """
     if not call.done():
         if guards.blocked:
             guards.refuse_ancestor(call.thread)
-        await _ended(call)
+        await _ended(call, owned=owned)
     if not call.done():  # the runtime gave up on its loop
         raise call.thread.closed_error()
     error = call.exception()
@@ -83,16 +92,23 @@ async def outcome(call: Awaited[T]) -> T:
     return call.result()
 
 
-async def _ended(call: Awaited[Any]) -> None:
+async def _ended(call: Awaited[Any], *, owned: bool) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
-    call.when_done(lambda: _notify(call, ended))
-    if loop is not call.thread.loop:
+
+    def notify() -> None:
+        _notify(call, ended)
+
+    call.when_done(notify)
+    if owned and loop is not call.thread.loop:
         with contextlib.suppress(RuntimeClosedError):
             call.thread.post(_watch, call, ended, 0.0)
     try:
         await ended
     except BaseException as error:  # this task is cancelled, or this coroutine is being closed
+        if not owned:
+            call.forget(notify)
+            raise
         call.cancel(*[str(arg) for arg in error.args[:1]])
         if isinstance(error, asyncio.CancelledError):
             await _cleaned_up(call, loop)

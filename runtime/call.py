@@ -158,11 +158,20 @@ class Call(Generic[T]):
         """Wait on the running loop, the runtime's own or another."""
         return awaiting.outcome(self).__await__()
 
+    async def joined(self) -> T:
+        """Wait on the running loop without owning the call: cancelling the wait leaves the coroutine running."""
+        return await awaiting.outcome(self, owned=False)
+
     def when_done(self, callback: Callable[[], None]) -> None:
         """Call `callback` once: on the loop's thread, or here and now if the call is already done."""
         self._callbacks.append(callback)
         if self._done:
             self._run_callbacks()
+
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Take back a callback of `when_done`, unless it has been called."""
+        with contextlib.suppress(ValueError):  # the loop's thread has taken it
+            self._callbacks.remove(callback)
 
     # The methods below run on the loop's thread, except `fail` once that thread is gone.
 

@@ -99,6 +99,16 @@ def test_resuming_in_the_documents_runs(endpoint):
     assert names["result"].actual == endpoint.counters().requests == 50
 
 
+def test_background_run_in_the_documents_runs(endpoint, capsys):
+    """The run that was started in the background makes its twenty rows."""
+    source = blocks("docs/background-runs.md", "python")[0]
+    names: dict[str, object] = {}
+    exec(compile(source, "background-runs.md", "exec"), names)  # noqa: S102 - it is our own
+    assert isinstance(names["result"], Result)
+    assert names["result"].actual == endpoint.counters().requests == 20
+    assert "rows so far" in capsys.readouterr().out
+
+
 def test_observer_in_the_documents_runs():
     """It counts the one whole column and the five cells of the other."""
     (source,) = [block for block in blocks("docs/diagnostics.md", "python") if "observers=" in block]

@@ -39,5 +39,5 @@ class Run:
         return self._call.result(timeout)
 
     def __await__(self) -> Generator[Any, None, Result]:
-        """Wait for the result in an event loop; cancelling the wait cancels the run."""
-        return self._call.__await__()
+        """Wait for the result in any event loop. The run is not the waiter's: a cancelled wait leaves it running."""
+        return self._call.joined().__await__()
