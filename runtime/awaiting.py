@@ -10,6 +10,10 @@ A task can also await a call that it does not own: what happens to the task is t
 
 A loop that is closed, or stopped for longer than the grace, can no longer be notified. The runtime polls the awaiting
 loops and cancels the calls that such a loop owns.
+
+Polling also wakes a loop that is asleep. A signal handler that schedules its work with `call_soon` does not wake the
+loop that it interrupted: the kernel of a notebook does so (ipykernel#881), and an interrupt would stay unnoticed until
+the call ends.
 """
 
 from __future__ import annotations
@@ -100,9 +104,9 @@ async def _ended(call: Awaited[Any], *, owned: bool) -> None:
         _notify(call, ended)
 
     call.when_done(notify)
-    if owned and loop is not call.thread.loop:
+    if loop is not call.thread.loop:
         with contextlib.suppress(RuntimeClosedError):
-            call.thread.post(_watch, call, ended, 0.0)
+            call.thread.post(_watch, call, ended, 0.0, owned)
     try:
         await ended
     except BaseException as error:  # this task is cancelled, or this coroutine is being closed
@@ -142,15 +146,21 @@ def _resolve(ended: asyncio.Future[None]) -> None:
         ended.set_result(None)
 
 
-def _watch(call: Awaited[Any], ended: asyncio.Future[None], stopped_for: float) -> None:
-    """Poll the awaiting loop, from the runtime's own; cancel the call if the awaiting loop is gone."""
+def _watch(call: Awaited[Any], ended: asyncio.Future[None], stopped_for: float, owned: bool) -> None:  # noqa: FBT001 - `post` and `call_later` take no keywords
+    """Poll the awaiting loop, from the runtime's own: wake it, or cancel its own call if it is gone."""
     loop, own = ended.get_loop(), call.thread.loop
     if call.done() or ended.done() or own is None:
         return
-    stopped_for = 0.0 if loop.is_running() else stopped_for + POLL_EVERY
-    if loop.is_closed():
-        call.cancel_here("the loop that awaited it is closed")
-    elif stopped_for > call.thread.settings.grace:
-        call.cancel_here("the loop that awaited it has stopped")
-    else:
-        own.call_later(POLL_EVERY, _watch, call, ended, stopped_for)
+    running, closed = loop.is_running(), loop.is_closed()
+    if running:
+        with contextlib.suppress(RuntimeError):  # it was closed a moment ago
+            loop.call_soon_threadsafe(_nothing)
+    stopped_for = 0.0 if running else stopped_for + POLL_EVERY
+    if owned and (closed or stopped_for > call.thread.settings.grace):
+        call.cancel_here(f"the loop that awaited it {'is closed' if closed else 'has stopped'}")
+    elif not closed:
+        own.call_later(POLL_EVERY, _watch, call, ended, stopped_for, owned)
+
+
+def _nothing() -> None:
+    """Do nothing; between two steps of a loop Python runs its signal handlers."""
