@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import operator
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from pydantic import Field
 from pydantic_core import PydanticSerializationError
 
+from ..runtime.logs import safe_logger
 from .columns import column_types
 from .columns.sources.python_values import python_value
 from .core.errors import RecipeError, nearest, shown, writable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _SEEDS = 2**63
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 
 class Parsed(TypedDict):

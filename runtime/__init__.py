@@ -17,6 +17,7 @@
 | threads.py    | short synchronous functions in threads, many per wake-up of the loop   |
 | draining.py   | ends everything on a loop, in order and in bounded time                |
 | lifecycle.py  | what all runtimes do when the process forks or ends                    |
+| logs.py       | loggers whose handlers cannot break the work that is logged             |
 | errors.py     | errors and warnings                                                    |
 | testing.py    | a pytest fixture: a fresh runtime per test                             |
 """

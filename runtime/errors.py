@@ -13,6 +13,16 @@ a time limit ran out.
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
+CALLBACK_ERRORS: Final = (Exception, asyncio.CancelledError, GeneratorExit)
+"""What a callback of the user's may raise to say that it failed.
+
+A CancelledError or GeneratorExit of a callback is not about the task that calls it, and would be mistaken for that.
+SystemExit and KeyboardInterrupt are about the process: they are passed on as they are.
+"""
+
 
 class RuntimeClosedError(RuntimeError):
     """The runtime cannot run the call: it is closed or draining, or its loop thread died (see `__cause__`)."""

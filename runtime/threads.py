@@ -66,8 +66,10 @@ class Threads:
                 return
             if error is None:
                 future.set_result(value)
-            elif isinstance(error, StopIteration):  # a Future cannot carry it
-                future.set_exception(RuntimeError(f"the function raised {error!r}"))
+            elif isinstance(error, (StopIteration, GeneratorExit)):  # a Future refuses one, and its task the other
+                raised = RuntimeError(f"the function raised {error!r}")
+                raised.__cause__ = error
+                future.set_exception(raised)
             else:
                 future.set_exception(error)
 

@@ -9,13 +9,13 @@ thread, no callback, no check.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from .errors import RuntimeClosedError
+from .logs import safe_logger
 from .workers import daemon_thread
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def watch(thread: LoopThread) -> None:
 
 def report_to_log(message: str) -> None:
     """Log the message as a warning of this module."""
-    logging.getLogger(__name__).warning(message)
+    safe_logger(__name__).warning(message)
 
 
 class Watchdog:

@@ -26,7 +26,7 @@ def auto(snapshot: Callable[[], ProgressSnapshot]) -> AbstractContextManager[obj
     if in_kernel():
         return notebook(snapshot)
     error = sys.stderr
-    if error is None:  # pythonw, or a daemon that closed it
+    if error is None or getattr(error, "closed", False):  # pythonw, or a daemon that closed it
         return nullcontext()
     if error.isatty() and os.environ.get("TERM") != "dumb":
         return terminal(snapshot)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ...runtime.logs import safe_logger
 from ..core.errors import RecipeError, ResumeError
 from .claim_files import take
 from .directory import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .journal_records import Facts
     from .past import Reopening
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING
 
+from ...runtime.logs import safe_logger
 from ..core.errors import DatasetGenerationError
 from .claim_files import HEARTBEAT
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .claim_files import Held
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 
 class Heartbeat:

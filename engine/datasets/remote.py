@@ -6,7 +6,6 @@ which appears whole; the run removes it before it acts on it, so that it is carr
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import msgspec
 
+from ...runtime.logs import safe_logger
 from .directory import HIDDEN
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..telemetry.progress import ProgressSnapshot
     from .metadata import Status
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 PROGRESS = f"{HIDDEN}/progress.json"
 CONTROL = f"{HIDDEN}/control"

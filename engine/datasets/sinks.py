@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import pyarrow as pa
 
+from ...runtime.errors import CALLBACK_ERRORS
 from ..core.errors import DatasetGenerationError
 from ..core.events import Restored
 from .parts import Part
@@ -145,11 +146,14 @@ class MemorySink:
 
 async def announce(writer: ThreadPoolExecutor, on_part: OnPart | None, part: Part) -> None:
     """Call `on_part` in the writer's thread; raises DatasetGenerationError with what it raised."""
-    if on_part is None:
-        return
+    if on_part is not None:
+        await run_in(writer, lambda: _call(on_part, part))
+
+
+def _call(on_part: OnPart, part: Part) -> None:
     try:
-        await run_in(writer, lambda: on_part(part))
-    except Exception as error:
+        on_part(part)
+    except CALLBACK_ERRORS as error:
         problem = f"{type(error).__name__}: {error}"
         raise DatasetGenerationError(problem, stage="on_part", row_group=part.row_group) from error
 

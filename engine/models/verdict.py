@@ -14,10 +14,10 @@ docs/answers.md lists the names by vendor.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from ...runtime.logs import safe_logger
 from ..core.errors import ModelError
 from .usage import usage_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .provider import Reply
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 Outcome: TypeAlias = Literal["complete", "cut", "refused", "tools", "broken", "unknown"]
 

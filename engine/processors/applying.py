@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pyarrow as pa
 
+from ...runtime.errors import CALLBACK_ERRORS
 from ..columns.sources.json_text import UNWRITABLE, any_encoded, frame_of, is_json, marked
 from ..columns.work import Rewrite
 from ..core.errors import DatasetProcessingError
@@ -126,7 +127,7 @@ def apply(
         before = frame.columns.tolist(), len(frame)
         try:
             frame = getattr(processor, phase)(*arguments)
-        except Exception as error:
+        except CALLBACK_ERRORS as error:
             raise _failed(processor, phase, row_group, f"{type(error).__name__}: {error}") from error
         if not isinstance(frame, pd.DataFrame):
             raise _failed(processor, phase, row_group, f"returned a {type(frame).__name__}; expected a DataFrame")

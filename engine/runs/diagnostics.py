@@ -5,10 +5,10 @@ The parts in telemetry/ are pure or only observe; here they get the time, and th
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+from ...runtime.logs import safe_logger
 from ..telemetry.metrics import LoadSamples, RequestObserver
 from ..telemetry.stalls import View, Watch
 from ..telemetry.traces import TraceObserver
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..telemetry.traces import Traces
     from .scheduler import Scheduler
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 
 class Diagnostics:

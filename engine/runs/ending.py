@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from ...runtime.logs import safe_logger
 from ..core.errors import DatasetGenerationError, EarlyShutdownError, Option, RowloopError, one_line
 from ..datasets.directory import shown
 from ..datasets.result import PartialDatasetError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..datasets.result import Result
     from ..telemetry.report import Report
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 
 def status_of(tracker: Tracker, reason: Reason | None) -> Status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ...runtime.errors import CALLBACK_ERRORS
 from ..columns.storable import misfit
 from ..columns.work import (
     Answer,
@@ -106,7 +107,7 @@ class LocalExecutor:
             except CellError as unfit:
                 return _failed(run, unfit)
             return Done(run.group, run.column, run.row)
-        if isinstance(error, Exception | asyncio.CancelledError):
+        if isinstance(error, CALLBACK_ERRORS):
             return _failed(run, error)
         raise error
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...runtime.logs import safe_logger
 from ..core.errors import ResumeError
 from ..core.events import Tally
 from ..datasets.directory import FAILURES, part_files, shown
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..core.row_groups import Plan
     from ..datasets.parts import Note
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 
 def facts_of_parts(path: Path, wanted: Facts) -> Facts | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from ...runtime.logs import safe_logger
 from ..compiler.identity import differences
 from ..core.errors import Option, ResumeError
 from ..core.events import WHOLE
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _SHOWN: Final = 5
 """The most differences that an error lists."""
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 
 @dataclass(frozen=True, slots=True)

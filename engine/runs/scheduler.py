@@ -40,7 +40,7 @@ from .budget import warn
 from .executor import Placement
 from .slices import Slices
 from .timers import Timers
-from .transfers import Transfers
+from .transfers import Transfers, cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -72,7 +72,7 @@ class Scheduler:
         self._transfers = Transfers(store, sink, self._fail)
         self._workers: dict[asyncio.Task[None], Execute] = {}
         self._in_threads: dict[int, Execute] = {}
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._slices = Slices()
         self._carriers: dict[type, Callable[..., None]] = {
             Admit: self._admit,
@@ -236,8 +236,14 @@ class Scheduler:
 
     def _transfer(self, transfer: Coroutine[Any, Any, Event]) -> None:
         async def work() -> None:
-            event = await transfer
-            self._guarded(lambda: self._feed(event))
+            try:
+                event = await transfer
+            except BaseException as error:
+                if cancelled(error):
+                    raise
+                self._break(error)
+            else:
+                self._guarded(lambda: self._feed(event))
 
         self._spawn(work())
 
@@ -273,7 +279,7 @@ class Scheduler:
 
     # Errors
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Keep the first error; it is raised from run() once the tracker has ended everything in flight."""
         self._error = self._error or error
 
@@ -288,8 +294,12 @@ class Scheduler:
 
     def _break(self, error: BaseException) -> None:
         """End the run at once with an error that is no fault of a cell; it is raised from run()."""
-        if not self._stopped.done():
-            self._stopped.set_exception(error)
+        if self._stopped.done():
+            return
+        if isinstance(error, GeneratorExit):  # to the task that waits for it, it would mean that the task is closed
+            cause, error = error, DatasetGenerationError(f"GeneratorExit: {error}", stage="engine")
+            error.__cause__ = cause
+        self._stopped.set_exception(error)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from ..core.errors import RowloopError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class Transfers:
     """Moves the row groups of one run."""
 
-    def __init__(self, store: Store, sink: RowGroupSink, fail: Callable[[Exception], None]) -> None:
+    def __init__(self, store: Store, sink: RowGroupSink, fail: Callable[[BaseException], None]) -> None:
         """Take both ends; `fail` is called with an error that the run raises when everything in flight has ended."""
         self._store = store
         self._sink = sink
@@ -37,7 +38,9 @@ class Transfers:
         event: Event = Committed(command.group)
         try:
             await self._sink.commit(self._store.groups[command.group], command.rows, command.tally)
-        except Exception as error:  # noqa: BLE001 - the run raises it
+        except BaseException as error:  # the run raises it, also what a callback raises to end the process
+            if cancelled(error):
+                raise
             self._fail(error)
             event = CommitFailed(command.group)
         self._store.free(command.group)
@@ -47,3 +50,9 @@ class Transfers:
         """Free the values of a row group without rows to write."""
         self._store.free(command.group)
         self._sink.discard(command.group, command.tally)
+
+
+def cancelled(error: BaseException) -> bool:
+    """Return whether an error means that the current task is cancelled, and not that something it awaits was."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

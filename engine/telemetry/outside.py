@@ -7,11 +7,11 @@ with an error that names it.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from ...runtime.errors import CALLBACK_ERRORS
+from ...runtime.logs import safe_logger
 from ..core.errors import DatasetGenerationError
 from .observer import METHODS, methods_of
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..core.row_groups import Plan
     from .observer import Observer
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 _LONG: Final = 0.1
 """The shortest time of one call, and of all calls, that is warned about, in seconds."""
@@ -76,7 +76,7 @@ class OutsideObserver:
             began = clock()
             try:
                 method(*arguments)
-            except (Exception, asyncio.CancelledError) as error:
+            except CALLBACK_ERRORS as error:
                 raise self._failed(error) from error
             seconds = clock() - began
             self._seconds += seconds

@@ -6,10 +6,10 @@ nothing. A task that is in flight at two successive inspections was in flight fo
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from ...runtime.logs import safe_logger
 from ..core.events import WHOLE, Failed
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..core.lanes import LaneState
     from ..core.row_groups import Plan
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 _INSPECTIONS: Final = 8
 """Inspections in the shortest of the times to warn after: a warning comes at most an eighth of it late."""
