@@ -15,6 +15,7 @@
 | watchdog.py   | reports a blocked loop and the line that blocks it                     |
 | workers.py    | the loop's default executor                                            |
 | threads.py    | short synchronous functions in threads, many per wake-up of the loop   |
+| one_thread.py | a thread that does one piece of work after the other                   |
 | draining.py   | ends everything on a loop, in order and in bounded time                |
 | lifecycle.py  | what all runtimes do when the process forks or ends                    |
 | logs.py       | loggers whose handlers cannot break the work that is logged             |

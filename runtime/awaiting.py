@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import guards
@@ -38,6 +39,9 @@ POLL_EVERY = 0.25  # seconds between two checks of an awaiting loop
 
 class Awaited(Protocol[T_co]):
     """A call, as the task that awaits it sees it."""
+
+    waited_by: int | None
+    """The identity of the last thread that began to wait for the call."""
 
     @property
     def thread(self) -> LoopThread:
@@ -86,6 +90,7 @@ async def outcome(call: Awaited[T], *, owned: bool = True) -> T:
     if not call.done():
         if guards.blocked:
             guards.refuse_ancestor(call.thread)
+        call.waited_by = get_ident()
         await _ended(call, owned=owned)
     if not call.done():  # the runtime gave up on its loop
         raise call.thread.closed_error()

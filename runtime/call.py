@@ -57,6 +57,7 @@ class Call(Generic[T]):
         "_timeout",
         "_timer",
         "error",
+        "finish_at_exit",
         "serial",
         "submitted",
         "task",
@@ -77,6 +78,7 @@ class Call(Generic[T]):
         self.serial = line[-1]
         self._context.run(set_line, line)
         self.submitted = False
+        self.finish_at_exit = False
         self.waited_by: int | None = None
         self._done = False
         self.value: T = _NOTHING  # valid once the call is done without an error

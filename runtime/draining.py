@@ -22,7 +22,7 @@ from .waiting import Gate
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .loop import LoopThread
+    from .loop import LoopThread, Submission
 
 SHARES = {  # the part of the exit budget that has passed when each step must be over
     "callers": 0.45,
@@ -38,19 +38,26 @@ SHARES = {  # the part of the exit budget that has passed when each step must be
 class Ending:
     """The draining of one loop thread, as the thread that requests it sees it."""
 
-    def __init__(self, thread: LoopThread, *, final: bool) -> None:
+    def __init__(self, thread: LoopThread, *, final: bool, patient: bool = False) -> None:
         """Start at once. A final draining refuses further calls and ends the thread.
 
         The draining at interpreter exit is not final. It first grants time to the callers whose threads the interpreter
-        joins, and it leaves the loop running for plain coroutines.
+        joins. If it is `patient`, calls that may finish at exit have no limit. At its end the loop takes calls again:
+        exit handlers and such threads may still make some, and a second draining ends those.
         """
         self._thread = thread
         self._final = final
-        self._drained = Gate()
+        self._patient = patient
         self.leftovers: list[str] = []
         self.failures: list[Exception] = []
+        self._finishing: list[Submission] = []  # calls to be awaited before the draining
+        self._start()
+
+    def _start(self) -> None:
+        thread = self._thread
+        self._drained = Gate()
         thread.state = State.DRAINING
-        thread.refusing = final
+        thread.refusing = self._final
         with contextlib.suppress(RuntimeClosedError):  # the loop has ended: nothing is left to drain
             thread.post(self._begin)
 
@@ -73,14 +80,34 @@ class Ending:
             raise ExceptionGroup(message, self.failures)
 
     def report(self) -> None:
-        """Wait; print leftovers and failures to stderr, because it is too late for logging."""
+        """Wait; print leftovers and failures to stderr, because it is too late for logging.
+
+        The interpreter would wait for the threads of calls that may finish at exit next: this waits for the calls.
+        """
         self.wait()
+        while self._finishing:
+            for call in self._finishing:
+                ended = Gate()
+                call.when_done(ended.open)
+                ended.wait()
+            self._finishing = []
+            if self._thread.state is State.RUNNING:
+                self._start()
+                self.wait()
         for leftover in self.leftovers:
             print(f"{self._thread.name}: at exit, {leftover}", file=sys.stderr)  # noqa: T201 - see above
         for failure in self.failures:
             print("".join(traceback.format_exception(failure)), file=sys.stderr)  # noqa: T201 - see above
 
     def _begin(self) -> None:
+        thread = self._thread
+        if self._patient:
+            self._finishing = [call for call in _calls_of_joined_threads(thread) if call.finish_at_exit]
+            if self._finishing:
+                thread.state = State.RUNNING
+                self._drained.open()
+                return
+        thread.holding = not self._final
         self._task = asyncio.get_running_loop().create_task(self._drain(), name=f"draining of {self._thread.name}")
 
     async def _drain(self) -> None:
@@ -97,6 +124,8 @@ class Ending:
             self.leftovers += await thread.generators.close(until["generators"])
             self.leftovers += await _end_workers(thread, until["workers"])
         finally:
+            if not self._final:
+                thread.reopen(drained=not self.leftovers)
             self._drained.open()
         if self._final:
             await _wait(_others(), float("inf"))
@@ -109,9 +138,13 @@ def _others() -> set[asyncio.Task[Any]]:
 
 def _joined_callers(thread: LoopThread) -> list[asyncio.Task[Any]]:
     """Return the tasks of the calls whose callers are threads that the interpreter joins at exit."""
+    return [call.task for call in _calls_of_joined_threads(thread) if call.task is not None]
+
+
+def _calls_of_joined_threads(thread: LoopThread) -> list[Submission]:
     main = threading.main_thread()
     awaited = {other.ident for other in threading.enumerate() if not other.daemon and other is not main}
-    return [call.task for call in thread.calls if call.task is not None and call.waited_by in awaited]
+    return [call for call in thread.calls if call.waited_by in awaited]
 
 
 async def _end_calls(thread: LoopThread, until: float) -> None:

@@ -1,9 +1,9 @@
 """Lifecycle: what all runtimes do when the process forks or ends.
 
 Exit has two phases. Phase one drains every runtime while threads can still work: threading runs its own exit hooks
-before it joins worker threads. After that, other exit handlers can still run plain coroutines. Phase two, in atexit,
-stops the loops. The hooks are registered when this module is imported, after those of concurrent.futures, because
-hooks run in the reverse order.
+before it joins worker threads. After that, such threads and other exit handlers can still make calls. Phase two, in
+atexit, drains those and stops the loops. The hooks are registered when this module is imported, after those of
+concurrent.futures, because hooks run in the reverse order.
 
 After a fork the child has one thread. Every runtime drops its loop thread without closing it, and starts a new one
 with its next call. The dropped threads stay referenced for ever: finalisers of inherited clients and loops would
@@ -32,7 +32,7 @@ class Participant(Protocol):
         """Drop the loop thread in a forked child; return it, so that it stays referenced."""
         ...
 
-    def drain_at_exit(self) -> Callable[[], None]:
+    def drain_at_exit(self, *, patient: bool) -> Callable[[], None]:
         """Start to drain; return a function that waits until the runtime is drained."""
         ...
 
@@ -50,7 +50,7 @@ def drain_all() -> None:
     """Phase one: drain all runtimes at the same time."""
     global exiting  # noqa: PLW0603 - the process exits once
     exiting = True
-    waits = [runtime.drain_at_exit() for runtime in tuple(runtimes)]
+    waits = [runtime.drain_at_exit(patient=True) for runtime in tuple(runtimes)]
     for wait in waits:
         wait()
 

@@ -65,6 +65,7 @@ class Submission(Protocol):
     """A call, as the loop thread that runs it sees it."""
 
     submitted: bool
+    finish_at_exit: bool
     task: asyncio.Task[None] | None
 
     @property
@@ -79,6 +80,10 @@ class Submission(Protocol):
 
     def begin(self, loop: AbstractEventLoop) -> None:
         """Start the task."""
+        ...
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the call is done."""
         ...
 
     def close(self) -> None:
@@ -109,9 +114,11 @@ class LoopThread:
         self.generators = Generators(self.post)
         self.inherited = False  # whether this is a forked child's copy of the parent's
         self.refusing = False  # whether queued calls are refused
+        self.holding = False  # whether calls that may finish at exit have to wait for the end of the draining
         self.cause: BaseException | None = None  # the error that ended it; None if it was closed
         self._thread = daemon_thread(self._main, f"rowloop-{settings.name}")
         self._starts: deque[Submission] = deque()
+        self._held: list[Submission] = []
         self._context = Context()  # empty; one per loop, because two threads cannot enter one context
         self._waking = False
         self._stopping = False
@@ -200,7 +207,7 @@ class LoopThread:
     def give_up(self) -> None:
         """Fail all calls from another thread: the loop is blocked, and no caller may wait for it."""
         self.state = State.CLOSED
-        for call in tuple(self.calls):
+        for call in (*self.calls, *self._held):
             call.fail(self.closed_error())
         self._refuse_queued()
 
@@ -208,7 +215,7 @@ class LoopThread:
         """Leave everything to the parent, in a forked child: close and wake nothing, and fail the calls."""
         self.inherited = True
         self.state = State.CLOSED
-        for call in (*self.calls, *self._starts):
+        for call in (*self.calls, *self._held, *self._starts):
             call.disown(self.closed_error())
 
     # The loop's thread.
@@ -250,6 +257,18 @@ class LoopThread:
         if self.loop is not None:
             self.loop.stop()
 
+    def reopen(self, *, drained: bool) -> None:
+        """Take calls as before the draining at exit; one that has not drained everything is not repeated."""
+        assert self.loop is not None  # noqa: S101 - this runs on it
+        self.resources = Resources()
+        self.workers = Workers(self._thread.name)
+        self.loop.set_default_executor(self.workers)
+        self.state = State.RUNNING if drained else State.DRAINING
+        self.holding = False
+        held, self._held = self._held, []
+        for call in held:
+            call.begin(self.loop)
+
     def _begin_calls(self) -> None:
         self._waking = False
         starts, loop = self._starts, self.loop
@@ -257,6 +276,8 @@ class LoopThread:
             call = starts.popleft()
             if self.refusing:
                 call.fail(self.closed_error())
+            elif self.holding and call.finish_at_exit:
+                self._held.append(call)
             else:
                 call.begin(loop)  # type: ignore[arg-type] # it runs: this is its callback
             del call  # an idle loop must not keep a result alive

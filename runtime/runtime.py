@@ -102,12 +102,15 @@ class Runtime:
         runtime = _by_loop.get(id(loop)) if loop is not None else None
         return runtime if runtime is not None and runtime.thread.loop is loop else None
 
-    def run(self, coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+    def run(self, coro: Coroutine[Any, Any, T], timeout: float | None = None, *, finish_at_exit: bool = False) -> T:
         """Run `coro` on the loop and wait for it; return its result or raise its error.
 
         After `timeout` seconds the coroutine is cancelled; TimeoutError is raised after its cleanup, at most a grace
         later. A KeyboardInterrupt, or another exception of a signal handler, cancels the coroutine and surfaces after
         its cleanup.
+
+        When the process exits, calls are cancelled soon. With `finish_at_exit`, one that a thread waits for which the
+        interpreter joins (any thread but the main one, unless it is a daemon) runs to its end first.
         """
         call: Call[T] | None = None
         try:
@@ -115,6 +118,7 @@ class Runtime:
             if thread.state is not RUNNING:
                 thread = self._running_thread()
             call = Call(thread, coro, timeout)
+            call.finish_at_exit = finish_at_exit
             limit = None if timeout is None else timeout + thread.settings.grace
             if _get_running_loop() is None and not guards.blocked:
                 thread.submit(call)
@@ -136,7 +140,7 @@ class Runtime:
         finally:
             del error, call  # the traceback holds this frame
 
-    def submit(self, coro: Coroutine[Any, Any, T]) -> Call[T]:
+    def submit(self, coro: Coroutine[Any, Any, T], *, finish_at_exit: bool = False) -> Call[T]:
         """Start `coro` on the loop; return its call at once. `await rt.submit(coro)` is the async form of `run`."""
         call: Call[T] | None = None
         try:
@@ -144,6 +148,7 @@ class Runtime:
             if thread.state is not RUNNING:
                 thread = self._running_thread()
             call = Call(thread, coro)
+            call.finish_at_exit = finish_at_exit
             thread.submit(call)
         except BaseException as error:
             _abandon(call, coro, error)
@@ -266,17 +271,20 @@ class Runtime:
         self.thread = LoopThread(self._settings)
         return inherited
 
-    def drain_at_exit(self) -> Callable[[], None]:
-        """Start to drain; return a function that waits for the end and reports what is left."""
+    def drain_at_exit(self, *, patient: bool) -> Callable[[], None]:
+        """Start to drain; return a function that waits for the end and reports what is left.
+
+        A `patient` draining awaits the calls that may finish at exit. After a Ctrl-C, phase two does not.
+        """
         thread = self.thread
         if self._closed or thread.state is not RUNNING:
             return lambda: None
-        return Ending(thread, final=False).report
+        return Ending(thread, final=False, patient=patient).report
 
     def stop_at_exit(self) -> None:
         """End the loop; a loop with work that refuses to end is left alone and dies with the process."""
         if not self._closed:
-            self.drain_at_exit()()  # it may have started after phase one
+            self.drain_at_exit(patient=False)()  # what has begun after phase one
             self._closed = True
             self.thread.stop_if_idle()
 

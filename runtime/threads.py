@@ -17,6 +17,7 @@ import contextvars
 import queue
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from .workers import daemon_thread
@@ -61,19 +62,8 @@ class Threads:
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-        def ended(value: Any, error: BaseException | None) -> None:
-            if future.cancelled():
-                return
-            if error is None:
-                future.set_result(value)
-            elif isinstance(error, (StopIteration, GeneratorExit)):  # a Future refuses one, and its task the other
-                raised = RuntimeError(f"the function raised {error!r}")
-                raised.__cause__ = error
-                future.set_exception(raised)
-            else:
-                future.set_exception(error)
-
-        self.submit(lambda: None if future.cancelled() else function(*inputs), (), ended)
+        work = partial(_unless_cancelled, future, function, inputs)
+        self.submit(work, (), partial(settle, future))
         return await future
 
     def close(self) -> None:
@@ -121,3 +111,21 @@ class Threads:
         while self._results:
             ended, value, error = self._results.popleft()
             ended(value, error)
+
+
+def settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    """Give the result of a function to the task that waits for it, on the loop's thread."""
+    if future.done():  # cancelled
+        return
+    if error is None:
+        future.set_result(value)
+    elif isinstance(error, (StopIteration, GeneratorExit)):  # a Future refuses one, and its task the other
+        raised = RuntimeError(f"the function raised {error!r}")
+        raised.__cause__ = error
+        future.set_exception(raised)
+    else:
+        future.set_exception(error)
+
+
+def _unless_cancelled(future: asyncio.Future[T], function: Callable[..., T], inputs: Sequence[object]) -> T | None:
+    return None if future.cancelled() else function(*inputs)

@@ -142,7 +142,7 @@ class Workers(ThreadPoolExecutor):
         while (job := self._next()) is not None:
             future, work = job
             if future.set_running_or_notify_cancel():
-                _run(future, work)
+                run_into(future, work)
             del job, future, work  # an idle thread must not keep a result alive
             with self._ready:
                 self._busy.discard(threading.current_thread())
@@ -161,7 +161,8 @@ class Workers(ThreadPoolExecutor):
             return None
 
 
-def _run(future: Future[Any], work: Callable[[], Any]) -> None:
+def run_into(future: Future[Any], work: Callable[[], Any]) -> None:
+    """Call a function and give its result or its error to a future."""
     try:
         result = work()
     except BaseException as error:  # noqa: BLE001 - the future carries it to the caller

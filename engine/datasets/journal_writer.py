@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from ...runtime.one_thread import OneThread
 from ..core.errors import ResumeError
 from ..core.events import WHOLE, Done, Restored
 from .journal_records import KeptFailure, Over
@@ -48,7 +48,7 @@ class JournalWriter:
         self._rewriting = rewriting or {}
         self._entries: list[Entry] = []
         self._failures: list[KeptFailure] = []
-        self._thread = ThreadPoolExecutor(1, "rowloop-journal")
+        self._thread = OneThread("rowloop-journal")
         self._timer: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
 
@@ -118,7 +118,7 @@ class JournalWriter:
     def forget_checksums(self, groups: Sequence[int]) -> None:
         """Note that the files of parts are about to change; waits, in another thread than the loop's."""
         work = functools.partial(self.journal.set_checksums, dict.fromkeys(groups), durable=True)
-        self._thread.submit(self._guarded, work).result()
+        self._thread.run(functools.partial(self._guarded, work))
 
     def post_checksums(self, known: Mapping[int, tuple[str, Stamp]]) -> None:
         """Note the checksums of parts that have changed; does not wait."""
@@ -140,7 +140,7 @@ class JournalWriter:
     def close(self) -> None:
         """Write the rest and end the thread."""
         self._write()
-        self._thread.shutdown()
+        self._thread.close()
 
     def _schedule(self) -> None:
         self._raise()
@@ -157,7 +157,7 @@ class JournalWriter:
 
     def _post(self, work: Callable[[], None]) -> None:
         """Queue work for the thread; its error is raised on the next occasion."""
-        self._thread.submit(self._guarded, work)
+        self._thread.post(functools.partial(self._guarded, work))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         if self._error is None:
@@ -167,7 +167,7 @@ class JournalWriter:
                 self._error = error
 
     async def _call(self, work: Callable[[], T]) -> T:
-        answer = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        answer = await self._thread.call(work)
         self._raise()
         return answer
 

@@ -7,13 +7,13 @@ has to be widened, earlier parts are rewritten one at a time, each in the same w
 from __future__ import annotations
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...runtime.one_thread import OneThread
 from ..core.errors import DatasetGenerationError
 from .directory import (
     DATA_NEW,
@@ -28,7 +28,7 @@ from .directory import (
 )
 from .journal_records import Over
 from .parts import Note, Part, checksum_of, note_of, read_parts, stamp_of, with_note
-from .sinks import announce, cut, run_in
+from .sinks import announce, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,12 +59,12 @@ class ParquetSink:
         self._journal = journal
         self._on_part = on_part
         self._version = 0
-        self._writer = ThreadPoolExecutor(1, "rowloop-writer")
+        self._writer = OneThread("rowloop-writer")
 
     async def begin(self, tables: Tables) -> None:
         """Take the tables' maker and prepare the directory: a dataset that is not resumed is removed here."""
         self._tables = tables
-        await run_in(self._writer, self._prepare)
+        await self._writer.call(self._prepare)
 
     async def restore(self, group: RowGroup) -> Restored:
         """Put the values of an earlier run into a row group."""
@@ -80,7 +80,7 @@ class ParquetSink:
         if tally.cut and there and there[0] >= len(rows):
             return
         await self._journal.mark_writing(group.id, tally, again=bool(there))
-        part = await run_in(self._writer, lambda: self._write_part(group, rows, tally))
+        part = await self._writer.call(lambda: self._write_part(group, rows, tally))
         await self._journal.settle()
         await announce(self._writer, self._on_part, part)
 
@@ -95,19 +95,19 @@ class ParquetSink:
         The new parts are complete and on the disk in data.new before anything is touched. Then data is renamed to
         data.old, data.new to data, and data.old is removed: at every moment one of the directories has all rows.
         """
-        parts = await run_in(self._writer, lambda: self._write_beside(change, row_group_size))
+        parts = await self._writer.call(lambda: self._write_beside(change, row_group_size))
         await self._journal.mark_rewriting([part.rows for part in parts])
-        await run_in(self._writer, lambda: swap_data(self.path))
+        await self._writer.call(lambda: swap_data(self.path))
         self.parts = parts
 
     async def describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None = None) -> None:
         """Write metadata.json, failures.parquet and traces.parquet where there are any, and flush the journal."""
-        await run_in(self._writer, lambda: self._describe(metadata, failures, traces))
+        await self._writer.call(lambda: self._describe(metadata, failures, traces))
         await self._journal.flush()
 
     def close(self) -> None:
         """End the threads and release the directory."""
-        self._writer.shutdown()
+        self._writer.close()
         self._journal.close()
         self._claim.place.close()
 

@@ -5,13 +5,12 @@ The work is done in one writer thread, never on the loop. The sink of a build is
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import pyarrow as pa
 
 from ...runtime.errors import CALLBACK_ERRORS
+from ...runtime.one_thread import OneThread
 from ..core.errors import DatasetGenerationError
 from ..core.events import Restored
 from .parts import Part
@@ -100,7 +99,7 @@ class MemorySink:
         self._on_part = on_part
         self._kept: dict[int, pa.Table] = {}
         self._schema: pa.Schema | None = None
-        self._writer = ThreadPoolExecutor(1, "rowloop-writer")
+        self._writer = OneThread("rowloop-writer")
 
     async def begin(self, tables: Tables) -> None:
         """Take the tables' maker."""
@@ -115,7 +114,7 @@ class MemorySink:
 
     async def commit(self, group: RowGroup, rows: Sequence[int], tally: Tally) -> None:  # noqa: ARG002 - a build's
         """Keep the rows as a table."""
-        table = await run_in(self._writer, lambda: self._tables.table(group, rows))
+        table = await self._writer.call(lambda: self._tables.table(group, rows))
         self._kept[group.id] = table
         part = Part(group.id, group.start, table.num_rows)
         self.parts.append(part)
@@ -123,7 +122,7 @@ class MemorySink:
 
     async def rewrite(self, change: Callable[[pa.Table], pa.Table], row_group_size: int) -> None:
         """Keep the changed table, cut into parts as in a build."""
-        table = await run_in(self._writer, lambda: change(self.table()))
+        table = await self._writer.call(lambda: change(self.table()))
         pieces = cut(table, row_group_size)
         self._kept = {i: piece for i, (_, piece) in enumerate(pieces)}
         self._schema = table.schema
@@ -134,7 +133,7 @@ class MemorySink:
 
     def close(self) -> None:
         """End the writer thread."""
-        self._writer.shutdown()
+        self._writer.close()
 
     def table(self) -> pa.Table:
         """Return all rows in order, in the final schema."""
@@ -144,10 +143,10 @@ class MemorySink:
         return pa.concat_tables(kept) if kept else (self._schema or self._tables.schema).empty_table()
 
 
-async def announce(writer: ThreadPoolExecutor, on_part: OnPart | None, part: Part) -> None:
+async def announce(writer: OneThread, on_part: OnPart | None, part: Part) -> None:
     """Call `on_part` in the writer's thread; raises DatasetGenerationError with what it raised."""
     if on_part is not None:
-        await run_in(writer, lambda: _call(on_part, part))
+        await writer.call(lambda: _call(on_part, part))
 
 
 def _call(on_part: OnPart, part: Part) -> None:
@@ -161,8 +160,3 @@ def _call(on_part: OnPart, part: Part) -> None:
 def cut(table: pa.Table, rows: int) -> list[tuple[int, pa.Table]]:
     """Cut a table into pieces of this many rows: (first row, piece)."""
     return [(start, table.slice(start, rows)) for start in range(0, table.num_rows, rows)]
-
-
-async def run_in(writer: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    """Do work in the writer's thread and wait for it."""
-    return await asyncio.get_running_loop().run_in_executor(writer, work)

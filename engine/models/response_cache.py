@@ -7,12 +7,10 @@ are no answer to the column that asks are not. Nor is a stored reply used that a
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import sqlite3
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from ...runtime.one_thread import OneThread
 from ..core.errors import DatasetGenerationError, RecipeError
 from .provider import Reply
 from .sqlite_file import FileFormat, open_file
@@ -52,7 +51,7 @@ class ResponseCache:
         self.hits = 0
         """How many requests were answered from the cache."""
         self._asked: Counter[bytes] = Counter()
-        self._thread = ThreadPoolExecutor(1, "rowloop-cache")
+        self._thread = OneThread("rowloop-cache")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = open_file(self.path, _FORMAT, exclusive=False)
@@ -90,12 +89,12 @@ class ResponseCache:
 
     def close(self) -> None:
         """Close the file and end the thread."""
-        self._thread.shutdown()
+        self._thread.close()
         with contextlib.suppress(sqlite3.Error):  # everything has been committed
             self._db.close()
 
     async def _call(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await self._thread.call(work)
 
     def _find(self, request: bytes, number: int) -> Reply | None:
         query = "SELECT reply FROM replies WHERE request = ? AND number = ?"

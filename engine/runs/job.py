@@ -61,12 +61,12 @@ class Job:
     def run(self) -> Result:
         """Work and block."""
         with self._closed_on_error():
-            return self._runtime.run(self._coroutine())
+            return self._runtime.run(self._coroutine(), finish_at_exit=True)
 
     def submit(self) -> Call[Result]:
         """Work in the background."""
         with self._closed_on_error():
-            return self._runtime.submit(self._coroutine())
+            return self._runtime.submit(self._coroutine(), finish_at_exit=True)
 
     @contextlib.contextmanager
     def _closed_on_error(self) -> Iterator[None]:

@@ -190,6 +190,32 @@ def test_non_daemon_threads_can_finish_their_calls_at_exit(child):
     assert ended.out == "finished\none more\n"
 
 
+@pytest.mark.parametrize("used", ["r.run_sync(asyncio.sleep(0))", "pass"])
+def test_calls_that_may_finish_at_exit_have_the_time_they_need(child, used):
+    """They take longer than the exit budget, one begins while the other ends, and both can open a resource."""
+    ended = child(f"""
+        import asyncio, threading
+        import rowloop.runtime as r
+        rt = r.Runtime("mine", exit_budget=0.4)
+        class Client:
+            async def aclose(self): print("closed", flush=True)
+        async def use(seconds):
+            await asyncio.sleep(seconds)
+            await rt.aenter(Client)
+            await asyncio.to_thread(int)
+            return "finished"
+        def work(seconds):
+            print(rt.run(use(seconds), finish_at_exit=True), flush=True)
+            print(rt.run(use(0), finish_at_exit=True), flush=True)
+        {used}
+        for seconds in (0.6, 0.9):
+            threading.Thread(target=work, args=[seconds]).start()
+    """)
+    lines = ended.out.splitlines()
+    assert lines.count("finished") == 4
+    assert lines[-1] == "closed"
+
+
 def test_threads_blocked_in_calls_do_not_hang_the_exit(child):
     """Ordinary threads and daemon threads get RuntimeClosedError when their time is up."""
     at = time.monotonic()
