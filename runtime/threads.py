@@ -7,6 +7,7 @@ Theory of operation. Calls go through one queue, and results come back on one de
 wake-up is pending, so many results cost one wake-up, and no Future or task is made for any of them. The first call
 starts one thread. Calls that are still queued after a moment show that the functions are slow; then there is a thread
 for each queued call, up to the limit. Fast functions keep a few threads, because more would only contend for the GIL.
+A thread whose wait for a call has taken the idle time ends.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import asyncio
 import contextlib
 import contextvars
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -31,12 +34,17 @@ _MOMENT: Final = 0.002
 
 
 class Threads:
-    """Up to `limit` daemon threads that work for one loop."""
+    """Up to `limit` daemon threads that work for one loop; those without a call for `idle` seconds end."""
 
-    def __init__(self, limit: int, name: str = "rowloop-function") -> None:
-        """Start no thread yet."""
+    def __init__(
+        self, limit: int, name: str = "rowloop-function", *, idle: float | None = None, context: Context | None = None
+    ) -> None:
+        """Start no thread yet. Results are delivered in `context`, by default an empty one."""
         self._limit = limit
         self._name = name
+        self._idle = idle
+        self._context = context or Context()
+        self._ending = threading.Lock()
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Ended] | None] = queue.SimpleQueue()
         self._results: deque[tuple[Ended, Any, BaseException | None]] = deque()
         self._woken = False
@@ -48,7 +56,7 @@ class Threads:
         """Call a function in a thread, in a copy of the caller's context; once begun, it cannot be stopped."""
         context = contextvars.copy_context()
         self._calls.put((lambda: context.run(function, *inputs), ended))
-        if not self._threads:
+        if self._threads <= 0:
             self._loop = asyncio.get_running_loop()
             self._start_threads(1)
         elif not self._watched and self._threads < self._limit:
@@ -83,11 +91,25 @@ class Threads:
 
     def _start_threads(self, number: int) -> None:
         for _ in range(number):
-            self._threads += 1
+            with self._ending:
+                self._threads += 1
             daemon_thread(self._serve, f"{self._name}-{self._threads}").start()
 
+    def _next(self) -> tuple[Callable[[], Any], Ended] | None:
+        """Wait for a call; return None to the thread that has to end."""
+        while True:
+            try:
+                return self._calls.get(timeout=self._idle)
+            except queue.Empty:
+                with self._ending:
+                    self._threads -= 1
+                    # A call that `submit` queues before it sees the new number is seen here.
+                    if self._calls.empty():
+                        return None
+                    self._threads += 1
+
     def _serve(self) -> None:
-        while (call := self._calls.get()) is not None:
+        while (call := self._next()) is not None:
             function, ended = call
             try:
                 self._results.append((ended, function(), None))
@@ -100,7 +122,7 @@ class Threads:
 
     def _wake(self) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._deliver)
+            self._loop.call_soon_threadsafe(self._deliver, context=self._context)
         except RuntimeError:
             if not self._closed:  # once closed, a loop that has ended has no caller that waits
                 raise

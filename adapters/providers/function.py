@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ...runtime import Runtime
 
 
+_IDLE = 10.0
+"""Seconds without a call after which a thread of a model ends."""
+
+
 class CallableProvider:
     """Connects models that are functions."""
 
@@ -50,7 +54,7 @@ class CallableProvider:
             return CallableChat(model.name, function, None)
         most = model.max_parallel or self.limits.most
         key = ("python", id(function), most)  # a reused id finds threads that serve any function
-        threads: Threads = await runtime.aenter(partial(Threads, most, f"rowloop-{model.name}"), key=key)
+        threads: Threads = await runtime.aenter(partial(Threads, most, f"rowloop-{model.name}", idle=_IDLE), key=key)
         return CallableChat(model.name, function, threads)
 
 

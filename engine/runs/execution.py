@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -101,7 +102,7 @@ class Execution:
         Before anything is raised, everything in flight has been cancelled and awaited, the display is closed, and the
         metadata describes the end.
         """
-        self._loop = asyncio.get_running_loop()
+        self._context, self._loop = contextvars.copy_context(), asyncio.get_running_loop()
         deadline = self._set_deadline(self._loop)
         try:
             if self._past.finished and self._sink.path is not None:
@@ -138,7 +139,7 @@ class Execution:
         """End the run: what is in flight is cancelled, complete rows are committed."""
         self._halting = self._halting or "cancelled"
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._halt_here, "cancelled")
+            self._loop.call_soon_threadsafe(self._halt_here, "cancelled", context=self._context.copy())
 
     def close_unless_begun(self) -> None:
         """Release the directory of a run that was never begun."""
@@ -175,8 +176,8 @@ class Execution:
         return connected
 
     async def _work(self, connected: Mapping[str, ChatModel]) -> Reason | None:
-        graph, threads = self._workload.graph, Threads(_THREADS)
-        renderers = Threads(_RENDERERS, "rowloop-template")
+        graph, threads = self._workload.graph, Threads(_THREADS, context=self._context.copy())
+        renderers = Threads(_RENDERERS, "rowloop-template", context=self._context.copy())
         await self._describe("running", None)
         if self._halting is not None:
             self._tracker.handle(Halted(self._halting))

@@ -249,7 +249,8 @@ class Scheduler:
 
     def _look_soon(self, lane: int) -> None:
         """Look at a lane in the loop's next turn, because shared permits are free; from any thread."""
-        self._loop.call_soon_threadsafe(self._guarded, functools.partial(self._feed, Woken(lane)))
+        look = functools.partial(self._guarded, functools.partial(self._feed, Woken(lane)))
+        self._loop.call_soon_threadsafe(look, context=self._context.copy())
 
     def _record(self, command: Record) -> None:
         group = self._store.groups[command.group]

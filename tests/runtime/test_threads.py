@@ -214,3 +214,33 @@ def test_threads_do_not_delay_the_end_of_the_process():
     release.set()
     for thread in alive():
         thread.join(10)
+
+
+def test_threads_without_a_call_for_the_idle_time_end_and_start_again():
+    """Ten rounds of calls, each after the threads of the last one have ended."""
+    threads = Threads(4, "tested", idle=0.02)
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*[threads.call(pow, i, 2) for i in range(50)])
+
+    for _ in range(10):
+        assert asyncio.run(main()) == [i * i for i in range(50)]
+        for thread in alive():
+            thread.join(10)
+        assert not alive()
+    threads.close()
+
+
+def test_no_call_is_lost_between_the_end_of_a_thread_and_the_next_call():
+    """The idle time is nothing, so threads end all the time while calls come."""
+    threads = Threads(2, "tested", idle=0.0)
+
+    async def main() -> None:
+        for i in range(3000):
+            assert await asyncio.wait_for(threads.call(pow, i, 2), 10) == i * i
+
+    asyncio.run(main())
+    threads.close()
+    for thread in alive():
+        thread.join(10)
+    assert not alive()

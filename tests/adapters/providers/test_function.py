@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+import rowloop as rl
 from rowloop.adapters.providers.function import provider
 from rowloop.engine.core.errors import ModelError, RecipeError
 from rowloop.engine.models.model import Model
@@ -164,3 +165,19 @@ def test_a_function_of_another_shape_is_refused():
         provider.check(Model(lambda prompt, system: prompt + system))
     provider.check(Model(lambda prompt, system="": prompt + system))
     provider.check(Model(str))
+
+
+def test_the_threads_of_a_function_end_when_it_is_not_called(monkeypatch):
+    """A long-lived process keeps no thread of a model that it no longer uses."""
+    monkeypatch.setattr("rowloop.adapters.providers.function._IDLE", 0.02)
+
+    def fleeting(prompt: str) -> str:
+        return prompt
+
+    recipe = rl.Recipe(models={"m": rl.Model(fleeting)}, columns=[rl.Text("text", model="m", prompt="any")])
+    for _ in range(2):
+        assert recipe.preview(20, progress=False).actual == 20
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith("rowloop-fleeting")]
+        for thread in threads:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in threads)
