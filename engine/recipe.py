@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pydantic.dataclasses import is_pydantic_dataclass
 
+from ..runtime.guards import refuse_other_hosts
 from . import recipe_file
 from .columns.column import ColumnSpec
 from .columns.decorators import cell
@@ -196,6 +197,7 @@ class Recipe:
 
     async def apreview(self, rows: int | None = None, **options: Unpack[RunOptions]) -> Result:
         """Make a few rows in memory, from a coroutine in any event loop; cancelling it cancels the run."""
+        refuse_other_hosts("recipe.apreview(...)", "recipe.preview(...)")
         return await self._job(None, self._previewed(rows), options).submit()
 
     def build(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Result:
@@ -210,6 +212,7 @@ class Recipe:
 
     async def abuild(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Result:
         """Make a dataset, from a coroutine in any event loop; cancelling it cancels the run."""
+        refuse_other_hosts("recipe.abuild(...)", "recipe.build(...)")
         return await self._job(path_of(path), rows, options).submit()
 
     def start(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Run:

@@ -8,6 +8,7 @@
 | call.py       | the handle of one submitted coroutine                                  |
 | waiting.py    | how a thread waits for a call                                          |
 | awaiting.py   | how a task of any event loop awaits a call                             |
+| hosts.py      | the shared clients of other event loops                                |
 | streams.py    | async generators and context managers for synchronous code             |
 | generators.py | closes async generators that were dropped or left behind               |
 | resources.py  | clients that live as long as the loop and are shared by all calls      |
@@ -18,7 +19,7 @@
 | one_thread.py | a thread that does one piece of work after the other                   |
 | draining.py   | ends everything on a loop, in order and in bounded time                |
 | lifecycle.py  | what all runtimes do when the process forks or ends                    |
-| logs.py       | loggers whose handlers cannot break the work that is logged             |
+| logs.py       | loggers whose handlers cannot break the work that is logged            |
 | errors.py     | errors and warnings                                                    |
 | testing.py    | a pytest fixture: a fresh runtime per test                             |
 """

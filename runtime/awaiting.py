@@ -88,6 +88,7 @@ async def outcome(call: Awaited[T], *, owned: bool = True) -> T:
     Cancelling the wait for a call that is `owned` cancels the call.
     """
     if not call.done():
+        _refuse_other_hosts(call, owned=owned)
         if guards.blocked:
             guards.refuse_ancestor(call.thread)
         call.waited_by = get_ident()
@@ -99,6 +100,15 @@ async def outcome(call: Awaited[T], *, owned: bool = True) -> T:
         message = f"{call.name} on {call.thread.name} was cancelled, but the task that awaits it was not"
         raise CallCancelledError(*([f"{message}: {error}"] if error.args else [message])) from error
     return call.result()
+
+
+def _refuse_other_hosts(call: Awaited[Any], *, owned: bool) -> None:
+    try:
+        guards.refuse_other_hosts(call.name, "result()")
+    except RuntimeError:
+        if owned:
+            call.cancel()
+        raise
 
 
 async def _ended(call: Awaited[Any], *, owned: bool) -> None:

@@ -18,6 +18,7 @@ import sys
 import warnings
 from asyncio import _get_running_loop
 from contextvars import ContextVar
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from .errors import BlockingCallWarning, DeadlockError
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Iterator
+    from types import FrameType
 
     from .loop import LoopThread
 
@@ -120,6 +122,29 @@ def call_site() -> tuple[str, int, int]:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith((ours, "contextlib")):
         frame, depth = frame.f_back, depth + 1
     return frame.f_code.co_filename, frame.f_lineno, depth
+
+
+def in_async_code() -> bool:
+    """Return whether an `async def` is among the callers.
+
+    A cell of a notebook counts only if it awaits something itself: the kernel's own coroutines, which run it, do not.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to inspect the callers
+    while frame is not None and not frame.f_globals.get("__name__", "").startswith(("IPython.", "ipykernel.")):
+        if frame.f_code.co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def refuse_other_hosts(form: str, instead: str) -> None:
+    """Raise RuntimeError where something other than an asyncio loop, such as trio, runs a coroutine."""
+    if _get_running_loop() is None:
+        message = (
+            f"`await {form}` works on asyncio's event loops, and none runs in this thread. Under trio or another"
+            f" framework, call `{instead}` in a thread, such as with `await trio.to_thread.run_sync(...)`"
+        )
+        raise RuntimeError(message)
 
 
 def _in_ipython_kernel() -> bool:

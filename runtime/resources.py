@@ -84,19 +84,11 @@ class Resources:
         """Return the resource of `key` without awaiting; make it here and now if it does not exist yet."""
         resource = self._by_key.get(key)
         if resource is None:
-            made = factory()
-            if inspect.isawaitable(made) or not _has_close(made):
-                if inspect.iscoroutine(made):
-                    made.close()
-                message = (
-                    f"{type(made).__qualname__} cannot be used before its __aenter__ has been awaited."
-                    " Use `await rt.aenter(factory)` in async code, or `rt.enter(factory)` in sync code"
-                )
-                raise TypeError(message)
+            made = constructed(factory)
             resource = self._add(key, None)
             resource.ready.set_result(made)
             self._entered.append(resource)
-            self._hold(resource, lambda: _Closing(made))
+            self._hold(resource, lambda: Closing(made))
         return resource.ready.result()
 
     async def leave(self, key: Hashable) -> None:
@@ -199,6 +191,20 @@ def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
+def constructed(factory: Callable[[], Any]) -> Any:
+    """Return what a factory makes; raise TypeError for an object that cannot be used before something is awaited."""
+    made = factory()
+    if inspect.isawaitable(made) or not _has_close(made):
+        if inspect.iscoroutine(made):
+            made.close()
+        message = (
+            f"{type(made).__qualname__} cannot be used before its __aenter__ has been awaited."
+            " Use `await rt.aenter(factory)` in async code, or `rt.enter(factory)` in sync code"
+        )
+        raise TypeError(message)
+    return made
+
+
 def _has_close(made: object) -> bool:
     return hasattr(made, "aclose") or hasattr(made, "close")
 
@@ -208,21 +214,24 @@ def _entering(made: Any) -> AbstractAsyncContextManager[Any]:
         entering: AbstractAsyncContextManager[Any] = made
         return entering
     if _has_close(made):
-        return _Closing(made)
+        return Closing(made)
     message = f"{type(made).__qualname__} cannot be a resource: it has no __aenter__, no aclose() and no close()"
     raise TypeError(message)
 
 
-class _Closing(contextlib.AbstractAsyncContextManager[Any]):
+class Closing(contextlib.AbstractAsyncContextManager[Any]):
     """Closes an object with aclose() or close(), whether that returns an awaitable or not."""
 
     def __init__(self, made: Any) -> None:
+        """Take the object."""
         self._made = made
 
     async def __aenter__(self) -> Any:
+        """Return the object."""
         return self._made
 
     async def __aexit__(self, *_: object) -> None:
+        """Close the object."""
         closing = getattr(self._made, "aclose", None) or self._made.close
         ended = closing()
         if inspect.isawaitable(ended):

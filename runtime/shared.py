@@ -1,16 +1,18 @@
 """Shared: the default runtime of the process, and the functions that use it.
 
 `default()` returns that runtime and `run_sync(coro)` is its blocking call. `client(factory, ...)` returns the shared
-client of the runtime whose loop runs here, or of the default runtime.
+client of the loop that runs the calling code, or of the default runtime.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from asyncio import _get_running_loop
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from . import lifecycle
+from . import guards, lifecycle
+from .hosts import host_client
 from .runtime import Runtime
 
 if TYPE_CHECKING:
@@ -51,13 +53,17 @@ def run_sync(coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
 
 
 def client(factory: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return the shared client `factory(*args, **kwargs)` of this loop; the runtime closes it at its end.
+    """Return the shared client `factory(*args, **kwargs)`, for equal arguments the same one, without await.
 
-    Synchronous code can call this, and so can async code on a runtime's loop, without await.
+    It belongs to the loop that runs the calling code: in async code to the running loop, a runtime's or any other, and
+    in synchronous code to the default runtime's. The loop closes it at its end.
     """
-    runtime = Runtime.current() or default()
     key = ("client", factory, _frozen(args), _frozen(kwargs))
-    return runtime.construct(lambda: factory(*args, **kwargs), key)
+    runtime, loop = Runtime.current(), _get_running_loop()
+    if runtime is None and loop is not None and guards.in_async_code():
+        made: T = host_client(loop, lambda: factory(*args, **kwargs), key)
+        return made
+    return (runtime or default()).construct(lambda: factory(*args, **kwargs), key)
 
 
 def _frozen(value: Any) -> Hashable:

@@ -164,3 +164,36 @@ def test_what_a_coroutine_awaits_directly_is_its_own(tmp_path: Path, gate: Gate,
     asyncio.run(main())
     assert "Halted" in seen
     assert seen.count("Cancelled") >= 5
+
+
+@pytest.mark.parametrize("door", ["abuild", "apreview", "workflow"])
+def test_a_framework_other_than_asyncio_is_refused_before_anything_begins(tmp_path: Path, door: str):
+    """No directory is made and nothing is submitted; the error names the call that works in a thread."""
+    asked: list[str] = []
+    recipe = rl.Recipe(
+        models={"m": rl.Model(lambda prompt: asked.append(prompt) or prompt)},
+        columns=[rl.Text("text", model="m", prompt="any")],
+    )
+    coroutine: Coroutine[Any, Any, Any]
+    if door == "workflow":
+        coroutine = rl.Workflow([rl.Stage("one", recipe, rows=2)]).abuild(tmp_path / "out")
+    else:
+        coroutine = recipe.abuild(tmp_path / "out", 2) if door == "abuild" else recipe.apreview(2)
+    with pytest.raises(RuntimeError, match=r"none runs in this thread.*recipe\.p?\w*build|recipe\.preview"):
+        coroutine.send(None)
+    assert asked == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_awaiting_a_run_under_another_framework_leaves_it_working(tmp_path: Path, gate: Gate):
+    """The wait is refused, and the run completes."""
+    run = gate.start(tmp_path / "out")
+
+    async def main() -> None:
+        await run
+
+    coroutine = main()
+    with pytest.raises(RuntimeError, match="works on asyncio's event loops"):
+        coroutine.send(None)
+    gate.opened.set()
+    assert run.result(20).status == "complete"
