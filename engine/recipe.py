@@ -193,11 +193,11 @@ class Recipe:
 
         `.dataset` is a DataFrame. Blocks, and works wherever `build` does.
         """
-        return self._job(None, self._previewed(rows), options).run()
+        return self._job(None, self._previewed(rows), options).run("preview")
 
     async def apreview(self, rows: int | None = None, **options: Unpack[RunOptions]) -> Result:
         """Make a few rows in memory, from a coroutine in any event loop; cancelling it cancels the run."""
-        refuse_other_hosts("recipe.apreview(...)", "recipe.preview(...)")
+        refuse_other_hosts("await recipe.apreview(...)", "recipe.preview(...)")
         return await self._job(None, self._previewed(rows), options).submit()
 
     def build(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Result:
@@ -208,11 +208,11 @@ class Recipe:
         Works in scripts, notebooks and synchronous handlers, in any number of threads at once. Ctrl-C cancels the cells
         in flight, writes the rows that are complete, and then raises KeyboardInterrupt.
         """
-        return self._job(path_of(path), rows, options).run()
+        return self._job(path_of(path), rows, options).run("build")
 
     async def abuild(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Result:
         """Make a dataset, from a coroutine in any event loop; cancelling it cancels the run."""
-        refuse_other_hosts("recipe.abuild(...)", "recipe.build(...)")
+        refuse_other_hosts("await recipe.abuild(...)", "recipe.build(...)")
         return await self._job(path_of(path), rows, options).submit()
 
     def start(self, path: str | Path, rows: int | None = None, **options: Unpack[RunOptions]) -> Run:
@@ -221,7 +221,7 @@ class Recipe:
         The run belongs to nobody who waits for it: only `Run.cancel()` and the end of the process end it early.
         """
         job = self._job(path_of(path), rows, options)
-        return Run(job.submit(), job.execution.snapshot, job.execution.halt)
+        return Run(job.submit(), job.execution)
 
     def _job(self, path: Path | None, rows: int | None, options: RunOptions) -> Job:
         if self.awaited:

@@ -104,7 +104,7 @@ async def outcome(call: Awaited[T], *, owned: bool = True) -> T:
 
 def _refuse_other_hosts(call: Awaited[Any], *, owned: bool) -> None:
     try:
-        guards.refuse_other_hosts(call.name, "result()")
+        guards.refuse_other_hosts(f"awaiting {call.name}", "result()")
     except RuntimeError:
         if owned:
             call.cancel()

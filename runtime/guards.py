@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import warnings
 from asyncio import _get_running_loop
 from contextvars import ContextVar
@@ -62,9 +63,30 @@ def refuse_ancestor(target: LoopThread) -> None:
     if held is not None and held[0] in line.get():
         message = (
             f"{target.name}: its loop is blocked in a synchronous call, which waits for the code that makes this"
-            " call. Write `await rt.submit(...)` instead of the blocking call"
+            f" call. Write `{_written.awaiting}` instead of the blocking call"
         )
         raise DeadlockError(message)
+
+
+class _Written(threading.local):
+    """How the calling thread's user has written a blocking call, and how async code writes the same."""
+
+    blocking = "rt.run(...)"
+    awaiting = "await rt.submit(...)"
+
+
+_written = _Written()
+
+
+@contextlib.contextmanager
+def written(blocking: str, awaiting: str) -> Iterator[None]:
+    """Let the messages of refused and warned calls name what the user wrote, in this thread and block."""
+    before = _written.blocking, _written.awaiting
+    _written.blocking, _written.awaiting = blocking, awaiting
+    try:
+        yield
+    finally:
+        _written.blocking, _written.awaiting = before
 
 
 @contextlib.contextmanager
@@ -76,7 +98,7 @@ def blocking(target: LoopThread, serial: int) -> Iterator[None]:
     if running is None:
         yield
         return
-    refuse_own_loop(target, "await rt.submit(...)")
+    refuse_own_loop(target, _written.awaiting)
     if not _in_ipython_kernel():
         _report_blocking(target)
     outer = blocked.get(running)
@@ -106,7 +128,7 @@ def _report_blocking(target: LoopThread) -> None:
     filename, lineno, depth = call_site()
     message = (
         f"a blocking call on {target.name} stops the event loop that runs in this thread;"
-        " write `await rt.submit(...)` in async code instead of `rt.run(...)`"
+        f" write `{_written.awaiting}` in async code instead of `{_written.blocking}`"
     )
     if target.settings.strict:
         raise BlockingCallWarning(message)
@@ -141,8 +163,8 @@ def refuse_other_hosts(form: str, instead: str) -> None:
     """Raise RuntimeError where something other than an asyncio loop, such as trio, runs a coroutine."""
     if _get_running_loop() is None:
         message = (
-            f"`await {form}` works on asyncio's event loops, and none runs in this thread. Under trio or another"
-            f" framework, call `{instead}` in a thread, such as with `await trio.to_thread.run_sync(...)`"
+            f"{form} works on asyncio's event loops, and none runs in this thread. Under trio or another framework,"
+            f" call `{instead}` in a thread, such as with `await trio.to_thread.run_sync(...)`"
         )
         raise RuntimeError(message)
 

@@ -85,6 +85,9 @@ class Share:
     def shut(self) -> bool:
         return self.source.throttle.shut
 
+    def cap(self, most: int, now: float) -> None:
+        self.source.throttle.cap(most, now)
+
     def earliest(self, waiting: int, now: float) -> float:
         at = self.source.throttle.earliest(waiting, now) if self.source.allows(self) else math.inf
         self.waiting, self.blocked = waiting, at == math.inf

@@ -16,6 +16,7 @@ import msgspec
 from rowloop.engine.core.events import (
     WHOLE,
     Admit,
+    Budgeted,
     Cancel,
     Cancelled,
     Commit,
@@ -28,14 +29,18 @@ from rowloop.engine.core.events import (
     Failed,
     Failure,
     Halted,
+    Limited,
     Null,
+    Paused,
     Record,
     Restored,
+    Resumed,
     RunAfter,
     Started,
     Stop,
     Tally,
 )
+from rowloop.engine.core.graph import compile_graph
 from rowloop.engine.core.row_groups import Earlier, Plan
 
 if TYPE_CHECKING:
@@ -152,6 +157,7 @@ class Reference:
         self.setup = setup
         ids = {node.name: i for i, node in enumerate(setup.nodes)}
         self.nodes = setup.nodes
+        self.lanes = compile_graph(setup.nodes).lanes
         self.needs = [[ids[need] for need in node.needs + node.after] for node in setup.nodes]
         self.parts: dict[int, Part] = {}
         self.over = setup.plan.earlier.over
@@ -160,6 +166,10 @@ class Reference:
         self.halted: Reason | None = None
         self.stopped = False
         self.cancelled = False
+        self.given_up = False
+        """Whether what has not started never will."""
+        self.paused = False
+        self.limits: dict[Lane, int] = {}
         self.outcomes: list[list[bool]] = [[] for _ in setup.nodes]
         self.failed_now = [0 for _ in setup.nodes]
         self.failed_cells: list[list[tuple[int, int]]] = [[] for _ in setup.nodes]
@@ -215,8 +225,25 @@ class Reference:
                 self._drop(part, part.live, cut=True)
                 self._close(part)
                 self.halting = "failed"
+            case _:
+                self._steer(event)
+
+    def _steer(self, event: Event) -> None:
+        match event:
             case Halted(reason) if not self.stopped:
                 self.halting = reason
+            case Paused():
+                self.paused = True
+            case Resumed():
+                self.paused = False
+            case Limited(lane, limit):
+                self.limits[self.lanes[lane]] = limit
+            case Budgeted(None, most, _, _, tokens) if not self.stopped:
+                spent = most is not None and tokens >= most
+                if spent and self.halted is None:
+                    self.halted = "budget"
+                elif not spent and self.halted == "budget" and not self.given_up:
+                    self.halted = None
 
     def _restored(self, part: Part, event: Restored) -> None:
         part.restoring = False
@@ -250,7 +277,7 @@ class Reference:
         part.counted[task] += not failure.rate_limited
         again = failure.retryable and (failure.rate_limited or part.counted[task] < self.setup.retry.attempts)
         rows = self._rows(part, row)
-        if again and (self.halted or not rows & part.live):
+        if again and (self.given_up or not rows & part.live):
             self._end(part.id, *task, CUT)
             self._drop(part, rows, cut=True)
         elif again:
@@ -350,7 +377,7 @@ class Reference:
     def _refresh(self, part: Part) -> None:
         """Say anew which tasks of a row group could start now."""
         self.waiting.subtract(column for column, _ in part.ready)
-        idle = self.cancelled or part.over or part.committing or part.restoring
+        idle = self.given_up or part.over or part.committing or part.restoring
         part.ready = set() if idle else set(self._ready(part))
         self.waiting.update(column for column, _ in part.ready)
         for a, b in list(self.lead):
@@ -402,12 +429,14 @@ class Reference:
         """Assert that the answer is the right one, command by command and as a whole."""
         assert not (self.stopped and commands), "a command after Stop"
         self._assert_expected([c for c in commands if isinstance(c, Record | Null | RunAfter)])
-        halts = self.halted is None and self.halting is not None
+        halts = not self.cancelled and self.halting is not None
         assert sum(isinstance(c, Cancel) for c in commands) == halts, "Cancel comes once, when the run is halted"
         if self.halting == "failed":
             assert not any(isinstance(c, Commit | Execute) for c in commands), (
                 "a run that fails starts and commits nothing"
             )
+        if self._drained() and not any(isinstance(c, Execute) for c in commands):
+            self._give_up_the_rest()
         for command in commands:
             assert not self.stopped, "a command after Stop"
             match command:
@@ -449,10 +478,10 @@ class Reference:
         known = group in plan.earlier.begun
         assert command == Admit(group, *self.bounds[group], known)
         assert command.rows > 0
-        assert not self.cancelled, "a row group was admitted after Cancel"
+        assert not self._holds(), "a row group was admitted while nothing may start"
         assert not self.on_the_spot, "a row group was admitted while one was being prepared"
         assert not self._restoring(), "a row group was admitted while one was being restored"
-        assert not any(self._backlog(lane) >= lane.limit for lane in self._lanes()), "admitted into a full lane"
+        assert not any(self._backlog(lane) >= self._limit(lane) for lane in self.lanes), "admitted into a full lane"
         part = self.parts[group] = Part(group, command.rows, set(range(command.rows)), restoring=known)
         assert len(self._open()) <= plan.open_groups, "too many row groups open"
         self._refresh(part)
@@ -460,7 +489,8 @@ class Reference:
 
     def _run(self, part: Part, column: int, row: int) -> None:
         task = column, row
-        assert not self.cancelled, "something was run after Cancel"
+        assert not self.given_up, "something was run that was given up"
+        assert not (self._holds() and self.nodes[column].lane), "a lane was filled while nothing may start"
         assert task in part.ready, f"{task} ran early, twice, or for a row that is gone"
         part.ready.remove(task)
         if (part.id, *task) in self.again:
@@ -475,7 +505,7 @@ class Reference:
             self.on_the_spot += 1
         else:
             self.in_lane[lane] += 1
-            assert self.in_lane[lane] <= lane.limit, "more in flight than the lane takes"
+            assert self.in_lane[lane] <= self._limit(lane), "more in flight than the lane takes"
             self._take_turn(column)
         self.waiting[column] -= 1
         self.touched.add(part.id)
@@ -512,9 +542,20 @@ class Reference:
         return Tally(len(part.live), part.dropped, columns, bool(part.cut))
 
     def _cancel(self) -> None:
-        """Cut off every row that is not whole but for what is in flight."""
+        """Note that the run is cancelled, for the reason that counts most."""
         self.cancelled = True
         self.halted = self.halting
+        if not self.given_up:
+            self._give_up_the_rest()
+
+    def _drained(self) -> bool:
+        """Tell whether the budget is spent and nothing is in flight, so that a larger one has come too late."""
+        flying = self.on_the_spot or self.in_lane.total() or self._restoring()
+        return self.halted == "budget" and not (self.given_up or self.paused or flying)
+
+    def _give_up_the_rest(self) -> None:
+        """Cut off every row that is not whole but for what is in flight."""
+        self.given_up = True
         for part in self._open():
             if not part.committing:
                 self._drop(part, {row for row in part.live if not self._saved(part, row)}, cut=True)
@@ -537,21 +578,26 @@ class Reference:
         for id_ in self.touched:
             part = self.parts[id_]
             assert (part.over or part.committing) == self._finished(part), "a row group is stuck, or over too early"
-        for lane in self._lanes():
-            assert self.in_lane[lane] == lane.limit or not self._backlog(lane), "a lane has room and cells wait"
+        for lane in self.lanes:
+            full = self.in_lane[lane] >= self._limit(lane)
+            assert full or self._holds() or not self._backlog(lane), "a lane has room and cells wait"
         for column, node in enumerate(self.nodes):
             assert node.lane is not None or not self.waiting[column], "a task without a lane waits"
         plan = self.setup.plan
         more = bool(self.to_come)
         assert plan.row_groups == len(self.bounds)
-        if more and not self.cancelled:
-            full = any(self._backlog(lane) + self.stale[lane] >= lane.limit for lane in self._lanes())
+        if more and not self._holds():
+            full = any(self._backlog(lane) + self.stale[lane] >= self._limit(lane) for lane in self.lanes)
             busy = self.on_the_spot or self._restoring()
             assert full or busy or len(self._open()) == plan.open_groups, "rows wait to be admitted"
-        assert self.stopped == (not self._open() and (self.cancelled or not more)), "Stop is missing, or too early"
+        assert self.stopped == (not self._open() and (self.given_up or not more)), "Stop is missing, or too early"
 
-    def _lanes(self) -> set[Lane]:
-        return {node.lane for node in self.nodes if node.lane is not None}
+    def _holds(self) -> bool:
+        """Tell whether lanes may start nothing."""
+        return self.paused or self.halted is not None
+
+    def _limit(self, lane: Lane) -> int:
+        return self.limits.get(lane, lane.limit)
 
     def _backlog(self, lane: Lane) -> int:
         return sum(self.waiting[column] for column, node in enumerate(self.nodes) if node.lane == lane)
@@ -657,7 +703,7 @@ class Shell:
         for command in commands:
             self._follow(command)
         if not self.pending:
-            assert self.stopped, "nothing is in flight, no timer waits, and there is no Stop"
+            assert self.stopped or self.reference.paused, "nothing is in flight, no timer waits, and there is no Stop"
         self.broken = False
 
     def _follow(self, command: Command) -> None:
@@ -752,6 +798,9 @@ class Shell:
 
     def finish(self, rng: random.Random, health: float = 1.0) -> None:
         """Run until nothing is left to happen."""
-        while self.pending:
-            self.step_at_random(rng, health)
+        while self.pending or self.reference.paused:
+            if self.pending:
+                self.step_at_random(rng, health)
+            else:
+                self.send(Resumed())
         assert self.stopped

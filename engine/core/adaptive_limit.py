@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import replace
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field
@@ -42,7 +43,9 @@ from .evidence import AS_IF, JUDGED, Shares, Trial
 from .shut import Shut
 from .spec import spec
 
-Why: TypeAlias = Literal["started", "grown", "rate limited", "not our load", "refused throughout", "open again"]
+Why: TypeAlias = Literal[
+    "started", "grown", "rate limited", "not our load", "refused throughout", "open again", "capped"
+]
 
 _KEPT: Final = 256
 """How many changes are kept."""
@@ -203,6 +206,15 @@ class LimitState:
         self.in_flight -= 1
         self._older -= ticket.serial <= self._older_than
         self._paused = max(self._paused, min(self._paused + _PAUSE, self.limit))
+
+    def cap(self, most: int, now: float) -> None:
+        """Take another upper bound; what has been learnt below it stays."""
+        self._policy = replace(self._policy, most=most)
+        self._shut.cap(most)
+        if self._ceiling is not None:
+            self._ceiling = min(self._ceiling, most)
+        if self.limit > most:
+            self._set(most, now, "capped")
 
     def cancelled(self, ticket: Ticket) -> None:
         """Forget a request: it was cancelled, or is to have no effect."""

@@ -6,9 +6,12 @@ or a whole column of a row group, with `row=WHOLE`. All are msgspec structs: the
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 WHOLE: Final = -1
 """The row of a task that is a whole column."""
@@ -174,8 +177,36 @@ class Woken(msgspec.Struct, frozen=True, gc=False):
     lane: int
 
 
+class Paused(msgspec.Struct, frozen=True, gc=False):
+    """Nothing new may start: tasks in flight end, and no lane starts another until the run is resumed."""
+
+
+class Resumed(msgspec.Struct, frozen=True, gc=False):
+    """The run is no longer paused."""
+
+
+class Limited(msgspec.Struct, frozen=True, gc=False):
+    """The most tasks of a lane that may be in flight are changed; a limit that adapts stays below."""
+
+    lane: int
+    limit: int
+
+
+class Budgeted(msgspec.Struct, frozen=True):
+    """The budget is another one: as CostBudget, with what has been spent so far."""
+
+    max_cost: float | None
+    max_tokens: int | None
+    prices: Mapping[int, Callable[[Usage], float | None]]
+    dollars: float
+    tokens: int
+
+
+Steering: TypeAlias = Halted | Paused | Resumed | Limited | Budgeted
+"""What comes from outside, at any time."""
+
 Event: TypeAlias = (
-    Started | Restored | Done | Resized | Failed | Cancelled | Due | Committed | CommitFailed | Woken | Halted
+    Started | Restored | Done | Resized | Failed | Cancelled | Due | Committed | CommitFailed | Woken | Steering
 )
 
 

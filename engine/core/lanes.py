@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .events import Cancelled, Wake
+from .events import Cancelled, IllegalEventError, Wake
 from .permits import FixedLimit
 from .row_groups import READY
 
@@ -133,6 +133,26 @@ class Lanes:
         """Have a lane looked at when lanes are filled next."""
         lane.touched = True
         self._touched.append(lane)
+
+    def touch_all(self) -> None:
+        """Have all lanes looked at, after a time in which none was filled."""
+        for lane in self.queues:
+            if not lane.touched:
+                self.touch(lane)
+
+    def cap(self, id_: int, limit: int, now: float) -> None:
+        """Change how many tasks of a lane may be in flight; raises IllegalEventError for what no lane can have."""
+        if not 0 <= id_ < len(self.queues) or limit < 1:
+            raise IllegalEventError(f"lane {id_} cannot have the limit {limit}")
+        lane = self.queues[id_]
+        self.congested += (lane.waiting >= limit) - (lane.waiting >= lane.enough)
+        lane.enough = limit
+        if lane.permits is None:
+            lane.limit = limit
+        else:
+            lane.permits.cap(limit, now)
+        if not lane.touched:
+            self.touch(lane)
 
     def fill(self, now: float, run: Callable[[GroupState, int, int], None], out: list[Command]) -> None:
         """Run what the lanes in which something has changed have permits for, and ask for the timers they need."""

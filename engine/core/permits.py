@@ -4,7 +4,7 @@ Theory of operation
     The tracker asks for the permits of each lane once, when a run is set up, with a function from a Lane (`PermitsOf`).
     By default a lane has permits of its own:
 
-        FixedLimit   a number that never changes; the lane counts by itself, so that a task costs nothing extra
+        FixedLimit   a number that only the user changes; the lane counts by itself, so that a task costs nothing extra
         Throttle     a limit that follows the endpoint, and a pace (throttle.py)
 
     A source that is shared hands each run a `Permits` of its own, which forwards to it: the source then knows who
@@ -38,7 +38,7 @@ Permit = TypeVar("Permit")
 
 @dataclass(frozen=True, slots=True)
 class FixedLimit:
-    """A number of permits that never changes and is not shared."""
+    """A number of permits that follows nothing and is not shared."""
 
     limit: int
 
@@ -67,6 +67,10 @@ class Permits(Protocol[Permit]):
 
         Requests that it refused need no waits of their own then.
         """
+        ...
+
+    def cap(self, most: int, now: float) -> None:
+        """Change how many may ever be in flight; a limit that follows the endpoint stays below."""
         ...
 
     def earliest(self, waiting: int, now: float) -> float:

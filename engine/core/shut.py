@@ -64,6 +64,11 @@ class Shut:
         self._shut_at = self._opened_at = now
         self._lasted = 0.0  # how long it was shut the last time
 
+    def cap(self, most: int) -> None:
+        """Take another number of requests that the lane may have in flight."""
+        self._most = most
+        self.limit = min(self.limit, most)
+
     def begin(self, now: float, serial: int, taken: int, answers: int) -> None:
         """Shut. The endpoint took `taken` at once and gave `answers` since it opened; `serial` requests were sent."""
         open_for = max(now - self._opened_at, _SPAN[0])

@@ -55,6 +55,12 @@ class Throttle:
         """Whether the endpoint refuses everything and does not say for how long."""
         return self._limit.shut
 
+    def cap(self, most: int, now: float) -> None:
+        """Change how many may ever be in flight."""
+        self._limit.cap(most, now)
+        if not self._adaptive:
+            self._limit.limit = most
+
     def earliest(self, waiting: int, now: float) -> float:  # noqa: ARG002 - nobody else wants the permits
         """Return when the next request may be sent: `now`, later, or infinity while as many as may be are in flight."""
         at = self._limit.earliest(now)

@@ -23,6 +23,10 @@ Theory of operation
     for the values, `Restored` reports them, and those tasks end as if they had just been worked. Row groups that are
     over are never opened.
 
+    While a run is paused, lanes start nothing: tasks in flight end, and so does the work without a lane that follows
+    from them. A spent budget does the same first. If it is raised before the last task in flight has ended, the run
+    continues as if nothing had been; else the run is halted. A paused run with a spent budget is not halted.
+
     Halting (cancelled, failed, too many failures, budget spent, deadline): what has not started is skipped, the shell
     cancels what is in flight, and `Stop` follows when the last task has ended. Rows that are whole by then are
     committed, unless the run failed. Rows lost to a halt are cut off, not dropped, and so is the row whose failure was
@@ -37,33 +41,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from .events import (
-    WHOLE,
-    Admit,
-    Cancel,
-    Cancelled,
-    Commit,
-    CommitFailed,
-    Committed,
-    Discard,
-    Done,
-    Due,
-    Execute,
-    Failed,
-    Halted,
-    IllegalEventError,
-    Null,
-    Record,
-    Resized,
-    Restored,
-    RunAfter,
-    Started,
-    Stop,
-    Woken,
-)
+from . import events
+from .events import WHOLE, Execute, IllegalEventError
 from .lanes import Lanes
 from .open_groups import OpenGroups
-from .policy import Outcomes, Policies
+from .policy import CostBudget, Outcomes, Policies
 from .row_groups import DONE, DUE, FAILED, READY, RUNNING, SKIPPED, WAITING
 from .throttle import own_permits
 from .totals import totals_of
@@ -75,7 +57,7 @@ if TYPE_CHECKING:
     from .events import Command, Event, Reason, Usage
     from .graph import Column, Graph
     from .lanes import LaneState
-    from .policy import CostBudget, Exhausted
+    from .policy import Exhausted
     from .row_groups import GroupState, Plan
 
 
@@ -91,9 +73,12 @@ class Tracker:
         self.halted: Reason | None = None
         self.exhausted: Exhausted | None = None
         """What has spent the error budget."""
+        self.paused = False
+        self.over = False  # halted, and what had not started has been skipped
         self._retry = policies.retry
         self._cost = policies.cost
         self._cancelled = False
+        self._draining = False  # the budget is spent, and nothing has been given up yet
         self._columns = graph.columns
         self._counts = self.totals.columns
         self._queued = [column.id for column in graph.columns if column.lane is not None]
@@ -110,17 +95,21 @@ class Tracker:
         self._stopped = False
         self._out: list[Command] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
-            Started: self._on_started,
-            Restored: self._on_restored,
-            Done: self._on_done,
-            Resized: self._on_resized,
-            Failed: self._on_failed,
-            Cancelled: self._on_cancelled,
-            Due: self._on_due,
-            Committed: self._on_committed,
-            CommitFailed: self._on_commit_failed,
-            Woken: self._on_woken,
-            Halted: self._on_halted,
+            events.Started: self._on_started,
+            events.Restored: self._on_restored,
+            events.Done: self._on_done,
+            events.Resized: self._on_resized,
+            events.Failed: self._on_failed,
+            events.Cancelled: self._on_cancelled,
+            events.Due: self._on_due,
+            events.Committed: self._on_committed,
+            events.CommitFailed: self._on_commit_failed,
+            events.Woken: self._on_woken,
+            events.Halted: self._on_halted,
+            events.Paused: self._on_paused,
+            events.Resumed: self._on_resumed,
+            events.Limited: self._on_limited,
+            events.Budgeted: self._on_budgeted,
         }
 
     def handle(self, event: Event, now: float = 0.0) -> list[Command]:
@@ -132,15 +121,17 @@ class Tracker:
         self._now = now
         out = self._out = []
         self._handlers[type(event)](event)
-        if self.halted is None:
+        if self._draining and not (self.paused or self._on_the_spot or self.totals.running):
+            self._skip_the_rest()
+        elif self.halted is None and not self.paused:
             self._lanes.fill(now, self._run, out)
             # Every lane is about to run dry, and nothing is under way that may give it tasks.
             while not (self._lanes.congested or self._on_the_spot) and self._open.have_room:
                 self._admit()
                 self._lanes.fill(now, self._run, out)
-        if not (self._groups or self._stopped) and (self.halted or self._open.all_admitted):
+        if not (self._groups or self._stopped) and (self.over or self._open.all_admitted):
             self._stopped = True
-            out.append(Stop(self.halted))
+            out.append(events.Stop(self.halted))
         return out
 
     def on_permits(self, look: Callable[[int], None]) -> None:
@@ -176,7 +167,7 @@ class Tracker:
 
     # What happened
 
-    def _on_started(self, _: Started) -> None:
+    def _on_started(self, _: events.Started) -> None:
         if self._started:
             raise IllegalEventError("the run has started already")
         self._started = True
@@ -186,9 +177,9 @@ class Tracker:
             if self._cost.spent:
                 self._halt("budget")
 
-    def _on_restored(self, event: Restored) -> None:
+    def _on_restored(self, event: events.Restored) -> None:
         group = self._groups.get(event.group)
-        if group is None and self.halted is not None:
+        if group is None and self.over:
             return  # its rows have been cut off meanwhile
         if group is None or not group.restoring:
             raise IllegalEventError(f"row group {event.group} is not being restored")
@@ -203,7 +194,7 @@ class Tracker:
         if group.open:
             self._start(group, group.startable_roots())
 
-    def _on_done(self, event: Done) -> None:
+    def _on_done(self, event: events.Done) -> None:
         group = self._release(event)
         outcomes = self._outcomes[event.column]
         outcomes.ended += 1
@@ -215,7 +206,7 @@ class Tracker:
         if self._cost is not None and event.usage is not None:
             self._pay(self._cost, event.column, event.usage)
 
-    def _on_resized(self, event: Resized) -> None:
+    def _on_resized(self, event: events.Resized) -> None:
         """Continue with other rows; only in the sequential engine, where nothing else of the group is in flight."""
         group = self._release(event)
         self._outcomes[event.column].ended += 1
@@ -228,45 +219,45 @@ class Tracker:
             self.totals.dropped, group.dropped = dropped  # the column took them out, no failure did
         self._settle_whole(group, self._columns[event.column], DONE)
 
-    def _on_failed(self, event: Failed) -> None:
+    def _on_failed(self, event: events.Failed) -> None:
         group = self._release(event)
         failure, now = event.failure, self._now
         failed, counted, since = group.count_attempt(event.column, event.row, now, rate_limited=failure.rate_limited)
         delay = self._retry.delay(failure, failed, counted, max(0.0, now - since))
         if delay is None:
             self._fail(group, event, failed)
-        elif self.halted or not (group.live if event.row == WHOLE else group.alive[event.row]):
+        elif self.over or not (group.live if event.row == WHOLE else group.alive[event.row]):
             self._give_up(group, event)
         else:
             self.totals.retries += 1
             self.totals.waiting_to_retry += 1
             group.state[event.column][event.row] = DUE
             delay = self._lanes.wait(self._lane_of[event.column], failure, delay)
-            self._out.append(RunAfter(delay, event.group, event.column, event.row))
+            self._out.append(events.RunAfter(delay, event.group, event.column, event.row))
         if self._cost is not None and event.usage is not None:
             self._pay(self._cost, event.column, event.usage)
 
-    def _on_cancelled(self, event: Cancelled) -> None:
-        if self.halted is None:
-            raise IllegalEventError(f"{event}, but the run has not been halted")
+    def _on_cancelled(self, event: events.Cancelled) -> None:
+        if not self._cancelled:
+            raise IllegalEventError(f"{event}, but nothing has been cancelled")
         self._give_up(self._release(event), event)
 
-    def _on_due(self, event: Due) -> None:
+    def _on_due(self, event: events.Due) -> None:
         group = self._groups.get(event.group)
         if group is not None and group.is_in(DUE, event.column, event.row):  # else dropped or halted while it waited
             self.totals.waiting_to_retry -= 1
             self._ready(group, event.column, event.row, first=True)
 
-    def _on_committed(self, event: Committed) -> None:
+    def _on_committed(self, event: events.Committed) -> None:
         group = self._open.committing(event.group)
         self.totals.committed += group.live
         self._close_group(group)
 
-    def _on_commit_failed(self, event: CommitFailed) -> None:
+    def _on_commit_failed(self, event: events.CommitFailed) -> None:
         self._lose(self._open.committing(event.group))
         self._halt("failed")
 
-    def _on_woken(self, event: Woken) -> None:
+    def _on_woken(self, event: events.Woken) -> None:
         lane = self._lanes.queues[event.lane]
         if lane.permits is None:
             raise IllegalEventError(f"lane {event.lane} has a fixed limit and is never woken")
@@ -274,13 +265,36 @@ class Tracker:
         if not lane.touched:
             self._lanes.touch(lane)
 
-    def _on_halted(self, event: Halted) -> None:
+    # What comes from outside
+
+    def _on_halted(self, event: events.Halted) -> None:
         if not self._stopped:
             self._halt(event.reason)
 
+    def _on_paused(self, _: events.Paused) -> None:
+        self.paused = True
+        self._lanes.stop(self._now)
+
+    def _on_resumed(self, _: events.Resumed) -> None:
+        self.paused = False
+        self._lanes.touch_all()
+
+    def _on_limited(self, event: events.Limited) -> None:
+        self._lanes.cap(event.lane, event.limit, self._now)
+
+    def _on_budgeted(self, event: events.Budgeted) -> None:
+        known = {} if self._cost is None else self._cost.known
+        self._cost = CostBudget(event.max_cost, event.max_tokens, event.prices, event.dollars, event.tokens, known)
+        if self._cost.spent:
+            if self.halted is None and not self._stopped:
+                self._halt("budget")
+        elif self._draining:
+            self.halted, self._draining = None, False
+            self._lanes.touch_all()
+
     # How a task ends
 
-    def _release(self, event: Done | Resized | Failed | Cancelled) -> GroupState:
+    def _release(self, event: events.Done | events.Resized | events.Failed | events.Cancelled) -> GroupState:
         """Take a running task out of its lane. The one check that it was running."""
         group = self._groups.get(event.group)
         if group is None or not group.is_in(RUNNING, event.column, event.row):
@@ -333,17 +347,17 @@ class Tracker:
         self._column_over(group, (*column.whole_children, *column.cell_children))
         if column.stateful:
             following = self._open.pass_turn(group.id, column.id)
-            if following is not None and self.halted is None:
+            if following is not None and not self.over:
                 tasks = following.meet_need(column.id)
                 self._start(following, [] if following.restoring else tasks)
 
     # How a task fails
 
-    def _fail(self, group: GroupState, event: Failed, attempts: int) -> None:
+    def _fail(self, group: GroupState, event: events.Failed, attempts: int) -> None:
         """End a task that failed for good: drop the row, null the cell or halt the run."""
         column, failure = self._columns[event.column], event.failure
         rows = group.undropped() if event.row == WHOLE else None
-        self._out.append(Record(group.id, column.id, event.row, failure, attempts, rows))
+        self._out.append(events.Record(group.id, column.id, event.row, failure, attempts, rows))
         halts = failure.fatal or column.on_error == "raise"
         if halts:  # before a row goes or the task has ended: that might start what waited for them, or commit the group
             self._halt("failed")
@@ -358,11 +372,11 @@ class Tracker:
     ) -> None:
         """Null a task that failed, or drop its row; for a whole column, its `rows`."""
         if column.on_error == "null":
-            self._out.append(Null(group.id, column.id, row))
+            self._out.append(events.Null(group.id, column.id, row))
         else:
             self._drop(group, (row,) if rows is None else rows, cut=cut)
 
-    def _give_up(self, group: GroupState, event: Failed | Cancelled) -> None:
+    def _give_up(self, group: GroupState, event: events.Failed | events.Cancelled) -> None:
         """End a task that gets no further attempt, as its row is gone or the run is halted: its rows are cut off."""
         self._drop(group, group.live_rows() if event.row == WHOLE else (event.row,), cut=True)
         self._settle(group, self._columns[event.column], event.row, SKIPPED)
@@ -426,7 +440,7 @@ class Tracker:
     def _admit(self) -> None:
         """Open the next row group."""
         group = self._open.admit()
-        self._out.append(Admit(group.id, self.plan.row(group.id, 0), group.size, group.restoring))
+        self._out.append(events.Admit(group.id, self.plan.row(group.id, 0), group.size, group.restoring))
         if group.restoring:
             self._on_the_spot += 1
         else:
@@ -436,11 +450,11 @@ class Tracker:
         """Commit the live rows of a group in which every column is over."""
         if not group.live or self.halted == "failed":
             over = not (group.cut or self.halted == "failed")
-            self._out.append(Discard(group.id, group.tally() if over else None))
+            self._out.append(events.Discard(group.id, group.tally() if over else None))
             self._lose(group)
             return
         group.committing = True
-        self._out.append(Commit(group.id, group.live_rows(), group.tally()))
+        self._out.append(events.Commit(group.id, group.live_rows(), group.tally()))
 
     def _lose(self, group: GroupState) -> None:
         """Close a row group of which nothing is written; its live rows, if any, are cut off."""
@@ -458,12 +472,19 @@ class Tracker:
         """
         if reason != "budget" and not self._cancelled:
             self._cancelled = True
-            self._out.append(Cancel())
-        if self.halted is not None:
-            self.halted = reason if reason == "failed" or self.halted == "budget" else self.halted
+            self._out.append(events.Cancel())
+        if self.halted is None:
+            self._lanes.stop(self._now)
+            self.halted, self._draining = reason, reason == "budget"
+            if not self._draining:
+                self._skip_the_rest()
             return
-        self.halted = reason
-        self._lanes.stop(self._now)
+        self.halted = reason if reason == "failed" or self.halted == "budget" else self.halted
+        if self._draining and reason != "budget":
+            self._skip_the_rest()
+
+    def _skip_the_rest(self) -> None:
+        self.over, self._draining = True, False
         for group in list(self._groups.values()):
             if not group.committing:
                 self._drop(group, group.unfinished(), cut=True)

@@ -17,6 +17,7 @@
 | bookkeeping.py | the counts of a run, as snapshot, metadata, report and result |
 | facts.py | what bookkeeping and budget need of the recipe |
 | budget.py | what a run may still spend |
+| steering.py | what may be asked of a run while it lasts: pause, limits, caps |
 | diagnostics.py | warnings, traces and load |
 | ending.py | status, error and last log record of a run |
 | handle.py | the handle of a run in the background |

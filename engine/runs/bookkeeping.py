@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..datasets.past import Past
     from ..datasets.sinks import Sink
     from ..telemetry.observer import Observer
+    from ..telemetry.progress import State
     from ..telemetry.report import Report
     from ..telemetry.spending import Spending
     from ..telemetry.traces import Traces
@@ -133,6 +134,7 @@ class Account:
             elapsed=self._clock.elapsed,
             cost=spent.cost,
             known_cost=spent.known_cost,
+            state=_state(self._tracker),
         )
 
     def metadata(self, status: Status, error: BaseException | None) -> Metadata:
@@ -210,6 +212,12 @@ class Account:
     def result(self, metadata: Metadata, failures: pd.DataFrame, report: Report) -> Result:
         """Return the result for the user."""
         return Result(report, failures, metadata, self._sink, History(self._tracker.limits, self.traces))
+
+
+def _state(tracker: Tracker) -> State:
+    if tracker.halted is not None:
+        return "paused" if tracker.paused and not tracker.over else "ending"
+    return "paused" if tracker.paused else "running"
 
 
 class Clock:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import TYPE_CHECKING
 
+from ...runtime.logs import safe_logger
 from ..core.errors import RecipeError
 from ..core.policy import CostBudget
 from ..models.prices import cost_of, dollars
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from ..models.provider import Pricing
     from ..telemetry.spending import Spending
     from .facts import RecipeFacts
-    from .settings import Settings
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 
 def warn(low: BudgetLow) -> None:
@@ -31,21 +30,24 @@ def warn(low: BudgetLow) -> None:
     logger.warning("%d %% of %s is spent: %s", int(100 * share), low.option, facts)
 
 
-def cost_budget(recipe: RecipeFacts, settings: Settings, spent: Spending) -> CostBudget | None:
-    """Return the budget, None if the run has none; raises RecipeError if a model's cost cannot be computed."""
-    if settings.max_cost is None and settings.max_tokens_total is None:
-        return None
-    prices = recipe.prices
-    for i, price in prices.items():
-        if price is None and settings.max_cost is not None:
+def check_prices(recipe: RecipeFacts, max_cost: float | None) -> None:
+    """Raise RecipeError if the cost of a model cannot be computed and there is a cap on it."""
+    for i, price in recipe.prices.items():
+        if price is None and max_cost is not None:
             problem = (
                 f"the price of model '{recipe.model_of[i]}' is not known; set it: Model(..., price=Price(0.25, 2.0))"
             )
             raise RecipeError("max_cost", problem)
+
+
+def cost_budget(recipe: RecipeFacts, max_cost: float | None, max_tokens: int | None, spent: Spending) -> CostBudget:
+    """Return the budget of a run; raises RecipeError if a model's cost cannot be computed."""
+    check_prices(recipe, max_cost)
+    prices = recipe.prices
     cost = math.fsum(spent.costs_at(prices).values())
     tokens = sum(prompt + answer for _, prompt, answer in spent.columns.values())
-    charged = {i: _charged(price, recipe.model_of[i]) for i, price in prices.items() if settings.max_cost is not None}
-    return CostBudget(settings.max_cost, settings.max_tokens_total, charged, cost, tokens)
+    charged = {i: _charged(price, recipe.model_of[i]) for i, price in prices.items() if max_cost is not None}
+    return CostBudget(max_cost, max_tokens, charged, cost, tokens)
 
 
 def _charged(price: Pricing | None, model: str) -> CostOf:

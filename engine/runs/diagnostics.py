@@ -73,6 +73,7 @@ class Diagnostics:
             waiting=scheduler.timers.waiting,
             writing=self._tracker.committing,
             refusals=self.requests.refusals,
+            paused=self._tracker.paused,
         )
         for warning in watch.inspect(scheduler.time, view):
             logger.warning("%s", warning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,9 +27,11 @@ from .budget import cost_budget
 from .ending import advice_of, check_completion, error_of, log_end, status_of
 from .local_executor import LocalExecutor
 from .scheduler import Scheduler
+from .steering import Steering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     import pandas as pd
     import pyarrow as pa
@@ -77,7 +80,7 @@ class Workload:
 
 
 class Execution:
-    """One run. `run` works it, once; `snapshot` and `halt` may be called from any thread."""
+    """One run. `run` works it, once; `snapshot`, `halt` and everything of `steering` may be called from any thread."""
 
     def __init__(self, workload: Workload, recipe: RecipeFacts, settings: Settings, output: Output, plan: Plan) -> None:
         """Prepare everything; nothing starts."""
@@ -87,11 +90,14 @@ class Execution:
         self._sink = output.sink
         self._past = output.past
         self._rewritten = output.past.rewritten
-        cost = cost_budget(recipe, settings, output.past.spent)
+        caps = settings.max_cost, settings.max_tokens_total
+        cost = None if caps == (None, None) else cost_budget(recipe, *caps, output.past.spent)
         self._tracker = Tracker(workload.graph, plan, Policies(settings.retry, settings.error_budget, cost))
         self._account = Account(recipe, self._tracker, output, settings, workload.working)
-        self._scheduler: Scheduler | None = None
+        self.id = secrets.token_hex(6)
+        self.steering = Steering(workload.graph, recipe, settings, self._account.spending)
         self._cache: ResponseCache | None = None
+        self._scheduler: Scheduler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._halting: Reason | None = None
         self._connecting: asyncio.Timeout | None = None
@@ -104,6 +110,7 @@ class Execution:
         """
         self._context, self._loop = contextvars.copy_context(), asyncio.get_running_loop()
         deadline = self._set_deadline(self._loop)
+        self.steering.begin()
         try:
             if self._past.finished and self._sink.path is not None:
                 return self._checked(read_result(self._sink.path))
@@ -134,6 +141,11 @@ class Execution:
             self._sink.close()
             if self._cache is not None:
                 self._cache.close()
+
+    @property
+    def path(self) -> Path | None:
+        """The directory of the dataset; None for a preview."""
+        return self._sink.path
 
     def halt(self) -> None:
         """End the run: what is in flight is cancelled, complete rows are committed."""
@@ -189,6 +201,7 @@ class Execution:
         # Outside observers come last: what they raise must not keep a value from the journal.
         observers = [*self._account.observers, *outside]
         scheduler = self._scheduler = Scheduler(self._tracker, executor, store, self._sink, observers)
+        self.steering.take_over(scheduler)
         display: Display | None = self._settings.progress
         self._account.begin(scheduler, store)
         try:

@@ -6,10 +6,11 @@ import contextlib
 import functools
 import secrets
 import warnings
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from ...runtime import default
-from ...runtime.guards import call_site
+from ...runtime.guards import call_site, written
 from ..core.errors import RecipeError
 from ..core.row_groups import Plan
 from ..datasets.past import Past
@@ -58,9 +59,9 @@ class Job:
         else:
             self.execution = _build(compiled, settings, seed, path)
 
-    def run(self) -> Result:
-        """Work and block."""
-        with self._closed_on_error():
+    def run(self, door: str) -> Result:
+        """Work and block, for a method of Recipe."""
+        with self._closed_on_error(), written(f"recipe.{door}(...)", f"await recipe.a{door}(...)"):
             return self._runtime.run(self._coroutine(), finish_at_exit=True)
 
     def submit(self) -> Call[Result]:
@@ -78,7 +79,10 @@ class Job:
             raise
 
     def _coroutine(self) -> Coroutine[Any, Any, Result]:
-        return self.execution.run(self._runtime, self._tables)
+        coroutine, path = self.execution.run(self._runtime, self._tables), self.execution.path
+        assert isinstance(coroutine, CoroutineType)  # noqa: S101 - an async def returns one
+        coroutine.__qualname__ = "the preview" if path is None else f"the run of '{path}'"  # messages name it
+        return coroutine
 
 
 def _preview(compiled: Compiled, settings: Settings, seed: int) -> Execution:

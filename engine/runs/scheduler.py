@@ -45,7 +45,7 @@ from .transfers import Transfers, cancelled
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from ..core.events import Command, Event, Reason
+    from ..core.events import Command, Event, Reason, Steering
     from ..core.store import Store
     from ..core.tracker import Tracker
     from ..datasets.sinks import RowGroupSink
@@ -112,7 +112,11 @@ class Scheduler:
 
     def halt(self, reason: Reason = "cancelled") -> None:
         """End the run, from the loop's thread: what is in flight is cancelled, complete rows are committed."""
-        self._guarded(lambda: self._feed(Halted(reason)))
+        self.steer(Halted(reason))
+
+    def steer(self, event: Steering) -> None:
+        """Take an event from outside the run, on the loop's thread."""
+        self._guarded(lambda: self._feed(event))
 
     @property
     def time(self) -> float:

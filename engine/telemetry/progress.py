@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from ..core.registry import Registry
+
+State: TypeAlias = Literal["running", "paused", "ending"]
+"""What a run does: it starts requests, it is paused, or it ends early and starts none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class ProgressSnapshot:
     """The cost of those requests whose cost is known, None if there is none."""
     rate_limited: Mapping[str, float] = field(default_factory=dict)
     """For each lane whose requests are all refused by a rate limit: for how many seconds."""
+    state: State = "running"
 
     @property
     def cells(self) -> int:

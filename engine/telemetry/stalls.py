@@ -44,6 +44,7 @@ class View:
     writing: Sequence[int] = ()
     received: Mapping[int, int] = field(default_factory=dict)
     refusals: Mapping[int, str] = field(default_factory=dict)
+    paused: bool = False
 
 
 class Watch:
@@ -74,7 +75,7 @@ class Watch:
         return [*self._stalled(now, view), *self._slow(now, view)]
 
     def _stalled(self, now: float, view: View) -> Iterable[str]:
-        if view.over != self._over:
+        if view.over != self._over or view.paused:
             self._over, self._progress_at, self._stalls = view.over, now, 0
         stalled = now - self._progress_at
         if self._stall_after is not None and stalled >= self._stall_after * (self._stalls + 1):

@@ -79,6 +79,51 @@ def test_it_grows_only_while_it_is_used():
     assert limit.limit == 16
 
 
+def test_a_cap_holds_at_once_and_what_has_been_learnt_below_it_stays():
+    """The limit falls to a lower cap, grows up to it and no further, and goes on growing when the cap is raised."""
+    limit = adaptive(most=256, start=16)
+    fill(limit)
+    limit.cap(5, 1.0)
+    assert limit.limit == 5
+    assert limit.history[-1] == Change(1.0, 5, "capped")
+    assert limit.earliest(1.0) == math.inf  # sixteen are still in flight
+    limit = adaptive(most=256, start=4)
+    limit.cap(9, 0.0)
+    for _ in range(10):
+        answer(limit, *fill(limit))
+    assert limit.limit == 9
+    limit.cap(40, 2.0)
+    for _ in range(60):
+        answer(limit, *fill(limit))
+    assert limit.limit == 40
+
+
+@given(
+    caps=st.lists(st.tuples(st.integers(1, 80), st.integers(1, 60)), min_size=1, max_size=8),
+    server=st.integers(1, 60),
+    seed=st.integers(0, 2**16),
+)
+def test_no_cap_is_exceeded_whatever_the_endpoint_does(caps: list[tuple[int, int]], server: int, seed: int):
+    """After each change, nothing is sent while as many are in flight as the cap says; the limit is never below one."""
+    limit, now = adaptive(most=64, start=16), 0.0
+    rng = random.Random(seed)  # noqa: S311 - no secret
+    flying: list[Ticket] = []
+    for most, turns in caps:
+        limit.cap(most, now)
+        for _ in range(turns):
+            now += 0.1
+            assert 1 <= limit.limit <= most
+            while limit.earliest(now) <= now:
+                assert len(flying) < most
+                flying.append(limit.sent(now))
+            for _ in range(rng.randint(0, len(flying))):
+                ticket = flying.pop(rng.randrange(len(flying)))
+                if ticket.level > server:
+                    limit.rate_limited(ticket, now, rng.choice([None, 0.3]))
+                else:
+                    limit.answered(ticket, now)
+
+
 def test_one_cut_for_a_burst_of_429s():
     """Of 64 requests in flight every one is refused: the limit is cut once, to 0.8."""
     limit, tickets = settled()

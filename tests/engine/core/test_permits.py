@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from rowloop.engine.core.events import (
+    Budgeted,
     Cancel,
     Cancelled,
     Commit,
@@ -25,6 +26,8 @@ from rowloop.engine.core.events import (
     Failed,
     Failure,
     Halted,
+    Paused,
+    Resumed,
     RunAfter,
     Started,
     Stop,
@@ -182,6 +185,34 @@ def test_runs_that_share_permits_never_exceed_them_together_and_all_finish(  # n
     runs.finish()
     well = [run for run in range(len(rows)) if ends[run] == "well"]
     assert [runs.members[run].tracker.totals.committed for run in well] == [rows[run] for run in well]
+
+
+def test_a_paused_run_leaves_its_permits_to_the_others_and_asks_for_them_again() -> None:
+    """While it is paused the other has all ten; once it is resumed they share them."""
+    runs = Runs(Lane("m", 10), [200, 200])
+    runs.start(0)
+    runs.start(1)
+    runs.until(5.0)
+    runs.feed(0, Paused())
+    runs.until(8.0)
+    assert runs.in_flight == [0, 10]
+    runs.feed(0, Resumed())
+    runs.until(12.0)
+    assert min(runs.in_flight) >= 4
+    runs.finish()
+    assert [member.tracker.totals.committed for member in runs.members] == [200, 200]
+
+
+def test_a_run_whose_budget_is_raised_asks_for_its_permits_again() -> None:
+    """It has given them up when the budget was spent, and nothing of it has ended since."""
+    runs = Runs(Lane("m", 10), [200, 200])
+    runs.start(0)
+    runs.until(5.0)
+    runs.feed(0, Budgeted(None, 1, {}, 0.0, 1))
+    runs.start(1)
+    runs.feed(0, Budgeted(None, None, {}, 0.0, 1))
+    runs.finish()
+    assert [member.tracker.totals.committed for member in runs.members] == [200, 200]
 
 
 def test_a_run_that_begins_later_gets_its_share() -> None:

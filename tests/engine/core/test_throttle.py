@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from rowloop.engine.core.events import (
+    Budgeted,
     Cancel,
     Cancelled,
     Commit,
@@ -26,6 +27,8 @@ from rowloop.engine.core.events import (
     Failure,
     Halted,
     IllegalEventError,
+    Limited,
+    Paused,
     Record,
     RunAfter,
     Started,
@@ -248,6 +251,70 @@ def test_what_earlier_runs_have_spent_counts():
     run.handle(Started())
     run.handle(Done(0, 0, 0, Usage(1, 0)))
     assert run.halted == "budget"
+
+
+def test_a_spent_budget_that_is_raised_before_the_end_of_what_is_in_flight_costs_no_row():
+    """Its retries and what waits for its cells are still there; raised later, the rows are gone."""
+    raised = Budgeted(None, 1000, {}, 0.0, 100)
+    for late in (False, True):
+        run = tracker(Lane("m", 3), Lane("n", 1), rows=4, cost=CostBudget(None, 100, {}), needs=True)
+        run.handle(Started())
+        assert run.handle(Done(0, 0, 0, Usage(60, 40))) == []
+        assert run.halted == "budget"
+        assert [type(command) for command in run.handle(Failed(0, 0, 1, LIMITED))] == [RunAfter]
+        assert run.handle(Due(0, 0, 1)) == []
+        if late:
+            run.handle(Done(0, 0, 2))
+        again = run.handle(raised)
+        assert run.halted == ("budget" if late else None)
+        assert (ran(again, 0), ran(again, 1)) == (([], []) if late else ([1, 3], [0]))
+
+
+def test_a_run_that_is_cancelled_with_a_spent_budget_gives_up_at_once():
+    """What has not started is skipped before the last task in flight has ended, and a larger budget is too late."""
+    run = tracker(Lane("m", 2), rows=5, cost=CostBudget(None, 1, {}))
+    run.handle(Started())
+    run.handle(Done(0, 0, 0, Usage(1, 1)))
+    assert (run.over, run.totals.columns[0].skipped) == (False, 0)
+    run.handle(Halted("cancelled"))
+    assert (run.over, run.totals.columns[0].skipped) == (True, 3)
+    assert run.handle(Budgeted(None, 100, {}, 0.0, 2)) == []
+    assert run.halted == "cancelled"
+
+
+def test_a_paused_run_with_a_spent_budget_ends_when_all_its_rows_are_made():
+    """Nothing is left that a larger budget could be for."""
+    run = tracker(Lane("m", 2), rows=2, cost=CostBudget(None, 1, {}))
+    run.handle(Started())
+    run.handle(Paused())
+    run.handle(Done(0, 0, 0, Usage(1, 1)))
+    (commit,) = run.handle(Done(0, 0, 1, Usage(1, 1)))
+    assert isinstance(commit, Commit)
+    assert run.handle(Committed(0)) == [Stop("budget")]
+
+
+def test_as_many_rows_are_admitted_as_a_new_limit_can_use():
+    """A lane of two that may have ten keeps ten waiting; one that may have one again asks for no more than that."""
+    graph = compile_graph([Node("c", lane=Lane("m", 2))])
+    run = Tracker(graph, Plan(60, 3), Policies(RetryPolicy(3, float), OFF))
+    assert ran(run.handle(Started())) == [0, 1]
+    started = ran(run.handle(Limited(0, 10)))
+    assert len(started) == 8
+    assert 10 <= run.lanes[0].ready < 13
+    assert run.lanes[0].limit == 10
+    assert run.handle(Limited(0, 1)) == []
+    ready = run.lanes[0].ready
+    assert run.handle(Done(0, 0, 0)) == []
+    assert run.lanes[0].ready == ready
+
+
+@pytest.mark.parametrize("event", [Limited(1, 2), Limited(-1, 2), Limited(0, 0)])
+def test_a_limit_that_no_lane_can_have_is_illegal(event: Limited):
+    """An error is raised, and nothing has changed."""
+    run = tracker(Lane("m", 2), rows=5)
+    with pytest.raises(IllegalEventError):
+        run.handle(event)
+    assert len(ran(run.handle(Started()))) == 2
 
 
 @st.composite

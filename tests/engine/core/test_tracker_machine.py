@@ -22,6 +22,7 @@ from rowloop.engine.core import lanes, open_groups, policy, row_groups, totals
 from rowloop.engine.core import tracker as tracker_module
 from rowloop.engine.core.events import (
     WHOLE,
+    Budgeted,
     Cancelled,
     CommitFailed,
     Committed,
@@ -29,7 +30,10 @@ from rowloop.engine.core.events import (
     Due,
     Failed,
     Halted,
+    Limited,
+    Paused,
     Restored,
+    Resumed,
     Started,
 )
 from rowloop.engine.core.graph import Lane, Node, compile_graph
@@ -171,11 +175,19 @@ class Machine(RuleBasedStateMachine):
         if self.shell.running and self.shell.reference.cancelled:
             self.shell.cancel(at)
 
-    @rule(reason=st.sampled_from(REASONS), luck=st.integers(0, 9))
-    def halt(self, reason: Reason, luck: int) -> None:
-        """Have the run end, perhaps when it has."""
+    @rule(reason=st.sampled_from(REASONS), luck=st.integers(0, 9), steering=st.integers(0, 99))
+    def halt_or_steer(self, reason: Reason, luck: int, steering: int) -> None:
+        """Have the run end, perhaps when it has; or steer it."""
         if luck == 1 or self.shell.stopped:
             self.shell.send(Halted(reason))
+        if luck > 5:
+            self.shell.send(self.steered(steering))
+
+    def steered(self, at: int) -> Event:
+        """Choose: pause or resume, spend the budget or raise it, change a lane's limit; also what is so already."""
+        kinds: list[Event] = [Paused(), Resumed(), Budgeted(None, 1, {}, 0.0, 1), Budgeted(None, 2, {}, 0.0, 1)]
+        lanes = self.shell.reference.lanes
+        return Limited(at % len(lanes), 1 + at % 7) if at % 5 == 4 and lanes else kinds[at % 4]
 
     @rule(steps=st.integers(1, 60), seed=st.integers(0, 2**16), health=st.sampled_from([1.0, 0.95, 0.8, 0.5]))
     def let_happen(self, steps: int, seed: int, health: float) -> None:
@@ -200,7 +212,7 @@ class Machine(RuleBasedStateMachine):
             events.append(Cancelled(*task))
         if self.shell.started:
             events.append(Started())
-        if not (group in self.shell.restoring or self.shell.reference.cancelled):
+        if not (group in self.shell.restoring or self.shell.reference.given_up):
             events.append(Restored(group, [], {}, []))
         before = picture(self.shell.tracker)
         for illegal in events:
@@ -359,7 +371,13 @@ SLIPS: Final = {
     "a retry does not wait": ("][event.row] = DUE", "][event.row] = READY"),
     "a retry that is given up still counts": ("-= group.state[column][row] == DUE", "-= 0"),
     "a halted run waits for its retries": ("frozenset({WAITING, READY, DUE})", "frozenset({WAITING, READY})"),
-    "a halted run runs on": ("if self.halted is None:\n            self._lanes", "if True:\n            self._lanes"),
+    "a halted run runs on": ("elif self.halted is None and", "elif"),
+    "a paused run runs on": ("is None and not self.paused:", "is None:"),
+    "a spent budget gives up at once": ('= reason, reason == "budget"', "= reason, False"),
+    "a spent budget ends a paused run": ("if self._draining and not (self.paused or", "if self._draining and not ("),
+    "a spent budget does not wait for what is in flight": (" or self.totals.running):", "):"),
+    "a raised budget saves nothing": ("self.halted, self._draining = None, False", "pass"),
+    "a new limit is not kept to": ("            lane.limit = limit", "            pass"),
     "rows cut off count as dropped": ("(event.row,), cut=True)", "(event.row,))"),
     "a failure does not outrank a cancellation": (
         'reason if reason == "failed" or self.halted == "budget" else self.halted', "self.halted"
