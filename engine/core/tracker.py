@@ -285,10 +285,9 @@ class Tracker:
     def _on_budgeted(self, event: events.Budgeted) -> None:
         known = {} if self._cost is None else self._cost.known
         self._cost = CostBudget(event.max_cost, event.max_tokens, event.prices, event.dollars, event.tokens, known)
-        if self._cost.spent:
-            if self.halted is None and not self._stopped:
-                self._halt("budget")
-        elif self._draining:
+        if self._cost.spent and self.halted is None and not self._stopped:
+            self._halt("budget")
+        elif self._draining and not self._cost.spent:
             self.halted, self._draining = None, False
             self._lanes.touch_all()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -95,9 +96,8 @@ def test_synchronous_code_gets_the_client_of_the_shared_runtime_beside_a_running
         """Run a cell as the kernel does, whose coroutines are those of another module."""
         exec("found.append(client(Bound, 'a'))", {"client": client, "Bound": Bound, "found": found})  # noqa: S102
 
-    kernel = type(cell)(
-        cell.__code__, {**globals(), "__name__": "IPython.core.interactiveshell"}, "cell", (), cell.__closure__
-    )
+    names = {**globals(), "__name__": "IPython.core.interactiveshell"}
+    kernel = FunctionType(cell.__code__, names, "cell", (), cell.__closure__)
     try:
         with pytest.warns(RuntimeWarning, match="blocking call"):
             asyncio.run(kernel())

@@ -7,7 +7,6 @@ answers with numbers anyway is understood as well, and one that refuses the fiel
 from __future__ import annotations
 
 import copy
-import logging
 import sys
 from array import array
 from base64 import b64decode
@@ -20,6 +19,7 @@ import msgspec
 from ....engine.core.errors import ModelError
 from ....engine.core.events import Billing
 from ....engine.models.provider import Embedded
+from ....runtime.logs import safe_logger
 from ..wire.request import NOT_JSON
 from ..wire.usage import ChatUsage, bill, readable
 
@@ -44,7 +44,7 @@ class _Embeddings(msgspec.Struct, gc=False):
     usage: Any = None
 
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Embeddings).decode

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar
 
 from ....engine.core.errors import ModelError
 from ....engine.models.usage import refused as all_refused
+from ....runtime.logs import safe_logger
 from .dialect import IN_WORDS, STRICT, is_about_field, is_about_schemas, is_about_system
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...http.errors import Failures
     from .dialect import Dialect
 
-logger = logging.getLogger("rowloop")
+logger = safe_logger()
 
 _REFUSALS: Final = frozenset({400, 404, 422, 500, 501})
 _STRIKES: Final = 5
