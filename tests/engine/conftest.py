@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import looptime
@@ -10,6 +11,7 @@ import pytest
 
 from rowloop.adapters.providers.wire import dialect
 from rowloop.runtime import Runtime
+from rowloop.runtime.one_thread import OneThread
 from ways import by_address, by_client
 
 if TYPE_CHECKING:
@@ -32,8 +34,22 @@ def virtually() -> Callable[[Coroutine[Any, Any, T]], T]:
 
 
 @pytest.fixture
-def virtual_runtime() -> Iterator[Runtime]:
-    """Give a runtime whose loop's waits take no time: whole runs, from the user's side, in virtual time."""
+def virtual_runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
+    """Give a runtime whose loop's waits take no time: whole runs, from the user's side, in virtual time.
+
+    The loop leaves the clock alone while it waits for a thread, but only for those of its own executors.
+    """
+    call = OneThread.call
+
+    async def watched(thread: OneThread, function: Callable[[], Any]) -> Any:
+        done = threading.Event()
+        asyncio.get_running_loop().run_in_executor(None, done.wait)
+        try:
+            return await call(thread, function)
+        finally:
+            done.set()
+
+    monkeypatch.setattr(OneThread, "call", watched)
     with Runtime("virtual", loop_factory=lambda: looptime.new_event_loop(start=0, end=86_400)) as runtime:
         yield runtime
 
