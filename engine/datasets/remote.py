@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..telemetry.progress import ProgressSnapshot
-    from .metadata import Status
 
 logger = safe_logger()
 
@@ -70,7 +69,7 @@ class Progress(msgspec.Struct, frozen=True):
     snapshot: dict[str, Any]
 
 
-def write_progress(directory: Path, snapshot: ProgressSnapshot, status: Status) -> None:
+def write_progress(directory: Path, snapshot: ProgressSnapshot, status: str) -> None:
     """Write progress.json; raises OSError. It appears whole, and need not survive a power cut."""
     body = msgspec.json.encode(Progress(status, time.time(), asdict(snapshot)))
     _write(directory / PROGRESS, body)

@@ -14,6 +14,7 @@
 | transfers.py | row groups between the store and the sink |
 | timers.py | retries, waking lanes, periodic checks |
 | slices.py | how long workers may occupy the loop |
+| serving.py | what a run does for other processes at each heartbeat |
 | bookkeeping.py | the counts of a run, as snapshot, metadata, report and result |
 | facts.py | what bookkeeping and budget need of the recipe |
 | budget.py | what a run may still spend |

@@ -27,6 +27,7 @@ from .budget import cost_budget
 from .ending import advice_of, check_completion, error_of, log_end, status_of
 from .local_executor import LocalExecutor
 from .scheduler import Scheduler
+from .serving import serving, show_end
 from .steering import Steering
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Execution:
         self._seed = recipe.seed
         self._sink = output.sink
         self._past = output.past
+        self._place = output.place
         self._rewritten = output.past.rewritten
         caps = settings.max_cost, settings.max_tokens_total
         cost = None if caps == (None, None) else cost_budget(recipe, *caps, output.past.spent)
@@ -132,6 +134,7 @@ class Execution:
                     raise DatasetGenerationError(f"{type(error).__name__}: {error}", stage="engine") from error
                 raise
             report = self._log(metadata)
+            show_end(self.path, self.snapshot(), status)
             if failed is not None:
                 raise failed
             return self._checked(self._account.result(metadata, failures, report))
@@ -208,7 +211,8 @@ class Execution:
             for observer in outside:
                 observer.begin(graph, self._tracker.plan)
                 scheduler.timers.every(observer.check_seconds, observer.check)
-            with contextlib.nullcontext() if display is None else display(self.snapshot):
+            shown = contextlib.nullcontext() if display is None else display(self.snapshot)
+            with serving(self._place, self), shown:
                 return await scheduler.run()
         finally:
             for observer in outside:
@@ -283,6 +287,7 @@ class Execution:
             if second is not error:  # the first error is raised, with a note on the second
                 error.add_note(str(second))
         finally:
+            show_end(self.path, self.snapshot(), status)
             self._log(self._account.metadata(status, error))
 
     async def _describe(self, status: Status, error: BaseException | None) -> tuple[Metadata, pd.DataFrame]:

@@ -1,0 +1,68 @@
+"""Serving: what a run does for other processes at each heartbeat: it shows its progress and carries out commands."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from ...runtime.logs import safe_logger
+from ..core.errors import RecipeError
+from ..datasets.remote import Cancel, Pause, Resume, SetBudget, SetLimit, take_commands, write_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ..datasets.claim import Place
+    from ..datasets.remote import Command
+    from ..telemetry.progress import ProgressSnapshot
+    from .execution import Execution
+
+logger = safe_logger()
+
+
+@contextlib.contextmanager
+def serving(place: Place | None, execution: Execution) -> Iterator[None]:
+    """Serve other processes while the block is open; a preview has no place, and serves nobody."""
+    if place is None:
+        yield
+        return
+    path = place.path
+    with contextlib.suppress(OSError):
+        take_commands(path)  # they were for an earlier run
+
+    def serve() -> None:
+        now = execution.snapshot()
+        write_progress(path, now, now.state)
+        for command in take_commands(path):
+            _carry_out(command, execution)
+
+    place.heartbeat.call(serve)
+    yield
+
+
+def show_end(path: Path | None, snapshot: ProgressSnapshot, status: str) -> None:
+    """Write the last progress of a run; what cannot be written is of no importance."""
+    if path is not None:
+        with contextlib.suppress(OSError):
+            write_progress(path, snapshot, status)
+
+
+def _carry_out(command: Command, execution: Execution) -> None:
+    steering = execution.steering
+    try:
+        match command:
+            case Pause():
+                steering.pause()
+            case Resume():
+                steering.resume()
+            case Cancel():
+                execution.halt()
+            case SetLimit(model, limit):
+                steering.set_limit(model, limit)
+            case SetBudget(max_cost, max_tokens_total):
+                steering.set_budget(
+                    ... if max_cost is None else max_cost, ... if max_tokens_total is None else max_tokens_total
+                )
+    except RecipeError as error:
+        logger.warning("a command of another process was refused: %s", error)
