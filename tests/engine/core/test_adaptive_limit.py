@@ -332,6 +332,17 @@ def test_a_window_is_used_up_from_its_first_probe():
         assert ran.share("429") < 0.5
 
 
+@pytest.mark.parametrize("retry_after", [1.0, 3.0])
+def test_windows_are_used_up_where_the_server_says_how_long_to_wait(retry_after: float):
+    """Half the ceiling would bring half the answers, so it is not halved again; a wait that was no use changes nothing."""
+    for seed in SEEDS[:5]:
+        limit = adaptive(64, start=64)
+        options: dict[str, Any] = {"latency": 0.25, "refusal": 0.01, "limit": open_for(1.0, 4.0, 1.5)}
+        ran = run(limit, 1000, seed, retry_after=retry_after, **options)
+        assert ran.seconds < 40
+        assert ran.share("429") < 0.65
+
+
 def test_an_endpoint_that_is_shut_for_ten_minutes_gets_few_probes():
     """The probes come at growing intervals, of twelve seconds at most."""
     limit = adaptive(256)
