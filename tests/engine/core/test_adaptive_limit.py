@@ -334,7 +334,7 @@ def test_a_window_is_used_up_from_its_first_probe():
 
 @pytest.mark.parametrize("retry_after", [1.0, 3.0])
 def test_windows_are_used_up_where_the_server_says_how_long_to_wait(retry_after: float):
-    """Half the ceiling would bring half the answers, so it is not halved again; a wait that was no use changes nothing."""
+    """Half the ceiling would bring half the answers, so it is halved once; a wait that was no use changes nothing."""
     for seed in SEEDS[:5]:
         limit = adaptive(64, start=64)
         options: dict[str, Any] = {"latency": 0.25, "refusal": 0.01, "limit": open_for(1.0, 4.0, 1.5)}
