@@ -1,11 +1,18 @@
 """A region of lines at the bottom of the terminal that stays below everything else that is printed.
 
-Theory of operation. The cursor rests at the first character of the region, not behind its end. "Clear from the cursor
-down" then erases the region, also after the terminal was resized and has wrapped the lines differently; and when the
-process is killed, the shell's prompt appears where the region was. To print a log line: clear, write the line, draw the
-region again, move the cursor back up. The first line of the region is empty, or is the beginning of an unfinished line
-of output. Output that bypasses this module (from C code, or from a thread that was inside `write` when the region
-opened) lands on that line and damages nothing.
+Theory of operation. The cursor rests at the first character of the region, not behind its end. When the process is
+killed, the shell's prompt then appears where the region was. A region is redrawn by writing its lines over the old
+ones, and a log line makes room for itself: the screen scrolls up where it must, the region is moved down by inserting
+lines, and the text fills the gap. The region is therefore on the screen at every moment, whoever looks. Where the rows
+that a text fills are not known (it has escape sequences, or the window was resized and wrapped the region), the region
+is erased, and drawn again behind the text in the same write.
+
+"Clear from the cursor down" is never sent in the first column: tmux and screen take it, in the first row, for a cleared
+screen, and save what was on it in their scrollback.
+
+The first line of the region is empty, or is the beginning of an unfinished line of output. Output that bypasses this
+module (from C code, or from a thread that was inside `write` when the region opened) lands on that line and damages
+nothing.
 
 Writers keep their stream objects: while a region exists, `write` is replaced on sys.stdout and sys.stderr themselves.
 This covers logging handlers that were created earlier and threads that know nothing of the region. One lock orders all
@@ -28,9 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _UNKNOWN_SIZE = (80, 24)
-_CLEAR = "\r\x1b[J"
+_CLEAR_LINE = "\x1b[K"
+_CLEAR_BELOW = "\x1b[C\x1b[J"  # never from the first column: see above
+_CLEAR = f"\r{_CLEAR_LINE}{_CLEAR_BELOW}\r"
 _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"  # in a window that has become too narrow, a line must not become two
-_MOVES = 30  # times per second that a log line may redraw the region; more lines wait for the next drawing
+_MOVES = 30  # times per second that the beginning of an unfinished line may redraw the region
 
 
 class Region:
@@ -57,7 +66,8 @@ class Screen:
         self._process = os.getpid()
         self._descriptor = 2
         self._moved = 0.0
-        self._clean = True
+        self._drawn = 0  # lines of the region on the screen
+        self._drawn_size = _UNKNOWN_SIZE
 
     @contextmanager
     def region(self) -> Iterator[Region]:
@@ -93,29 +103,44 @@ class Screen:
         with self._lock:
             if not self._regions:
                 return stream.plain(text)
+            had_rest = bool(stream.rest)
             whole, newline, stream.rest = (stream.rest + text).rpartition("\n")
             if newline:
-                prefix = "" if self._clean else _CLEAR
-                self._clean = True
-                stream.plain(f"{prefix}{whole}\n")
-                stream.flush()
-            now = time.monotonic()
-            if now - self._moved >= 1 / _MOVES:
-                self._moved = now
+                self._write_above(stream, whole, redraw=had_rest or bool(stream.rest))
+            elif time.monotonic() - self._moved >= 1 / _MOVES:
                 self._paint()
         return len(text)
 
+    def _write_above(self, stream: _Stream, text: str, *, redraw: bool) -> None:
+        """Write whole lines above the region; `redraw` where the first line of the region changes too."""
+        size = self.size
+        rows = _rows(text, size[0]) if self._drawn and size == self._drawn_size else 0
+        if rows and rows + self._drawn <= size[1]:
+            room = f"{_down(self._drawn - 1)}{rows * chr(10)}{_up(self._drawn - 1 + rows)}\r\x1b[{rows}L"
+            written = f"{room}{text}\n{self._painting(size) if redraw else ''}"
+        else:
+            written = f"{_CLEAR if self._drawn else ''}{text}\n{self._painting(size)}"
+        stream.plain(written)
+        stream.flush()
+
     def _paint(self) -> None:
-        width, height = self.size
+        painting = self._painting(self.size)
+        if painting:
+            self._error.plain(painting)
+            self._error.flush()
+
+    def _painting(self, size: tuple[int, int]) -> str:
+        """Return what draws the region at the cursor, over an earlier drawing."""
+        width, height = size
         rests = [stream.rest.rpartition("\r")[2][: width - 1] for stream in self._streams if stream.rest]
         shown = [line for region in self._regions for line in region.lines]
-        if self._clean and not shown and not rests:
-            return
+        self._moved = time.monotonic()
+        if not (self._drawn or shown or rests):
+            return ""
         lines = [*(rests or [""]), *shown][: max(1, height - 1)]
-        back = f"\x1b[{len(lines) - 1}A\r" if len(lines) > 1 else "\r"
-        self._error.plain(f"{_CLEAR}{_NO_WRAP}{chr(10).join(lines)}{_WRAP}{back}")
-        self._error.flush()
-        self._clean = False
+        self._drawn, self._drawn_size = len(lines), size
+        drawn = "\n".join(f"{line}{_CLEAR_LINE}" for line in lines)
+        return f"\r{_NO_WRAP}{drawn}{_CLEAR_BELOW}{_WRAP}{_up(len(lines) - 1)}\r"
 
     @property
     def _error(self) -> _Stream:
@@ -131,11 +156,11 @@ class Screen:
         self._streams = [known.get(id(file)) or _Stream(file) for file in (*same, sys.stderr)]
         for stream in self._streams:
             stream.replace_write(self.write)
-        self._clean = True
+        self._drawn = 0
 
     def _release_streams(self) -> None:
         try:
-            if not self._clean:
+            if self._drawn:
                 self._error.plain(_CLEAR)
                 self._error.flush()
             for stream in self._streams:
@@ -145,7 +170,7 @@ class Screen:
         finally:  # only now: a writer that bypasses the lock must find no region
             for stream in self._streams:
                 stream.restore_write()
-            self._clean = True
+            self._drawn = 0
 
 
 class _Stream:
@@ -167,6 +192,24 @@ class _Stream:
             self._own.pop("write", None)
         else:
             self._own["write"] = self._before
+
+
+def _rows(text: str, width: int) -> int:
+    """Return how many rows of the terminal lines of text fill; 0 where this is not known."""
+    rows = 0
+    for line in text.split("\n"):
+        if not line.isprintable() or (len(line) >= width // 2 and not line.isascii()):
+            return 0  # escape sequences and tabs; or letters that may be two cells wide
+        rows += max(1, -(-len(line) // width))
+    return rows
+
+
+def _up(lines: int) -> str:
+    return f"\x1b[{lines}A" if lines else ""
+
+
+def _down(lines: int) -> str:
+    return f"\x1b[{lines}B" if lines else ""
 
 
 def _size(descriptor: int) -> tuple[int, int]:
