@@ -11,6 +11,7 @@ after Ctrl-C, 143 after SIGTERM. Errors, and how to resume, are one line on stde
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import inspect
 import json
@@ -26,6 +27,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from ...engine.core.errors import Option, RecipeError, ResumeError, RowloopError, one_line
 from ...engine.datasets.result import PartialDatasetError
+from ..displays.auto import auto
 from .endings import Terminated, describe_early, describe_interrupted, terminable
 from .recipe_options import BaseUrl, Models, RecipeFile, Seed, read_recipe
 from .run_options import (
@@ -98,7 +100,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
         "deadline": deadline,
         "cache": cache,
         "overwrite": overwrite,
-        "progress": not quiet,
+        "progress": False if quiet else functools.partial(auto, final_line=False),  # the report is the final line
     }
     if row_group_size is not None:
         options["row_group_size"] = row_group_size
@@ -136,7 +138,9 @@ def preview(  # noqa: PLR0913 - each is an option of the command
 ) -> None:
     """Run a recipe for a few rows, print them and write nothing."""
     _configure_logging(debug=debug, quiet=False)
-    result = read_recipe(recipe, model, base_url, seed).preview(rows)
+    result = read_recipe(recipe, model, base_url, seed).preview(
+        rows, progress=functools.partial(auto, final_line=False)
+    )
     _print_result(result, result.target)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from .notebook import in_kernel, notebook
-from .terminal import terminal
+from .terminal import Style, terminal
 from .ticker import Ticker
 from .wording import Speed, headline, totals
 
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 _INTERVAL = 10.0  # seconds between two plain lines
 
 
-def auto(snapshot: Callable[[], ProgressSnapshot]) -> AbstractContextManager[object]:
-    """Choose a display: notebook() in a kernel, terminal() on a terminal, plain() elsewhere."""
+def auto(snapshot: Callable[[], ProgressSnapshot], *, final_line: bool = True) -> AbstractContextManager[object]:
+    """Choose a display: notebook() in a kernel, terminal() on a terminal, plain() elsewhere.
+
+    `final_line=False` is for callers that report the end of the run themselves.
+    """
     if in_kernel():
         return notebook(snapshot)
     error = sys.stderr
     if error is None or getattr(error, "closed", False):  # pythonw, or a daemon that closed it
         return nullcontext()
     if error.isatty() and os.environ.get("TERM") != "dumb":
-        return terminal(snapshot)
+        return terminal(snapshot, final_line=final_line)
     return plain(snapshot)
 
 
@@ -42,7 +45,8 @@ def plain(snapshot: Callable[[], ProgressSnapshot], interval: float = _INTERVAL)
     def write() -> None:
         now = snapshot()
         speed.add(now)
-        print("rowloop: " + ", ".join([*headline(now, speed), *totals(now)]), file=sys.stderr, flush=True)  # noqa: T201
+        words = Style.printable(", ".join([*headline(now, speed), *totals(now, speed)]))
+        print(f"{Style.printable(now.name)}: {words}", file=sys.stderr, flush=True)  # noqa: T201
 
     with Ticker(write, interval):
         yield

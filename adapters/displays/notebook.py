@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .ticker import Ticker
-from .wording import Speed, compact, finished, headline, totals
+from .wording import Speed, compact, headline, totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,11 +53,12 @@ def page(snapshot: ProgressSnapshot, speed: Speed) -> str:
     rows = "".join(_row(column) for column in snapshot.columns[:_MOST_COLUMNS])
     hidden = len(snapshot.columns) - _MOST_COLUMNS
     more = f"<tr><td>and {hidden} more columns</td></tr>" if hidden > 0 else ""
-    total = _bar(snapshot.cells_over, snapshot.cells)
+    words = " · ".join(headline(snapshot, speed))
+    used = " · ".join(totals(snapshot, speed))
     return (
-        f"<div><b>rowloop</b> {total} {' · '.join(headline(snapshot, speed))}"
+        f"<div><b>{html.escape(snapshot.name)}</b> {_bar(snapshot.share)} {html.escape(words)}"
         f"<table>{rows}{more}</table>"
-        f"<small>{' · '.join(totals(snapshot))}</small></div>"
+        f"<small>{html.escape(used)}</small></div>"
     )
 
 
@@ -65,13 +66,14 @@ def _row(column: ColumnProgress) -> str:
     failures = f"{compact(column.failed)} failed" if column.failed else ""
     cells = (
         html.escape(column.name),
-        _bar(finished(column), column.total),
-        f"{compact(finished(column))}/{compact(column.total)}",
+        _bar(column.worked / column.total if column.total > 0 else 0.0),
+        f"{compact(column.worked)}/{compact(column.total)}",
         f"{compact(column.running)} running" if column.running else "",
+        f"{compact(column.skipped)} skipped" if column.skipped else "",
         f"<span style='color: crimson'>{failures}</span>" if failures else "",
     )
     return "<tr>" + "".join(f"<td style='text-align: left'>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def _bar(done: int, total: int) -> str:
-    return f"<progress value='{done}' max='{max(1, total)}'></progress>"
+def _bar(share: float) -> str:
+    return f"<progress value='{share:.4f}' max='1'></progress>"

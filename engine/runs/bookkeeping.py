@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ..datasets.directory import shown
 from ..datasets.metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMetadata
 from ..datasets.result import History, Result
 from ..telemetry.failures import FailureTable
@@ -19,6 +20,8 @@ from .diagnostics import Diagnostics
 from .ending import error_text, reason_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     import pandas as pd
 
     from ..core.store import Store
@@ -66,6 +69,8 @@ class Account:
         self.failures = FailureTable(tracker.graph, lines, None if output.journal is None else output.journal.keep)
         self._diagnostics = Diagnostics(tracker, recipe.model_of, working, trace=bool(settings.trace))
         self._clock = Clock()
+        path = output.sink.path
+        self._name = str(shown(path)) if path is not None else f"preview of {recipe.columns[-1].name}"
 
     @property
     def observers(self) -> list[Observer]:
@@ -108,18 +113,15 @@ class Account:
 
     def snapshot(self) -> ProgressSnapshot:
         """Take a snapshot. Counts are read while they change: each is right, but their sum may be one off."""
-        totals, plan, spent = self._tracker.totals, self._tracker.plan, added_up(self._usage.columns().values())
-        columns = [
-            ColumnProgress(column.name, plan.rows, count.completed, count.failed, count.skipped, count.running)
-            for column, count in zip(self._recipe.columns, totals.columns, strict=False)  # processors have counts too
-        ]
+        totals, plan, by_column = self._tracker.totals, self._tracker.plan, self._usage.columns()
+        spent = added_up(by_column.values())
         return ProgressSnapshot(
             target=plan.rows,
             committed=totals.committed,
             dropped=totals.dropped,
             row_groups=plan.row_groups,
             row_groups_committed=totals.groups_over,
-            columns=tuple(columns),
+            columns=tuple(self._columns_progress(by_column)),
             running=totals.running,
             waiting_to_retry=totals.waiting_to_retry,
             rate_limited={
@@ -135,7 +137,16 @@ class Account:
             cost=spent.cost,
             known_cost=spent.known_cost,
             state=_state(self._tracker),
+            name=self._name,
+            ending=self._tracker.halted,
         )
+
+    def _columns_progress(self, spent: Mapping[int, Spent]) -> Iterable[ColumnProgress]:
+        counts, nodes, rows = self._tracker.totals.columns, self._tracker.graph.columns, self._tracker.plan.rows
+        for i, column in enumerate(self._recipe.columns):  # processors have counts too, behind those of columns
+            count, cost = counts[i], spent[i].cost if i in spent else None
+            ended = (count.completed, count.failed, count.skipped)
+            yield ColumnProgress(column.name, rows, *ended, count.running, nodes[i].lane is not None, cost)
 
     def metadata(self, status: Status, error: BaseException | None) -> Metadata:
         """Return the contents of metadata.json."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -23,6 +23,20 @@ class ColumnProgress:
     failed: int
     skipped: int
     running: int
+    counts: bool = True
+    """Whether its cells count towards the progress of the run: those of a seed or a sampler take no time."""
+    cost: float | None = None
+    """What its requests have cost; None if the column makes none, or the price is not known."""
+
+    @property
+    def worked(self) -> int:
+        """How many cells were worked to their end: completed or failed, but not skipped."""
+        return self.completed + self.failed
+
+    @property
+    def left(self) -> int:
+        """How many cells have not ended."""
+        return self.total - self.worked - self.skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,10 @@ class ProgressSnapshot:
     rate_limited: Mapping[str, float] = field(default_factory=dict)
     """For each lane whose requests are all refused by a rate limit: for how many seconds."""
     state: State = "running"
+    name: str = "rowloop"
+    """What displays call the run: its directory, or what it is a preview of."""
+    ending: str | None = None
+    """Why the run ends before every row is worked: "cancelled", "budget" ...; None while it does not."""
 
     @property
     def cells(self) -> int:
@@ -58,7 +76,23 @@ class ProgressSnapshot:
     @property
     def cells_over(self) -> int:
         """The number of cells that have ended: completed, failed or skipped."""
-        return sum(column.completed + column.failed + column.skipped for column in self.columns)
+        return sum(column.worked + column.skipped for column in self.columns)
+
+    @property
+    def counted(self) -> Sequence[ColumnProgress]:
+        """The columns whose cells count towards the progress; all columns if there are no such ones."""
+        return [column for column in self.columns if column.counts] or self.columns
+
+    @property
+    def share(self) -> float:
+        """The progress from 0 to 1: how much of the cells that count were worked. Skipped cells were not."""
+        total = sum(column.total for column in self.counted)
+        return min(1.0, sum(column.worked for column in self.counted) / total) if total > 0 else 0.0
+
+    @property
+    def left(self) -> int:
+        """How many of the cells that count have not ended."""
+        return sum(column.left for column in self.counted)
 
 
 Display: TypeAlias = Callable[[Callable[[], ProgressSnapshot]], AbstractContextManager[object]]

@@ -20,9 +20,9 @@ from emulator import Terminal
 from rowloop.adapters.displays import auto as displays_module
 from rowloop.adapters.displays.auto import auto, plain
 from rowloop.adapters.displays.notebook import notebook
-from rowloop.adapters.displays.terminal import Style, layout, terminal
+from rowloop.adapters.displays.terminal import Style, last_line, layout, terminal
 from rowloop.adapters.displays.ticker import Ticker
-from rowloop.adapters.displays.wording import Speed, compact, duration, finished_rows, per_second, totals
+from rowloop.adapters.displays.wording import Speed, compact, duration, finished_rows, headline, per_second, totals
 from rowloop.engine.runs.settings import Settings
 from rowloop.engine.telemetry.progress import ColumnProgress, ProgressSnapshot
 
@@ -81,6 +81,10 @@ def snapshot(done=40, columns=3):
 """
 
 
+FINAL = "rowloop: 41/100 rows in 2.0s, 120 requests, 12.0k tokens, 3 failed"
+"""The line that stays of the program's run."""
+
+
 def program(body: str) -> list[str]:
     """Return the arguments that run a program for a display."""
     return ["-c", PROGRAM + textwrap.dedent(body)]
@@ -115,7 +119,7 @@ def test_log_lines_of_any_thread_appear_above_the_display():
         assert [line.split()[0] for line in lines[headline:-1]] == ["rowloop", "column_0", "column_1", "column_2"]
         window.child.sendeof()
         assert window.wait_until_end() == 0
-        assert all("rowloop" not in line and "column" not in line for line in window.everything)
+        assert [line for line in window.everything if "rowloop" in line or "column" in line] == [FINAL]
 
 
 LOGGING_THROUGH = """
@@ -163,15 +167,21 @@ LOGGING_THROUGH = """
     """
 
 
+FINAL_OF_LOGGING_THROUGH = rf"{re.escape(FINAL)}|preview of last: 4/4 rows in \d\.\ds"
+
+
 @pytest.mark.parametrize("runs", [False, True], ids=["displays", "runs"])
 @pytest.mark.parametrize("turns", [40, pytest.param(500, marks=[pytest.mark.stress, pytest.mark.timeout(300)])])
 @pytest.mark.outside
 def test_no_log_line_draws_a_closed_display_again(turns, runs):
-    """Displays and runs end while 8 threads log: the terminal shows each log line once, whole, and nothing else."""
+    """Displays and runs end while 8 threads log: the terminal shows each log line once, whole, and the final lines."""
     body = LOGGING_THROUGH.replace("TURNS", str(turns)).replace("RUNS", str(runs))
     with Terminal(program(body)) as window:
         assert window.wait_until_end(limit=200) == 0
-        lines = [line for line in window.everything if line]
+        final, lines = [], []
+        for line in filter(None, window.everything):
+            (final if re.fullmatch(FINAL_OF_LOGGING_THROUGH, line) else lines).append(line)
+        assert len(final) == turns
         wanted = {
             f"thread {name} turn {turn} {when}"
             for name in range(8)
@@ -205,7 +215,9 @@ def test_display_adapts_to_the_size_of_the_window():
             assert all(len(line) < columns for line in text.splitlines())
         window.child.sendeof()
         assert window.wait_until_end() == 0
-        assert "rowloop" not in window.visible
+        assert window.visible.count("rowloop") == 1
+        assert "rowloop: 41/100 rows in 2.0s" in window.visible
+        assert not set("━╸─%") & set(window.visible)
 
 
 @pytest.mark.outside
@@ -224,7 +236,7 @@ def test_displays_of_two_runs_share_one_terminal():
         window.wait_until(lambda text: "one has ended" in text and "11%" in text and "91%" not in text)
         window.send("")
         assert window.wait_until_end() == 0
-        assert window.visible == "one has ended"
+        assert window.visible.splitlines() == [FINAL.replace("41", "91"), "one has ended", FINAL.replace("41", "11")]
 
 
 @pytest.mark.outside
@@ -336,6 +348,79 @@ def test_rates_and_times_are_short():
     ]
 
 
+def of_columns(*columns: ColumnProgress, **facts: Any) -> ProgressSnapshot:
+    """Make a snapshot of a run of these columns."""
+    return dataclasses.replace(snapshot(columns=0, target=columns[0].total), columns=columns, **facts)
+
+
+def test_only_the_columns_that_take_time_count_towards_the_progress():
+    """Seeds and samplers are done at once: the run is at 2 % when its model column is; columns weigh by their cells."""
+    seeds = [ColumnProgress(f"seed_{i}", 150, 150, 0, 0, 0, counts=False) for i in range(5)]
+    now = of_columns(*seeds, ColumnProgress("answer", 150, 3, 0, 0, 8))
+    assert now.share == 3 / 150
+    assert now.left == 147
+    assert "  2%  3/150 rows" in layout(now, Speed(), 100, 24, Style())[0]
+    assert of_columns(ColumnProgress("seed", 150, 75, 0, 0, 0, counts=False)).share == 0.5
+    assert of_columns(ColumnProgress("a", 100, 100, 0, 0, 0), ColumnProgress("b", 300, 100, 0, 0, 0)).share == 0.5
+
+
+def test_after_a_stop_no_bar_is_full_and_no_time_is_left():
+    """A run is stopped at 25 of 80 rows: its skipped cells are not done, and the display names the reason."""
+    speed = Speed()
+    speed.add(of_columns(ColumnProgress("answer", 80, 20, 0, 0, 8), elapsed=2.0))
+    now = of_columns(ColumnProgress("answer", 80, 25, 0, 55, 0), elapsed=3.0, committed=25, ending="cancelled")
+    speed.add(now)
+    lines = layout(now, speed, 100, 24, Style())
+    assert " 31%  25/80 rows" in lines[0]
+    assert lines[0].endswith("ends early: cancelled")
+    assert "    25/80  55 skipped" in lines[1]
+    assert all(line.count("━") <= 25 * 25 // 80 for line in lines[:2])
+    assert "left" not in "".join(lines)
+    assert last_line(now).startswith("rowloop: 25/80 rows in 3.0s, ended early: cancelled, 120 requests")
+
+
+@given(st.text(max_size=60), st.integers(40, 60), counts, counts, st.floats(0, 1e7))
+def test_the_time_left_is_shown_at_40_columns(name, width, done, left, seconds):
+    """In a narrow window the speed, the bar and the rows give way to the remaining time, for all names and numbers."""
+    total = done + left
+    speed = Speed()
+    speed.add(of_columns(ColumnProgress(name, total, 0, 0, 0, 1), elapsed=0.0))
+    now = of_columns(ColumnProgress(name, total, done, 0, 0, 1), elapsed=seconds, name=name)
+    speed.add(now)
+    line = layout(now, speed, width, 24, Style())[0]
+    assert line.rstrip().endswith(headline(now, speed)[-1])
+    assert line.rstrip().endswith((" left", " so far"))
+
+
+def test_runs_have_names_and_long_paths_keep_their_ends():
+    """Five runs side by side are told apart by their directories."""
+    names = [f"results/of/a/long/experiment/part-{i}" for i in range(5)]
+    heads = [layout(snapshot(name=name), Speed(), 100, 24, Style())[0].split(" ")[0] for name in names]
+    assert all(head.startswith("…") and head.endswith(f"/part-{i}") for i, head in enumerate(heads))
+
+
+def test_the_cost_of_the_whole_run_is_projected_from_what_each_column_has_cost():
+    """A cheap column is half done, a dear one has hardly begun: a cell costs what others of its column did."""
+
+    def at(cheap: int, dear: int, elapsed: float) -> ProgressSnapshot:
+        columns = (
+            ColumnProgress("cheap", 100, cheap, 0, 0, 1, cost=cheap * 0.01),
+            ColumnProgress("dear", 100, dear, 0, 0, 1, cost=(dear - 10) * 0.10),
+        )
+        cost = sum(column.cost or 0.0 for column in columns)
+        return of_columns(*columns, cost=cost, elapsed=elapsed, requests=cheap + dear)
+
+    speed = Speed()
+    speed.add(at(0, 10, 0.0))  # resumed: ten cells of the dear column have cost nothing in this run
+    assert speed.projected(at(50, 10, 30.0)) is None  # nothing is known of the dear column yet
+    now = at(50, 20, 60.0)
+    speed.add(now)
+    assert speed.projected(now) == pytest.approx(100 * 0.01 + 90 * 0.10)
+    words = totals(now, speed)
+    assert words[:2] == ["70 requests", "60 requests/min"]
+    assert words[3] == "$1.50 of about $10.00"
+
+
 def test_rows_are_counted_when_every_column_has_finished_them():
     """Rows are counted before their row group is written, and dropped rows count as finished."""
     assert finished_rows(snapshot(done=40)) == 40
@@ -436,7 +521,7 @@ def test_auto_chooses_by_the_kind_of_stderr(monkeypatch, is_terminal, term, chos
 
     monkeypatch.setattr(sys, "stderr", Stream())
     monkeypatch.setenv("TERM", term)
-    monkeypatch.setattr(displays_module, "terminal", lambda _snapshot: "terminal")
+    monkeypatch.setattr(displays_module, "terminal", lambda _snapshot, **_options: "terminal")
     monkeypatch.setattr(displays_module, "plain", lambda _snapshot: "plain")
     assert auto(snapshot) == chosen
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -286,18 +287,43 @@ except KeyboardInterrupt:
 
 @pytest.mark.outside
 def test_after_ctrl_c_the_report_is_the_last_line_and_the_display_is_gone(tmp_path: Path):
-    """KeyboardInterrupt on a real terminal: a report with the status, then the caller's own words, and nothing else."""
-    with Terminal(["-c", INTERRUPTED, str(tmp_path / "out")]) as window:
+    """KeyboardInterrupt on a real terminal: the final line, a report with the status, the caller's own words."""
+    with Terminal(["-c", INTERRUPTED, str(tmp_path / "out")], columns=200) as window:
         window.wait_until(lambda text: "20 running" in text)
         window.child.sendintr()
         assert window.wait_until_end() == 0
         lines = [line for line in window.everything if line and line != "^C"]
+    final = re.fullmatch(r".*/out: (\d+)/2000 rows in [\d.]+s, ended early: cancelled.*", lines.pop(0))
+    assert final is not None
+    assert lines[0].startswith(f"cancelled: {final[1]} of 2,000 rows")
     assert lines[0].startswith("cancelled: ")
     assert lines[-1] == "was interrupted"
     text = "".join(lines)  # the terminal breaks a line that holds a path wherever it ends
     assert text.count("  written to") == text.count("  to resume: build(") == 1
     assert not any(line.startswith(("cancelled", "Traceback")) for line in lines[1:])
     assert sum("written to" in line for line in lines) == 1
+
+
+def test_a_snapshot_names_the_run_and_the_columns_that_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A run is called as its directory, or as what it is a preview of; the cells of a sampler do not count."""
+
+    async def double(n: float) -> float:
+        return 2 * n
+
+    seen: list[rl.ProgressSnapshot] = []
+
+    @contextmanager
+    def display(look: Callable[[], rl.ProgressSnapshot]) -> Iterator[None]:
+        yield
+        seen.append(look())
+
+    monkeypatch.chdir(tmp_path)
+    recipe = rl.Recipe(columns=[rl.Uniform("n"), rl.cell(double)], seed=1)
+    recipe.build("data/out", 5, progress=display)
+    recipe.preview(5, progress=display)
+    assert [snapshot.name for snapshot in seen] == ["data/out", "preview of double"]
+    assert [column.counts for column in seen[0].columns] == [False, True]
+    assert [(snapshot.share, snapshot.left, snapshot.ending) for snapshot in seen] == [(1.0, 0, None)] * 2
 
 
 def test_a_snapshot_of_a_run_is_frozen_and_adds_up():
