@@ -166,7 +166,8 @@ DISPLAYS: dict[str, Callable[[Run], AbstractContextManager[logging.Handler]]] = 
 def show(name: str, log_rate: float, seconds: float, report: str) -> None:
     """Show a display for some seconds, while three loggers log; write the CPU time and the number of logged lines."""
     handler: logging.Handler = logging.StreamHandler()
-    over, counts = threading.Event(), dict.fromkeys(("httpx", "openai", "third"), 0)
+    over = threading.Event()
+    counts: dict[str, int] = dict.fromkeys(("httpx", "openai", "third"), 0)
 
     def log(library: str) -> None:
         while not over.wait(1 / log_rate):
