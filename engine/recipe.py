@@ -19,7 +19,7 @@ from .columns.seeds import Seed
 from .columns.sources.python_values import python_value
 from .compiler.compiling import compile_recipe
 from .compiler.template_checks import bare_braces
-from .core.errors import RecipeError, nearest, shown
+from .core.errors import RecipeError, nearest, printable, shown
 from .datasets.directory import path_of
 from .models.model import Model
 from .models.provider import check_model, unused_by
@@ -267,7 +267,7 @@ class Recipe:
         for warning in bare_braces(compiled.columns):
             if warning not in self._warned:
                 self._warned.add(warning)
-                warnings.warn(warning, UserWarning, stacklevel=4)
+                warnings.warn(printable(warning), UserWarning, stacklevel=4)
 
     def _compile_parts(self, *, sequential: bool) -> Compiled:
         return compile_recipe(self._models, self._columns, self._processors, self.to_dict(), sequential=sequential)

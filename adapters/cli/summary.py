@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from ...engine.core.errors import printable
 from ...engine.datasets.directory import FAILURES, shown
 from ..displays.wording import duration, per_second
 
@@ -47,7 +48,7 @@ def print_report(result: Result, console: Console, rows: int) -> None:
             console.print(f"the first {len(sample)} of {result.actual:,} rows", style="dim")
         console.print()
     for label, text, style in _lines(result):
-        console.print(Text(f"{label:<9} ", style="bold") + Text(text, style=style), soft_wrap=True)
+        console.print(Text(f"{label:<9} ", style="bold") + Text(printable(text), style=style), soft_wrap=True)
 
 
 def first_rows(result: Result, rows: int) -> list[dict[str, Any]]:
@@ -88,12 +89,13 @@ def table(sample: list[dict[str, Any]], width: int) -> RenderableType:
     names = list(sample[0])
     shown = names[:_MOST_COLUMNS]
     texts = [[_text(row[name]) for name in shown] for row in sample]
-    widths = [_natural_width(name, [row[i] for row in texts]) for i, name in enumerate(shown)]
+    labels = [_text(name) for name in shown]
+    widths = [_natural_width(name, [row[i] for row in texts]) for i, name in enumerate(labels)]
     fixed = sum(natural for natural in widths if natural <= _SHORT)
     wrapped = sum(min(natural, _READABLE) for natural in widths if natural > _SHORT)
     if len(names) == len(shown) and fixed + wrapped + _GUTTER * len(shown) <= width:
-        return _side_by_side(shown, texts, widths)
-    return _blocks(shown, texts, len(names) - len(shown))
+        return _side_by_side(labels, texts, widths)
+    return _blocks(labels, texts, len(names) - len(shown))
 
 
 def _side_by_side(names: list[str], texts: list[list[str]], widths: list[int]) -> Table:

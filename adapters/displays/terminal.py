@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from ...engine.core.errors import one_line
 from .screen import screen
 from .ticker import Ticker
 from .wording import Speed, compact, failed_cells, final, finished, headline, totals
@@ -90,8 +91,8 @@ class Style:
 
     @staticmethod
     def printable(text: str) -> str:
-        """Replace control characters, which would break the line or reach the terminal as commands."""
-        return "".join(letter if letter.isprintable() else "?" for letter in text)
+        """Escape control characters, and replace what else is not printable and would break the line."""
+        return "".join(letter if letter.isprintable() else "?" for letter in one_line(text))
 
     def name(self, name: str, width: int) -> str:
         """Cut or pad a name to `width` cells."""

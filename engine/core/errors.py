@@ -55,6 +55,7 @@ FailureKind: TypeAlias = Literal[
 
 _LONGEST: Final = 2000
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROLS_IN_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,11 @@ class Option:
 
 
 class RowloopError(Exception):
-    """The root of the tree. A message consists of text and options."""
+    """The root of the tree. A message consists of text and options, and has no control characters but line breaks."""
 
     def __init__(self, *message: str | Option) -> None:
         """Join the message for users of Python."""
+        message = tuple(printable(part) if isinstance(part, str) else part for part in message)
         self._message = message
         super().__init__("".join(map(str, message)))
 
@@ -200,6 +202,15 @@ def shortened(text: str) -> str:
 def one_line(text: str) -> str:
     """Write line breaks, control characters and lone surrogates as escapes."""
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def printable(text: str) -> str:
+    """Write control characters, other than line breaks and tabs, and lone surrogates as escapes.
+
+    Texts of servers, names of columns, keys of YAML files and names of models pass through here on their way to a
+    terminal, which would obey the escape sequences in them.
+    """
+    return _CONTROLS_IN_LINES.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -12,6 +12,7 @@
 | chrome_trace.py | traces as a file for ui.perfetto.dev |
 | progress.py | the snapshot of a run that displays show |
 | report.py | the report at the end of a run, and its text |
+| log.py | the records of the log, whose control characters are escaped |
 
 To add a fold, write a class with `on_event` here and list it among the observers in runs/bookkeeping.py or
 runs/diagnostics.py.

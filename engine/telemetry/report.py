@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from ..core.errors import printable
 from ..models.prices import as_far_as_known
 from .spending import added_up, known_cost
 
@@ -199,7 +200,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Return the headline and all lines that apply."""
-        return "\n".join([self.headline, *(f"  {label:<9} {text}" for label, text in self.lines())])
+        return printable("\n".join([self.headline, *(f"  {label:<9} {text}" for label, text in self.lines())]))
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Return the lines after the headline, as labels and texts."""

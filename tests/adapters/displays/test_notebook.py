@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 import types
@@ -88,6 +89,26 @@ def test_page_escapes_names_and_counts_hidden_columns():
     assert "<b>answer" not in text
     assert "&lt;b&gt;answer" in text
     assert "and 180 more columns" in text
+
+
+def test_page_escapes_the_names_of_runs_and_of_models():
+    """A model that is named in HTML, and a directory that is, are shown as text."""
+    now = dataclasses.replace(snapshot(), name="<u>out</u>", rate_limited={"openai:<script>x</script>": 65.0})
+    text = page(now, Speed())
+    assert "<script" not in text
+    assert "<u>" not in text
+    assert "openai:&lt;script&gt;x&lt;/script&gt; rate limited for 1:05" in text
+    assert "&lt;u&gt;out" in text
+
+
+def test_page_does_not_count_skipped_cells_as_done():
+    """After a stop at 25 of 80 rows no bar is full, and no time is left."""
+    column = ColumnProgress("answer", 80, 25, 0, 55, 0)
+    now = dataclasses.replace(snapshot(), target=80, committed=25, columns=(column,), ending="budget")
+    text = page(now, Speed())
+    assert text.count("<progress value='0.3125' max='1'>") == 2
+    assert "ends early: budget" in text
+    assert "left" not in text.replace("text-align: left", "")
 
 
 @pytest.mark.outside

@@ -294,11 +294,11 @@ columns_of_any_kind = st.lists(
 )
 
 
-@given(columns_of_any_kind, st.integers(2, 300), st.integers(2, 100), st.booleans())
+@given(columns_of_any_kind, names, st.integers(2, 300), st.integers(2, 100), st.booleans())
 @settings(max_examples=60)
-def test_layout_fits_the_window_for_all_names_and_numbers(columns, width, height, drawing):
+def test_layout_fits_the_window_for_all_names_and_numbers(columns, name, width, height, drawing):
     """Lines are narrower than the window and fewer than its height, for all names and numbers."""
-    now = snapshot(columns=0)
+    now = snapshot(columns=0, name=name, rate_limited={name: 65.0})
     now = dataclasses.replace(now, columns=tuple(columns))
     speed = Speed()
     speed.add(now)
