@@ -172,7 +172,7 @@ def headline(snapshot: ProgressSnapshot, speed: Speed) -> list[str]:
     words = [f"{compact(finished_rows(snapshot))}/{compact(snapshot.target)} rows", per_second(speed.rows)]
     left = speed.remaining(snapshot)
     if snapshot.ending is not None:
-        words.append(f"ends early: {snapshot.ending.replace('_', ' ')}")
+        words.append(f"ends early: {snapshot.ending}")
     else:
         words.append(f"{duration(left)} left" if left is not None else f"{duration(snapshot.elapsed)} so far")
     return words
@@ -183,5 +183,5 @@ def final(snapshot: ProgressSnapshot) -> list[str]:
     rows, seconds = finished_rows(snapshot), snapshot.elapsed
     words = [f"{compact(rows)}/{compact(snapshot.target)} rows in {duration(seconds)}"]
     if snapshot.ending is not None:
-        words.append(f"ended early: {snapshot.ending.replace('_', ' ')}")
+        words.append(f"ended early: {snapshot.ending}")
     return [*words, *totals(replace(snapshot, running=0, waiting_to_retry=0, rate_limited={}))]

@@ -17,7 +17,7 @@ from ..telemetry.report import Details, report_of
 from ..telemetry.spending import Spent, StructuredCounts, UsageObserver, added_up, by_model
 from ..telemetry.stalls import LongWaits
 from .diagnostics import Diagnostics
-from .ending import error_text, reason_text
+from .ending import ending_word, error_text, reason_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -138,7 +138,7 @@ class Account:
             known_cost=spent.known_cost,
             state=_state(self._tracker),
             name=self._name,
-            ending=self._tracker.halted,
+            ending=ending_word(self._tracker),
         )
 
     def _columns_progress(self, spent: Mapping[int, Spent]) -> Iterable[ColumnProgress]:

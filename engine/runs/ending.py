@@ -110,6 +110,13 @@ def reason_text(
     )
 
 
+def ending_word(tracker: Tracker) -> str | None:
+    """Return the first word of the reason of a run that is ending before every row is worked; None for any other."""
+    if tracker.halted is None or every_row_is_over(tracker):
+        return None
+    return "".join(map(str, _early(tracker))).partition(":")[0] or tracker.halted
+
+
 def error_text(error: BaseException | None) -> str | None:
     """Return an error as metadata.json and the report have it; a cancellation is not an error."""
     if error is None or isinstance(error, asyncio.CancelledError):

@@ -66,7 +66,7 @@ class ProgressSnapshot:
     name: str = "rowloop"
     """What displays call the run: its directory, or what it is a preview of."""
     ending: str | None = None
-    """Why the run ends before every row is worked: "cancelled", "budget" ...; None while it does not."""
+    """Why the run ends before every row is worked: "cancelled", "max_cost", "deadline" ...; None while it does not."""
 
     @property
     def cells(self) -> int:

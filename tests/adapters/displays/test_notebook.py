@@ -104,10 +104,10 @@ def test_page_escapes_the_names_of_runs_and_of_models():
 def test_page_does_not_count_skipped_cells_as_done():
     """After a stop at 25 of 80 rows no bar is full, and no time is left."""
     column = ColumnProgress("answer", 80, 25, 0, 55, 0)
-    now = dataclasses.replace(snapshot(), target=80, committed=25, columns=(column,), ending="budget")
+    now = dataclasses.replace(snapshot(), target=80, committed=25, columns=(column,), ending="max_cost")
     text = page(now, Speed())
     assert text.count("<progress value='0.3125' max='1'>") == 2
-    assert "ends early: budget" in text
+    assert "ends early: max_cost" in text
     assert "left" not in text.replace("text-align: left", "")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import rowloop as rl
 from emulator import Terminal
-from rowloop.adapters.displays.wording import totals
+from rowloop.adapters.displays.wording import finished_rows, totals
 from rowloop.engine.core.events import Done, Due, Failed, Failure, Record, Usage
 from rowloop.engine.core.graph import Lane, Node, compile_graph
 from rowloop.engine.core.row_groups import Plan
@@ -265,6 +265,24 @@ def test_snapshots_have_the_cost(server: FakeOpenAI):
     assert [snapshot.cost for snapshot in seen] == [0.0, result.usage.cost]
     assert result.usage.cost
     assert totals(seen[-1])[2] == f"${result.usage.cost:.4f}"
+
+
+def test_a_snapshot_names_the_option_that_ends_the_run(server: FakeOpenAI):
+    """Once the tokens are spent, the snapshot has the result's reason and rows."""
+    seen: list[rl.ProgressSnapshot] = []
+
+    @contextmanager
+    def display(look: Callable[[], rl.ProgressSnapshot]) -> Iterator[None]:
+        seen.append(look())
+        yield
+        seen.append(look())
+
+    recipe = priced_and_not(server.url, big=rl.Price(1.0, 10.0), small=rl.Price(1.0, 2.0))
+    result = recipe.preview(300, progress=display, max_tokens_total=2000, row_group_size=10)
+    assert [snapshot.ending for snapshot in seen] == [None, "max_tokens_total"]
+    assert (result.reason or "").startswith("max_tokens_total")
+    assert finished_rows(seen[-1]) == result.actual < 300
+    assert seen[-1].share < 1
 
 
 INTERRUPTED = """
