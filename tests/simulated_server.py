@@ -10,14 +10,35 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from rowloop.engine.core.adaptive_limit import AdaptiveLimit, LimitState, Ticket
-from rowloop.engine.core.events import Failure
+from rowloop.engine.core.events import (
+    Cancel,
+    Cancelled,
+    Commit,
+    Committed,
+    Done,
+    Due,
+    Execute,
+    Failed,
+    Failure,
+    Record,
+    RunAfter,
+    Started,
+    Stop,
+    Usage,
+    Wake,
+    Woken,
+)
 from rowloop.engine.core.policy import RetryPolicy
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-Outcome: TypeAlias = Literal["ok", "429", "500", "cut"]
+    from rowloop.engine.core.events import Command, Event, Reason
+    from rowloop.engine.core.tracker import Tracker
+
+Outcome: TypeAlias = Literal["ok", "429", "500", "cut", "refused", "hangs", "503"]
+_KINDS = {"429": "rate_limited", "500": "server", "cut": "truncated", "refused": "connection", "503": "server"}
 
 
 def room(limit: LimitState, now: float) -> int:
@@ -33,6 +54,9 @@ class Server:
 
     `spread` is the sigma of a lognormal that latencies are multiplied by. `refusal`: seconds until a 429 is there;
     None: as many as an answer takes. A 429 has `retry_after`, or the rest of the minute where its quota is used up.
+
+    In each of the `outages` (from, until) every request fails as `down` says: its connection is refused at once, it
+    hangs until its time limit of `timeout` seconds, or it gets a 503 soon.
     """
 
     rng: random.Random
@@ -43,6 +67,9 @@ class Server:
     refusal: float | None = None
     retry_after: float | None = 1.0
     faults: dict[Outcome, float] = field(default_factory=dict)
+    outages: Sequence[tuple[float, float]] = ()
+    down: Outcome = "refused"
+    timeout: float = 2.0
     in_service: int = 0
     minute: int = -1
     used: int = 0
@@ -52,6 +79,8 @@ class Server:
         latency = self.latency * math.exp(self.rng.gauss(0, self.spread) if self.spread else 0)
         if int(now // 60) != self.minute:
             self.minute, self.used = int(now // 60), 0
+        if self.is_down(now):
+            return self.down, {"refused": 0.002, "hangs": self.timeout}.get(self.down, 0.02)
         if self.in_service >= self.limit(now) or self.used >= self.per_minute:
             return "429", latency if self.refusal is None else self.refusal
         luck = self.rng.random()
@@ -63,12 +92,20 @@ class Server:
         self.in_service += 1
         return "ok", latency
 
+    def is_down(self, now: float) -> bool:
+        """Return whether there is an outage at this time."""
+        return any(begins <= now < ends for begins, ends in self.outages)
+
+    def cut_off(self, sent: float, ends: float) -> float | None:
+        """Return when an outage that begins meanwhile breaks a request's connection; None if none does."""
+        return next((begins for begins, _ in self.outages if sent < begins < ends), None)
+
     def failure(self, outcome: Outcome, now: float) -> Failure:
         """Return why a request failed."""
         if outcome != "429":
-            return Failure("ModelError", outcome, retryable=True)
+            return Failure("ModelError", outcome, retryable=True, kind=_KINDS.get(outcome, "timeout"))
         wait = 60 - now % 60 if self.used >= self.per_minute and self.retry_after else self.retry_after
-        return Failure("ModelError", outcome, retryable=True, retry_after=wait, rate_limited=True)
+        return Failure("ModelError", outcome, retryable=True, retry_after=wait, rate_limited=True, kind="rate_limited")
 
 
 class Fixed(LimitState):
@@ -193,3 +230,90 @@ class Client:
         """Have something happen."""
         self.serial += 1
         heapq.heappush(self.events, (time, self.serial, row, outcome, ticket))
+
+
+class Tracked:
+    """A tracker whose first lane is served by the simulated server, in virtual time."""
+
+    def __init__(self, tracker: Tracker, server: Server) -> None:
+        self.tracker = tracker
+        self.server = server
+        self.ran = Ran()
+        self.sent: list[float] = []
+        """When each request was sent."""
+        self.dropped: list[Record] = []
+        self.reason: Reason | None = None
+        self.in_flight: dict[tuple[int, int, int], Outcome] = {}
+        self.due: list[tuple[float, int, Event]] = []
+        self.serial = itertools.count()
+        self.wake: tuple[float, int] | None = None
+
+    def run(self) -> None:
+        """Work until Stop, and keep its reason."""
+        commands, now = self.tracker.handle(Started(), 0.0), 0.0
+        while True:
+            for command in commands:
+                if isinstance(command, Stop):
+                    self.ran.seconds, self.ran.dropped = now, len(self.dropped)
+                    self.ran.done = self.tracker.totals.committed
+                    self.reason = command.reason
+                    return
+                self.carry_out(command, now)
+            assert self.due, "nothing is in flight, no timer waits, and there is no Stop"
+            now, serial, event = heapq.heappop(self.due)
+            if isinstance(event, Woken) and (now, serial) != self.wake:
+                commands = []  # a later Wake has replaced this one
+                continue
+            self.note(event, now)
+            commands = self.tracker.handle(event, now)
+
+    def carry_out(self, command: Command, now: float) -> None:
+        """Do what the tracker asks for."""
+        match command:
+            case Execute(group, column, row):
+                self.send(group, column, row, now)
+            case RunAfter(delay, group, column, row):
+                self.later(now + delay, Due(group, column, row))
+            case Wake(delay, lane):
+                self.wake = now + delay, self.later(now + delay, Woken(lane))
+            case Commit(group):
+                self.later(now, Committed(group))
+            case Record():
+                self.dropped.append(command)
+            case Cancel():
+                self.due = [entry for entry in self.due if not isinstance(entry[2], Done | Failed)]
+                heapq.heapify(self.due)
+                for task in self.in_flight:
+                    self.later(now, Cancelled(*task))
+
+    def send(self, group: int, column: int, row: int, now: float) -> None:
+        """Send a request, which an outage may break."""
+        outcome, seconds = self.server.take(now)
+        broken = self.server.cut_off(now, now + seconds) if outcome == "ok" and self.server.down != "503" else None
+        self.sent.append(now)
+        if broken is not None:
+            self.server.in_service -= 1
+            outcome, seconds = (
+                self.server.down,
+                broken - now + (self.server.timeout if self.server.down == "hangs" else 0),
+            )
+        self.in_flight[group, column, row] = outcome
+        at = now + seconds
+        failed = outcome != "ok"
+        event: Event = Done(group, column, row, Usage(5, 5, seconds))
+        if failed:
+            event = Failed(group, column, row, self.server.failure(outcome, at))
+        self.later(at, event)
+
+    def note(self, event: Event, now: float) -> None:
+        """Note how a request ended."""
+        if isinstance(event, Done | Failed | Cancelled):
+            outcome = self.in_flight.pop((event.group, event.column, event.row))
+            self.server.in_service -= outcome == "ok"
+            self.ran.answers.append((now, outcome, self.tracker.lanes[0].limit))
+
+    def later(self, time: float, event: Event) -> int:
+        """Have an event happen, and return its number."""
+        serial = next(self.serial)
+        heapq.heappush(self.due, (time, serial, event))
+        return serial

@@ -15,6 +15,8 @@
 | lanes | ready tasks that share a limit, and which of them may start |
 | permits | where a lane's permits come from: the protocol, and the fixed limit |
 | shut | an endpoint that refuses everything for an unknown time, and the probes that find it open |
+| circuit | an endpoint that does not work: rows wait, and probes find the end of the outage |
+| undecided | tasks whose last attempt has failed, perhaps by an outage |
 | throttle | permits of one run: an adaptive limit and a pace |
 | adaptive_limit | how many requests may be in flight, learnt from 429s |
 | evidence | shares of 429s, and what a cut of the limit has shown |

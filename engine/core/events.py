@@ -34,6 +34,8 @@ class Failure(msgspec.Struct, frozen=True):
     verdict: bool = False
     """A rejected row: the column works as intended, so this does not count towards the error budget."""
     cause: BaseException | None = None
+    kind: str | None = None
+    """The FailureKind of a model's error; None for any other."""
 
 
 class Billing(msgspec.Struct, frozen=True, gc=False):
@@ -71,8 +73,9 @@ UNKNOWN_USAGE: Final = Usage()
 """The usage of a request that was sent and may have to be paid, but of which no answer with its tokens arrived."""
 
 
-Reason: TypeAlias = Literal["cancelled", "early_shutdown", "budget", "deadline", "failed"]
-"""Why a run ended early. "budget": its budget of dollars or tokens was spent; "deadline": its time is over."""
+Reason: TypeAlias = Literal["cancelled", "early_shutdown", "budget", "deadline", "outage", "failed"]
+"""Why a run ended early. "budget": its budget of dollars or tokens was spent; "deadline": its time is over; "outage": an
+endpoint was down for too long."""
 
 
 class Tally(msgspec.Struct, frozen=True):

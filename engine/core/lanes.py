@@ -8,17 +8,20 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .circuit import Circuit
 from .events import Cancelled, IllegalEventError, Wake
 from .permits import FixedLimit
 from .row_groups import READY
+from .undecided import Undecided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from .adaptive_limit import Change
+    from .circuit import Request
     from .events import Command, Done, Failed, Failure, Resized
     from .graph import Graph, Lane
     from .permits import Permits, PermitsOf
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 class LaneState:
     """A lane at one moment: how many tasks are in flight, the most there may be, and how many are ready to start.
 
-    `rate_limited_since`: the second of the run since which every request has been rate limited.
+    `rate_limited_since`: the second of the run since which every request has been rate limited; `open_since`: since
+    which the endpoint has not worked. `outages`: how many there were, with this one, and `down` the seconds of all.
     """
 
     name: str
@@ -37,14 +41,17 @@ class LaneState:
     in_flight: int
     ready: int
     rate_limited_since: float | None = None
+    open_since: float | None = None
+    outages: int = 0
+    down: float = 0.0
 
 
 class LaneQueue:
     """One lane: the ready tasks of its columns, and the permits of those in flight."""
 
     __slots__ = (
-        "enough", "held", "id", "in_flight", "limit", "name", "permits", "queues", "touched", "turn", "waiting",
-        "wakes_at",
+        "circuit", "enough", "held", "id", "in_flight", "limit", "name", "permits", "queues", "touched", "turn",
+        "undecided", "waiting", "wakes_at",
     )  # fmt: skip
 
     def __init__(self, id_: int, lane: Lane, columns: Iterable[int], permits: Permits[Any] | FixedLimit) -> None:
@@ -53,6 +60,9 @@ class LaneQueue:
         self.name = lane.name
         self.permits: Permits[Any] | None = None if isinstance(permits, FixedLimit) else permits
         """None where the limit is fixed: the lane then counts by itself."""
+        self.circuit = Circuit() if self.permits is not None and lane.start is not None else None
+        """None for what is no endpoint: models in this process, and Python functions."""
+        self.undecided = None if self.circuit is None else Undecided(self.circuit)
         self.limit = permits.limit
         self.enough = lane.limit
         """So many waiting tasks are enough, however few may be in flight at this moment."""
@@ -63,25 +73,40 @@ class LaneQueue:
         """The time for which the shell has a timer to look at the lane again."""
         self.queues: dict[int, deque[tuple[GroupState, int, int]]] = {column: deque() for column in columns}
         self.turn: deque[int] = deque()
-        self.held: dict[tuple[int, int, int], object] = {}
-        """The permits of the tasks in flight, by row group, column and row."""
+        self.held: dict[tuple[int, int, int], tuple[object, Request | None]] = {}
+        """The permits of the tasks in flight, by row group, column and row, with what the circuit noted of them."""
 
-    def state(self, began: float) -> LaneState:
+    def state(self, began: float, now: float) -> LaneState:
         """Describe the lane of a run that began at `began`."""
         if self.permits is None:
             return LaneState(self.name, self.limit, self.in_flight, self.waiting)
-        since = self.permits.rate_limited_since
+        since, circuit = self.permits.rate_limited_since, self.circuit
         since = None if since is None else max(0.0, since - began)
-        return LaneState(self.name, self.permits.limit, self.in_flight, self.waiting, since)
+        state = LaneState(self.name, self.permits.limit, self.in_flight, self.waiting, since)
+        if circuit is None or not circuit.outages:
+            return state
+        open_since = None if circuit.since is None else circuit.since - began
+        return replace(state, open_since=open_since, outages=circuit.outages, down=circuit.lasted(now))
+
+    def counts(self, event: Failed, *, excused: bool) -> int:
+        """Return for how many attempts a failed one counts: less than none, if an outage has excused earlier ones."""
+        forgiven = 0 if self.circuit is None else self.circuit.forgiven((event.group, event.column, event.row))
+        return (not excused) - forgiven
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the endpoint does not work at this time."""
+        return self.circuit is not None and self.circuit.since is not None
 
 
 class Lanes:
     """All lanes of a run, and those among them that have something to start."""
 
-    __slots__ = ("_touched", "congested", "metered", "on_permits", "queues")
+    __slots__ = ("_outage_after", "_touched", "congested", "metered", "on_permits", "queues", "undecided")
 
-    def __init__(self, graph: Graph, permits_of: PermitsOf) -> None:
-        """Ask for the permits of each lane."""
+    def __init__(self, graph: Graph, permits_of: PermitsOf, outage_after: float | None = None) -> None:
+        """Ask for the permits of each lane. `outage_after`: the seconds of an outage that are waited for; None: any."""
+        self._outage_after = math.inf if outage_after is None else outage_after
         self.queues = [
             LaneQueue(
                 i,
@@ -93,6 +118,8 @@ class Lanes:
         ]
         self.metered = [(lane, lane.permits) for lane in self.queues if lane.permits is not None]
         """The lanes whose permits are not a fixed limit, with these."""
+        self.undecided: list[LaneQueue] = []
+        """The lanes that have undecided tasks."""
         self.congested = 0
         """How many lanes have as many tasks waiting as they can take at once, or more."""
         self._touched: list[LaneQueue] = []
@@ -102,7 +129,7 @@ class Lanes:
     def wait(lane: LaneQueue | None, failure: Failure, wait: float) -> float:
         """Return how long a task waits by itself before it is tried again: not at all in a lane that sends probes."""
         shut = failure.rate_limited and lane is not None and lane.permits is not None and lane.permits.shut
-        return 0.0 if shut else wait
+        return 0.0 if shut or (lane is not None and lane.is_down) else wait
 
     def put(self, lane: LaneQueue, group: GroupState, column: int, row: int) -> None:
         """Add a ready task to a lane, behind the others of its column."""
@@ -117,17 +144,52 @@ class Lanes:
             self.touch(lane)
 
     def put_first(self, lane: LaneQueue, group: GroupState, column: int, row: int) -> None:
-        """Add a ready task to a lane, before the others of its column."""
-        self.put(lane, group, column, row)
-        lane.queues[column].rotate(1)
+        """Add a ready task to a lane, before the others of its column; behind them during an outage.
 
-    def release(self, lane: LaneQueue, event: Done | Resized | Failed | Cancelled, now: float) -> None:
-        """Give back the permit of a task that has ended."""
+        Each probe is another task then: one that always fails must not hide that the outage is over.
+        """
+        self.put(lane, group, column, row)
+        if not lane.is_down:
+            lane.queues[column].rotate(1)
+
+    def release(self, lane: LaneQueue, event: Done | Resized | Failed | Cancelled, now: float) -> bool:
+        """Give back the permit of a task that has ended; return whether an outage excuses the attempt."""
         lane.in_flight -= 1
+        excused = False
         if lane.permits is not None:
-            lane.permits.ended(lane.held.pop((event.group, event.column, event.row)), event, now)
+            task = event.group, event.column, event.row
+            permit, request = lane.held.pop(task)
+            lane.permits.ended(permit, event, now)
+            if lane.circuit is not None and request is not None:
+                excused = lane.circuit.ended(request, event, now, lane.in_flight, lane.waiting)
         if not lane.touched:
             self.touch(lane)
+        return excused
+
+    def suspend(self, lane: LaneQueue | None, event: Failed, attempts: int) -> bool:
+        """Return whether a task that has failed for the last time is undecided, as its endpoint may be down."""
+        if lane is None or lane.undecided is None or not lane.undecided.may_be(event.failure):
+            return False
+        if not lane.undecided.tasks:
+            self.undecided.append(lane)
+        lane.undecided.add(event, attempts)
+        return True
+
+    def decided(self, others_due: int) -> tuple[list[tuple[Failed, int]], bool]:
+        """Take out the undecided tasks about which something is known now, and return whether they are excused.
+
+        `others_due`: how many tasks wait for another attempt, with the undecided ones.
+        """
+        others_due -= sum(len(lane.undecided.tasks) for lane in self.undecided if lane.undecided is not None)
+        for lane in self.undecided:
+            assert lane.undecided is not None  # noqa: S101 - else it were not in the list
+            alone = not (lane.in_flight or lane.waiting or others_due > 0)
+            excused = lane.undecided.are_excused(alone=alone)
+            if excused is not None:
+                tasks, lane.undecided.tasks = lane.undecided.tasks, []
+                self.undecided.remove(lane)
+                return tasks, excused
+        return [], False
 
     def touch(self, lane: LaneQueue) -> None:
         """Have a lane looked at when lanes are filled next."""
@@ -159,7 +221,10 @@ class Lanes:
         for lane in self._touched:
             lane.touched = False
             if lane.permits is not None:
-                self._fill_metered(lane, lane.permits, now, run, out)
+                if lane.circuit is not None and lane.circuit.since is not None:
+                    self._probe(lane, lane.circuit, now, run, out)
+                else:
+                    self._fill_metered(lane, lane.permits, now, run, out)
                 continue
             while lane.waiting and lane.in_flight < lane.limit:
                 task = self._take(lane)
@@ -177,15 +242,54 @@ class Lanes:
         out: list[Command],
     ) -> None:
         while (at := permits.earliest(lane.waiting, now)) <= now and lane.waiting:
-            task = self._take(lane)
-            if task is not None:
-                group, column, row = task
-                lane.in_flight += 1
-                lane.held[group.id, column, row] = permits.sent(now)
-                run(group, column, row)
+            self._send(lane, permits, now, run)
         if lane.waiting and at < math.inf and at != lane.wakes_at:
             lane.wakes_at = at
             out.append(Wake(at - now, lane.id))
+
+    def _send(
+        self, lane: LaneQueue, permits: Permits[Any], now: float, run: Callable[[GroupState, int, int], None]
+    ) -> bool:
+        """Start the next task; return False if its row is gone."""
+        task = self._take(lane)
+        if task is None:
+            return False
+        group, column, row = task
+        lane.in_flight += 1
+        key = group.id, column, row
+        lane.held[key] = permits.sent(now), None if lane.circuit is None else lane.circuit.sent(key, now)
+        run(group, column, row)
+        return True
+
+    def _probe(
+        self,
+        lane: LaneQueue,
+        circuit: Circuit,
+        now: float,
+        run: Callable[[GroupState, int, int], None],
+        out: list[Command],
+    ) -> None:
+        """Send a probe if one is due, and ask for the timer of the next, or of the end of an outage that is too long.
+
+        Nothing else of the lane wants a permit meanwhile.
+        """
+        permits, at = lane.permits, circuit.earliest(now)
+        assert permits is not None  # noqa: S101 - a lane with a circuit has them
+        while lane.waiting and at <= now:
+            at = permits.earliest(lane.waiting, now)
+            if at <= now and self._send(lane, permits, now, run):
+                at = circuit.earliest(now)
+        if not lane.waiting or circuit.earliest(now) > now:
+            permits.earliest(0, now)
+        at = min(at if lane.waiting else math.inf, self.gives_up_at(lane))
+        if at < math.inf and at != lane.wakes_at:
+            lane.wakes_at = at
+            out.append(Wake(max(0.0, at - now), lane.id))
+
+    def gives_up_at(self, lane: LaneQueue) -> float:
+        """Return when the outage of a lane has been waited for long enough; infinity if there is none."""
+        circuit = lane.circuit
+        return math.inf if circuit is None or circuit.since is None else circuit.since + self._outage_after
 
     def _take(self, lane: LaneQueue) -> tuple[GroupState, int, int] | None:
         """Take the next task of the column whose turn it is; None if its row is gone, and the column keeps the turn."""
@@ -201,9 +305,9 @@ class Lanes:
             lane.turn.rotate(-1)
         return task if ready else None
 
-    def states(self, began: float) -> list[LaneState]:
+    def states(self, began: float, now: float) -> list[LaneState]:
         """Describe the lanes of a run that began at `began`, as they are now."""
-        return [lane.state(began) for lane in self.queues]
+        return [lane.state(began, now) for lane in self.queues]
 
     def limits(self, began: float) -> dict[str, Sequence[Change]]:
         """Return how the limits that follow an endpoint have changed since `began`, by the lane's name."""
@@ -219,7 +323,8 @@ class Lanes:
         """Give back all permits that are still held: the run is over, however it ended."""
         for lane, permits in self.metered:
             for group, column, row in list(lane.held):
-                permits.ended(lane.held.pop((group, column, row)), Cancelled(group, column, row), now)
+                permit, _ = lane.held.pop((group, column, row))
+                permits.ended(permit, Cancelled(group, column, row), now)
         self.stop(now)
 
     def _wake(self, lane: int) -> None:

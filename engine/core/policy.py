@@ -263,12 +263,16 @@ def _crosses(before: float, after: float, limit: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The policies of one run. `permits`: the source of each lane's permits; by default each lane has its own."""
+    """The policies of one run. `permits`: the source of each lane's permits; by default each lane has its own.
+
+    `outage_after`: how many seconds an outage of an endpoint may last before the run ends early; None: any number.
+    """
 
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     errors: ErrorBudget = field(default_factory=ErrorBudget)
     cost: CostBudget | None = None
     permits: PermitsOf | None = None
+    outage_after: float | None = 600.0
 
 
 @dataclass(frozen=True, slots=True)

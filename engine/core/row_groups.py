@@ -144,11 +144,15 @@ class GroupState:
             rows.append(row)
         return rows[1:]
 
-    def count_attempt(self, column: int, row: int, now: float, *, rate_limited: bool) -> Attempts:
-        """Count an attempt that failed; one that was rate limited does not use up the task's attempts."""
+    def count_attempt(self, column: int, row: int, now: float, *, rate_limited: bool, counts: int = 1) -> Attempts:
+        """Count an attempt that failed; one that was rate limited does not use up the task's attempts.
+
+        `counts`: how many attempts it counts for: none during an outage, less than that if earlier ones were forgiven.
+        """
         failed, counted, since = self.attempts.get((column, row), Attempts())
         since = min(since, now) if rate_limited else since
-        self.attempts[column, row] = attempts = Attempts(failed + 1, counted + (not rate_limited), since)
+        counted += counts - rate_limited
+        self.attempts[column, row] = attempts = Attempts(failed + 1, counted, since)
         return attempts
 
     def end_whole(self, column: int, state: int) -> None:

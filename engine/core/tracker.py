@@ -75,6 +75,8 @@ class Tracker:
         """What has spent the error budget."""
         self.paused = False
         self.over = False  # halted, and what had not started has been skipped
+        self.outage: tuple[str, float] | None = None
+        """The lane whose endpoint has been down too long, and for how many seconds."""
         self._retry = policies.retry
         self._cost = policies.cost
         self._cancelled = False
@@ -83,7 +85,7 @@ class Tracker:
         self._counts = self.totals.columns
         self._queued = [column.id for column in graph.columns if column.lane is not None]
         self._outcomes = [Outcomes(policies.errors) for _ in graph.columns]
-        self._lanes = Lanes(graph, policies.permits or own_permits(policies.retry))
+        self._lanes = Lanes(graph, policies.permits or own_permits(policies.retry), policies.outage_after)
         self._lane_of = [None if column.lane is None else self._lanes.queues[column.lane] for column in graph.columns]
         self.timed = policies.retry.give_up_after is not None or bool(self._lanes.metered)
         """Whether `handle` needs the time."""
@@ -91,6 +93,7 @@ class Tracker:
         self._open = OpenGroups(graph, plan)
         self._groups = self._open.by_id
         self._on_the_spot = 0  # running tasks without a lane: until they end, empty lanes do not mean a want of rows
+        self._excused = False  # whether an outage excuses the attempt that has ended
         self._started = False
         self._stopped = False
         self._out: list[Command] = []
@@ -124,11 +127,9 @@ class Tracker:
         if self._draining and not (self.paused or self._on_the_spot or self.totals.running):
             self._skip_the_rest()
         elif self.halted is None and not self.paused:
-            self._lanes.fill(now, self._run, out)
-            # Every lane is about to run dry, and nothing is under way that may give it tasks.
-            while not (self._lanes.congested or self._on_the_spot) and self._open.have_room:
-                self._admit()
-                self._lanes.fill(now, self._run, out)
+            self._fill()
+        while self._lanes.undecided and self.halted is None and not self.paused and self._decide():
+            self._fill()
         if not (self._groups or self._stopped) and (self.over or self._open.all_admitted):
             self._stopped = True
             out.append(events.Stop(self.halted))
@@ -148,7 +149,7 @@ class Tracker:
     @property
     def lanes(self) -> list[LaneState]:
         """The lanes at this moment, in the order of the graph's."""
-        return self._lanes.states(self._began)
+        return self._lanes.states(self._began, self._now)
 
     @property
     def limits(self) -> dict[str, Sequence[Change]]:
@@ -221,19 +222,21 @@ class Tracker:
 
     def _on_failed(self, event: events.Failed) -> None:
         group = self._release(event)
-        failure, now = event.failure, self._now
-        failed, counted, since = group.count_attempt(event.column, event.row, now, rate_limited=failure.rate_limited)
+        failure, now, lane = event.failure, self._now, self._lane_of[event.column]
+        counts, limited = 1 if lane is None else lane.counts(event, excused=self._excused), failure.rate_limited
+        failed, counted, since = group.count_attempt(event.column, event.row, now, rate_limited=limited, counts=counts)
         delay = self._retry.delay(failure, failed, counted, max(0.0, now - since))
-        if delay is None:
+        gone = self.over or not (group.live if event.row == WHOLE else group.alive[event.row])
+        undecided = delay is None and not gone and self._lanes.suspend(lane, event, failed)
+        if delay is None and not undecided:
             self._fail(group, event, failed)
-        elif self.over or not (group.live if event.row == WHOLE else group.alive[event.row]):
+        elif gone:
             self._give_up(group, event)
         else:
-            self.totals.retries += 1
             self.totals.waiting_to_retry += 1
             group.state[event.column][event.row] = DUE
-            delay = self._lanes.wait(self._lane_of[event.column], failure, delay)
-            self._out.append(events.RunAfter(delay, event.group, event.column, event.row))
+            if delay is not None:
+                self._retry_after(self._lanes.wait(lane, failure, delay), event)
         if self._cost is not None and event.usage is not None:
             self._pay(self._cost, event.column, event.usage)
 
@@ -262,6 +265,9 @@ class Tracker:
         if lane.permits is None:
             raise IllegalEventError(f"lane {event.lane} has a fixed limit and is never woken")
         lane.wakes_at = -math.inf
+        if self.halted is None and not self.paused and self._now >= self._lanes.gives_up_at(lane):
+            self.outage = lane.name, self._now - (lane.circuit.since if lane.circuit and lane.circuit.since else 0.0)
+            self._halt("outage")
         if not lane.touched:
             self._lanes.touch(lane)
 
@@ -300,10 +306,11 @@ class Tracker:
             raise IllegalEventError(f"{event} for a task that is not running")
         self._counts[event.column].running -= 1
         lane = self._lane_of[event.column]
+        self._excused = False
         if lane is None:
             self._on_the_spot -= 1
         else:
-            self._lanes.release(lane, event, self._now)
+            self._excused = self._lanes.release(lane, event, self._now)
         return group
 
     def _settle(self, group: GroupState, column: Column, row: int, state: int) -> None:
@@ -365,6 +372,25 @@ class Tracker:
         counts = not (failure.retryable or failure.verdict)
         self._outcomes[column.id].add_failure((group.id, max(event.row, 0)), counts=counts)
         self._judge(column.id)
+
+    def _retry_after(self, delay: float, event: events.Failed) -> None:
+        self.totals.retries += 1
+        self._out.append(events.RunAfter(delay, event.group, event.column, event.row))
+
+    def _decide(self) -> bool:
+        """End or retry the undecided tasks of a lane about which something is known now; return whether there are."""
+        tasks, excused = self._lanes.decided(self.totals.waiting_to_retry)
+        for event, attempts in tasks:
+            group = self._groups.get(event.group)
+            if group is None or not group.is_in(DUE, event.column, event.row):
+                continue  # dropped or halted while it waited
+            if excused:
+                self._retry_after(0.0, event)
+            else:
+                self.totals.waiting_to_retry -= 1
+                group.state[event.column][event.row] = RUNNING  # else its row would skip it
+                self._fail(group, event, attempts)
+        return bool(tasks)
 
     def _do_without(
         self, group: GroupState, column: Column, row: int, rows: Iterable[int] | None, *, cut: bool = False
@@ -433,6 +459,14 @@ class Tracker:
             self._out.append(Execute(group.id, column, row, group.live_rows()))
         else:
             self._out.append(Execute(group.id, column, row))
+
+    def _fill(self) -> None:
+        """Start what the lanes have permits for, and open row groups until they have enough to do."""
+        self._lanes.fill(self._now, self._run, self._out)
+        # Every lane is about to run dry, and nothing is under way that may give it tasks.
+        while not (self._lanes.congested or self._on_the_spot) and self._open.have_room:
+            self._admit()
+            self._lanes.fill(self._now, self._run, self._out)
 
     # How a row group begins and ends
 

@@ -236,6 +236,7 @@ def failure_of(error: BaseException) -> Failure:
             fatal=error.fatal,
             rate_limited=error.kind == "rate_limited",
             cause=error,
+            kind=error.kind,
         )
     cause = error.__cause__ if isinstance(error, CellError) and error.__cause__ is not None else error
     judgement = judgement_of(cause)
