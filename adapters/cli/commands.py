@@ -37,6 +37,7 @@ from .run_options import (
     MaxCost,
     MaxTokensTotal,
     MinCompletion,
+    OutageAfter,
     Output,
     Overwrite,
     Quiet,
@@ -86,6 +87,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     max_cost: MaxCost = None,
     max_tokens_total: MaxTokensTotal = None,
     deadline: Deadline = None,
+    outage_after: OutageAfter = None,
     cache: Cache = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -102,6 +104,8 @@ def run(  # noqa: PLR0913 - each is an option of the command
         "overwrite": overwrite,
         "progress": False if quiet else functools.partial(auto, final_line=False),  # the report is the final line
     }
+    if outage_after is not None:
+        options["outage_after"] = outage_after
     if row_group_size is not None:
         options["row_group_size"] = row_group_size
     if resume or retry_failed:

@@ -47,7 +47,7 @@ def describe_early(result: Result, output: Path, write: Callable[[Option], str])
     """Describe what ended a run early, what it has left, and how to resume it; `write` writes an option."""
     word, colon, facts = (result.reason or "").partition(":")
     budget, option = word in {"max_cost", "max_tokens_total"}, write(Option(word))
-    reason = f"{option}{colon}{facts}" if budget or word == "deadline" else result.reason
+    reason = f"{option}{colon}{facts}" if budget or word in {"deadline", "outage_after"} else result.reason
     larger = f" and a larger {option}" if budget else ""
     more = ", or with --retry-failed to retry the failed cells as well" if word == "error budget" else ""
     return f"{reason}; {_describe_rows(result.actual, result.target, output)}{larger}{more}"

@@ -53,6 +53,13 @@ Deadline = Annotated[
         " To finish it, resume."
     ),
 ]
+OutageAfter = Annotated[
+    float | None,
+    Parameter(
+        show_default="600",
+        help="Seconds that an endpoint may be down before the run ends early. Until then its rows wait.",
+    ),
+]
 Cache = Annotated[
     Path | None,
     Parameter(help="File that stores answers. A request that was answered before is answered from the file."),

@@ -146,6 +146,8 @@ def totals(snapshot: ProgressSnapshot, speed: Speed | None = None) -> list[str]:
     for lane, seconds in snapshot.rate_limited.items():
         if seconds >= _NOTICEABLE:
             words.append(f"{lane.partition(' at ')[0]} rate limited for {duration(seconds)}")
+    for lane, seconds in snapshot.down.items():
+        words.append(f"{lane.partition(' at ')[0]} down for {duration(seconds)}, rows wait")
     if failures := failed_cells(snapshot):
         words.append(f"{compact(failures)} failed")
     if snapshot.dropped:

@@ -74,8 +74,8 @@ UNKNOWN_USAGE: Final = Usage()
 
 
 Reason: TypeAlias = Literal["cancelled", "early_shutdown", "budget", "deadline", "outage", "failed"]
-"""Why a run ended early. "budget": its budget of dollars or tokens was spent; "deadline": its time is over; "outage": an
-endpoint was down for too long."""
+"""Why a run ended early. "budget": its budget of dollars or tokens was spent; "deadline": its time is over; "outage":
+an endpoint was down for too long."""
 
 
 class Tally(msgspec.Struct, frozen=True):

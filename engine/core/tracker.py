@@ -147,6 +147,11 @@ class Tracker:
         self._lanes.close(now)
 
     @property
+    def began(self) -> float:
+        """When the run began, by the clock that is passed in."""
+        return self._began
+
+    @property
     def lanes(self) -> list[LaneState]:
         """The lanes at this moment, in the order of the graph's."""
         return self._lanes.states(self._began, self._now)

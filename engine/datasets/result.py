@@ -69,8 +69,8 @@ class Result:
     def reason(self) -> str | None:
         """Why the run ended before every row was worked; None if it worked them all.
 
-        The word before the colon stays the same: "error budget", "max_cost", "max_tokens_total", "deadline" or
-        "cancelled". What follows it has the numbers and, for the error budget, the first failure.
+        The word before the colon stays the same: "error budget", "max_cost", "max_tokens_total", "deadline",
+        "outage_after" or "cancelled". What follows it has the numbers and, for the error budget, the first failure.
         """
         return self._metadata.reason
 

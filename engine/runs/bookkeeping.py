@@ -13,7 +13,7 @@ from ..datasets.metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMe
 from ..datasets.result import History, Result
 from ..telemetry.failures import FailureTable
 from ..telemetry.progress import ColumnProgress, ProgressSnapshot
-from ..telemetry.report import Details, report_of
+from ..telemetry.report import Details, OutageReport, report_of
 from ..telemetry.spending import Spent, StructuredCounts, UsageObserver, added_up, by_model
 from ..telemetry.stalls import LongWaits
 from .diagnostics import Diagnostics
@@ -129,6 +129,11 @@ class Account:
                 for lane in self._tracker.lanes
                 if lane.rate_limited_since is not None
             },
+            down={
+                lane.name: max(0.0, self._clock.elapsed - lane.open_since)
+                for lane in self._tracker.lanes
+                if lane.open_since is not None
+            },
             retries=totals.retries,
             requests=spent.requests,
             prompt_tokens=spent.prompt_tokens,
@@ -216,6 +221,11 @@ class Account:
             models=requests.models(models),
             slowest=requests.slowest(),
             load=self._diagnostics.load(self._clock.elapsed),
+            outages=[
+                OutageReport(lane.name, lane.outages, lane.down, open=lane.open_since is not None)
+                for lane in self._tracker.lanes
+                if lane.outages
+            ],
             structured={names[i].name: counts for i, counts in self._usage.structured().items()},
         )
         return report_of(metadata, details)

@@ -72,6 +72,7 @@ class Diagnostics:
             received=scheduler.received,
             waiting=scheduler.timers.waiting,
             writing=self._tracker.committing,
+            began=self._tracker.began,
             refusals=self.requests.refusals,
             paused=self._tracker.paused,
         )

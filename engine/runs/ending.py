@@ -84,6 +84,9 @@ def _early(tracker: Tracker, deadline: float | None = None) -> tuple[str | Optio
         return Option("max_tokens_total"), f": {cost.tokens:,} of {cost.max_tokens:,} tokens are spent"
     if tracker.halted == "deadline":
         return Option("deadline"), f": {deadline or 0:g} s are over"
+    if tracker.halted == "outage" and tracker.outage is not None:
+        lane, seconds = tracker.outage
+        return Option("outage_after"), f": {lane} has been down for {seconds:.0f} s"
     return ()
 
 
@@ -92,8 +95,8 @@ def reason_text(
 ) -> str | None:
     """Return why a run ended before every row was worked; None for one that is running or has worked every row.
 
-    The word before the first colon is "error budget", "max_cost", "max_tokens_total", "deadline", "cancelled" or
-    "failed".
+    The word before the first colon is "error budget", "max_cost", "max_tokens_total", "deadline", "outage_after",
+    "cancelled" or "failed".
     """
     if status == "running":
         return None

@@ -94,7 +94,8 @@ class Execution:
         self._rewritten = output.past.rewritten
         caps = settings.max_cost, settings.max_tokens_total
         cost = None if caps == (None, None) else cost_budget(recipe, *caps, output.past.spent)
-        self._tracker = Tracker(workload.graph, plan, Policies(settings.retry, settings.error_budget, cost))
+        policies = Policies(settings.retry, settings.error_budget, cost, outage_after=settings.outage_after)
+        self._tracker = Tracker(workload.graph, plan, policies)
         self._account = Account(recipe, self._tracker, output, settings, workload.working)
         self.id = secrets.token_hex(6)
         self.steering = Steering(workload.graph, recipe, settings, self._account.spending)

@@ -41,6 +41,8 @@ class RunOptions(TypedDict, total=False):
     - `max_cost`, `max_tokens_total`: US dollars and tokens after which no more requests are sent, counted over all runs
       of the dataset; requests in flight are awaited.
     - `deadline`: seconds after which the run ends; what is in flight is cancelled, and it can be resumed.
+    - `outage_after`: seconds that an endpoint may be down before the run ends early (600; None for any number). Until
+      then rows wait, and no attempt counts; see docs/outages.md.
     - `cache`: the path of a file that stores answers; an equal request to the same model is answered from it.
     - `retry`: a RetryPolicy: which failures are retried, and when.
     - `error_budget`: an ErrorBudget: how many failures end the run early (half of the last 50 outcomes of a column; 10
@@ -65,6 +67,7 @@ class RunOptions(TypedDict, total=False):
     max_cost: float | None
     max_tokens_total: int | None
     deadline: float | None
+    outage_after: float | None
     cache: str | os.PathLike[str] | None
     retry: RetryPolicy
     error_budget: ErrorBudget
@@ -94,6 +97,7 @@ class Settings:
     max_cost: float | None = Field(default=None, gt=0)
     max_tokens_total: int | None = Field(default=None, ge=1, strict=True)
     deadline: float | None = Field(default=None, gt=0)
+    outage_after: float | None = Field(default=600.0, gt=0)
     cache: str | os.PathLike[str] | None = None
     retry: RetryPolicy = Field(default_factory=RetryPolicy)
     error_budget: ErrorBudget = Field(default_factory=ErrorBudget)

@@ -67,6 +67,8 @@ class ProgressSnapshot:
     """What displays call the run: its directory, or what it is a preview of."""
     ending: str | None = None
     """Why the run ends before every row is worked: "cancelled", "max_cost", "deadline" ...; None while it does not."""
+    down: Mapping[str, float] = field(default_factory=dict)
+    """For each lane whose endpoint is down, so that its rows wait: for how many seconds."""
 
     @property
     def cells(self) -> int:

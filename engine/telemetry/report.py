@@ -60,6 +60,15 @@ class LaneReport(msgspec.Struct, frozen=True):
     cuts: int = 0
 
 
+class OutageReport(msgspec.Struct, frozen=True):
+    """The outages of one lane's endpoint: how many, and how many seconds in all; `open`: the last had not ended."""
+
+    lane: str
+    outages: int
+    seconds: float
+    open: bool
+
+
 class Load(msgspec.Struct, frozen=True):
     """Where the time went. Means are numbers of tasks over the run, shares are between 0 and 1.
 
@@ -90,6 +99,7 @@ class Details:
     models: Sequence[ModelReport] = ()
     slowest: Sequence[SlowCell] = ()
     load: Load | None = None
+    outages: Sequence[OutageReport] = ()
     structured: Mapping[str, StructuredCounts] = field(default_factory=dict)
 
 
@@ -166,6 +176,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     budget_spent: bool = False
     cached: int = 0
     """Requests that the response cache answered; they are not among the other requests."""
+    outages: list[OutageReport] = []
+    """The lanes whose endpoints were down for a time; their rows waited."""
     structured: dict[str, StructuredCounts] = {}
     cached_tokens: int = 0
     reason: str | None = None
@@ -205,6 +217,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def lines(self) -> Iterator[tuple[str, str]]:
         """Return the lines after the headline, as labels and texts."""
         yield from self._end()
+        for outage in self.outages:
+            yield "outage", _outage_text(outage)
         if self.failures:
             yield "failures", _counted(self.failures)
         if self.retries:
@@ -258,6 +272,7 @@ def report_of(metadata: Described, details: Details) -> Report:
         budget_spent=metadata.budget_spent,
         reason=metadata.reason,
         cached=details.cached,
+        outages=list(details.outages),
         structured=dict(details.structured),
         cached_tokens=spent.cached_tokens,
     )
@@ -292,6 +307,12 @@ def _structured_lines(structured: Mapping[str, StructuredCounts]) -> Iterator[tu
         kinds = {"repaired": counts.repaired, "asked again": counts.reasked, "failed": counts.failed}
         if any(kinds.values()):
             yield "json", f"{column}: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+
+
+def _outage_text(outage: OutageReport) -> str:
+    several = "" if outage.outages == 1 else f" in {outage.outages:,} outages"
+    end = "; it was still down at the end" if outage.open else ""
+    return f"{outage.lane} was down for {_seconds(outage.seconds)}{several}; rows waited, none was dropped for it{end}"
 
 
 def _lane_text(lane: LaneReport) -> str:

@@ -43,6 +43,8 @@ class View:
     waiting: Sequence[Due] = ()
     writing: Sequence[int] = ()
     received: Mapping[int, int] = field(default_factory=dict)
+    began: float = 0.0
+    """When the run began, by the clock of the inspections."""
     refusals: Mapping[int, str] = field(default_factory=dict)
     paused: bool = False
 
@@ -91,6 +93,9 @@ class Watch:
                     f"{lane.name}: {lane.in_flight} of at most {lane.limit} in flight, {lane.ready} ready,"
                     f" {retries} waiting to retry"
                 )
+                if lane.open_since is not None:
+                    down = _seconds(now - view.began - lane.open_since)
+                    yield f"its endpoint has been down for {down}; its rows wait, and single requests probe it"
                 if i in view.refusals:
                     yield f"its last refusal: {view.refusals[i]}"
         if view.writing:

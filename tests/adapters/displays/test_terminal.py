@@ -57,6 +57,12 @@ def test_a_rate_limit_that_lasts_is_shown_with_its_model_and_duration():
     assert "openai:other" not in " ".join(words)
 
 
+def test_an_outage_is_shown_with_its_model_and_duration():
+    """A model whose endpoint is down for 65 s is named."""
+    words = totals(snapshot(down={"openai:gpt-5 at http://x/v1": 65.0}))
+    assert words[-1] == "openai:gpt-5 down for 1:05, rows wait"
+
+
 def test_a_cost_is_shown_as_far_as_it_is_known():
     """Where the cost of some requests is unknown, that of the others is not hidden."""
     assert "$0.1500" in totals(snapshot(cost=0.15, known_cost=0.15))

@@ -23,7 +23,7 @@ from rowloop.engine.datasets.directory import METADATA
 from rowloop.engine.datasets.metadata import json_schema
 from rowloop.engine.datasets.reading import read_result
 from rowloop.engine.telemetry.metrics import RequestObserver
-from rowloop.engine.telemetry.report import LaneReport, Load, ModelReport, Report, SlowCell
+from rowloop.engine.telemetry.report import LaneReport, Load, ModelReport, OutageReport, Report, SlowCell
 from rowloop.engine.telemetry.spending import Spent
 from virtual_run import VirtualRun
 
@@ -157,6 +157,13 @@ def test_the_report_reads_well():
         "  lane      openai:m: full 97% of the time, 200.0 ready on average, 32 at once, cut 2 times by rate limits",
         "  time      event loop busy 12%, writing 1%",
     ]
+    outages = [OutageReport("openai:m", 1, 20.3, open=False), OutageReport("openai:n", 3, 900.0, open=True)]
+    first, second = str(msgspec.structs.replace(report, outages=outages)).splitlines()[1:3]
+    assert first == "  outage    openai:m was down for 20.3 s; rows waited, none was dropped for it"
+    assert second == (
+        "  outage    openai:n was down for 900 s in 3 outages; rows waited, none was dropped for it;"
+        " it was still down at the end"
+    )
     partly = msgspec.structs.replace(report, cost=None)
     assert partly.headline.endswith(", 50,000 + 70,000 tokens, $0.1525 + unpriced")
     assert msgspec.structs.replace(partly, known_cost=None).headline.endswith(" tokens")

@@ -11,8 +11,12 @@ import pytest
 
 import rowloop as rl
 from rowloop.engine.core.errors import ModelError
+from rowloop.engine.core.graph import Lane, Node, compile_graph
+from rowloop.engine.core.lanes import LaneState
 from rowloop.engine.core.policy import RetryPolicy
+from rowloop.engine.core.row_groups import Plan
 from rowloop.engine.models.bytes_received import Arrival, received
+from rowloop.engine.telemetry.stalls import View, Watch
 from virtual_run import VirtualRun
 
 if TYPE_CHECKING:
@@ -259,3 +263,16 @@ def test_a_second_stall_is_reported_again(virtually):
     first, second = times(run)
     assert 30 <= first <= 38
     assert 44 + 30 <= second <= 44 + 38
+
+
+def test_a_stall_warning_names_an_outage():
+    """Rows wait for an endpoint that is down; the times are those of the run's clock."""
+    graph = compile_graph([Node("a", lane=Lane("openai:m", 8, start=8))])
+    watch = Watch(graph, Plan(20), 30.0, None)
+    lanes = [LaneState("openai:m", 8, 1, 19, open_since=70.0, outages=1)]
+    assert watch.inspect(1000.0, View(0, lanes, [], began=900.0)) == []
+    (warning,) = watch.inspect(1031.0, View(0, lanes, [], began=900.0))
+    assert warning == (
+        "no progress for 31 s; openai:m: 1 of at most 8 in flight, 19 ready, 0 waiting to retry;"
+        " its endpoint has been down for 61 s; its rows wait, and single requests probe it"
+    )
