@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -269,6 +270,30 @@ def test_the_deadline_is_over(endings: Endings, row: Row):
     row.check(endings.python, endings.build(deadline=3, row_group_size=1))
     row.check_command(endings.command, endings.run("--deadline", 3, "--row-group-size", 1))
     endings.server.configure(fault_hang=0.0)
+    assert endings.resumed(endings.command).status == "complete"
+
+
+@pytest.mark.serial
+@about("an endpoint is down for `outage_after`")
+def test_an_endpoint_is_down_for_too_long(endings: Endings, row: Row):
+    """The server stops while it answers; no row is dropped, so a plain resume makes the rest."""
+    server = endings.server
+    server.configure(latency=0.3)
+
+    def stop() -> None:
+        server.wait_for(answered=20, timeout=30)
+        server.stop()
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    row.check(endings.python, endings.build(outage_after=1, row_group_size=1))
+    stopping.join()
+    server.start()
+    server.reset()
+    process = endings.start("--outage-after", 1, "--row-group-size", 1)
+    stop()
+    row.check_command(endings.command, ended(process))
+    server.start()
     assert endings.resumed(endings.command).status == "complete"
 
 
