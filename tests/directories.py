@@ -1,4 +1,4 @@
-"""What is in a directory, but for the claims: every run leaves one, also a run that is refused."""
+"""What is in a directory, but for what every run leaves: its claim, also where it is refused, and its progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 def contents(path: Path) -> dict[Path, bytes]:
     """Read all files below a directory."""
-    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and file.parent.name != "claims"}
+    files = [file for file in path.rglob("*") if file.is_file() and file.name != "progress.json"]
+    return {file: file.read_bytes() for file in files if file.parent.name != "claims"}
 
 
 def names(path: Path) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ...runtime.logs import safe_logger
 from ..core.errors import RecipeError
@@ -16,13 +16,27 @@ if TYPE_CHECKING:
     from ..datasets.claim import Place
     from ..datasets.remote import Command
     from ..telemetry.progress import ProgressSnapshot
-    from .execution import Execution
+    from .steering import Steering
 
 logger = safe_logger()
 
 
+class Served(Protocol):
+    """What other processes see and steer of a run: an Execution."""
+
+    steering: Steering
+
+    def snapshot(self) -> ProgressSnapshot:
+        """Take a snapshot."""
+        ...
+
+    def halt(self) -> None:
+        """End the run."""
+        ...
+
+
 @contextlib.contextmanager
-def serving(place: Place | None, execution: Execution) -> Iterator[None]:
+def serving(place: Place | None, served: Served) -> Iterator[None]:
     """Serve other processes while the block is open; a preview has no place, and serves nobody."""
     if place is None:
         yield
@@ -32,10 +46,10 @@ def serving(place: Place | None, execution: Execution) -> Iterator[None]:
         take_commands(path)  # they were for an earlier run
 
     def serve() -> None:
-        now = execution.snapshot()
+        now = served.snapshot()
         write_progress(path, now, now.state)
         for command in take_commands(path):
-            _carry_out(command, execution)
+            _carry_out(command, served)
 
     place.heartbeat.call(serve)
     yield
@@ -48,8 +62,8 @@ def show_end(path: Path | None, snapshot: ProgressSnapshot, status: str) -> None
             write_progress(path, snapshot, status)
 
 
-def _carry_out(command: Command, execution: Execution) -> None:
-    steering = execution.steering
+def _carry_out(command: Command, served: Served) -> None:
+    steering = served.steering
     try:
         match command:
             case Pause():
@@ -57,7 +71,7 @@ def _carry_out(command: Command, execution: Execution) -> None:
             case Resume():
                 steering.resume()
             case Cancel():
-                execution.halt()
+                served.halt()
             case SetLimit(model, limit):
                 steering.set_limit(model, limit)
             case SetBudget(max_cost, max_tokens_total):

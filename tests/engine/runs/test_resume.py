@@ -805,6 +805,7 @@ def test_a_dataset_in_the_old_layout_is_read_and_moved_when_it_is_resumed(tmp_pa
     asked.broken = {"row 3"}
     first = recipe.build(tmp_path, 16, **GROUPS)
     shutil.rmtree(tmp_path / ".rowloop/claims")
+    (tmp_path / ".rowloop/progress.json").unlink()
     for file in (tmp_path / ".rowloop").iterdir():
         file.rename(tmp_path / file.name)
     (tmp_path / ".rowloop").rmdir()
