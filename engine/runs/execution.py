@@ -135,7 +135,7 @@ class Execution:
                     raise DatasetGenerationError(f"{type(error).__name__}: {error}", stage="engine") from error
                 raise
             report = self._log(metadata)
-            show_end(self.path, self.snapshot(), status)
+            show_end(self._place, self.snapshot(), status)
             if failed is not None:
                 raise failed
             return self._checked(self._account.result(metadata, failures, report))
@@ -288,7 +288,7 @@ class Execution:
             if second is not error:  # the first error is raised, with a note on the second
                 error.add_note(str(second))
         finally:
-            show_end(self.path, self.snapshot(), status)
+            show_end(self._place, self.snapshot(), status)
             self._log(self._account.metadata(status, error))
 
     async def _describe(self, status: Status, error: BaseException | None) -> tuple[Metadata, pd.DataFrame]:

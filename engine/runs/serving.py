@@ -6,12 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 from ...runtime.logs import safe_logger
-from ..core.errors import RecipeError
+from ..core.errors import DatasetGenerationError, RecipeError
 from ..datasets.remote import Cancel, Pause, Resume, SetBudget, SetLimit, take_commands, write_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ..datasets.claim import Place
     from ..datasets.remote import Command
@@ -55,11 +54,12 @@ def serving(place: Place | None, served: Served) -> Iterator[None]:
     yield
 
 
-def show_end(path: Path | None, snapshot: ProgressSnapshot, status: str) -> None:
-    """Write the last progress of a run; what cannot be written is of no importance."""
-    if path is not None:
-        with contextlib.suppress(OSError):
-            write_progress(path, snapshot, status)
+def show_end(place: Place | None, snapshot: ProgressSnapshot, status: str) -> None:
+    """Write the last progress of a run; what cannot be written, or is another run's to write, is of no importance."""
+    if place is not None:
+        with contextlib.suppress(OSError, DatasetGenerationError):
+            place.check()
+            write_progress(place.path, snapshot, status)
 
 
 def _carry_out(command: Command, served: Served) -> None:
