@@ -17,6 +17,7 @@
 | shut | an endpoint that refuses everything for an unknown time, and the probes that find it open |
 | circuit | an endpoint that does not work: rows wait, and probes find the end of the outage |
 | undecided | tasks whose last attempt has failed, perhaps by an outage |
+| waits | what a lane begins with after a wait that the endpoint asked for |
 | throttle | permits of one run: an adaptive limit and a pace |
 | adaptive_limit | how many requests may be in flight, learnt from 429s |
 | evidence | shares of 429s, and what a cut of the limit has shown |

@@ -43,13 +43,12 @@ from pydantic import Field
 from .evidence import AS_IF, JUDGED, Shares, Trial
 from .shut import Shut
 from .spec import spec
+from .waits import Waits
 
 Why: TypeAlias = Literal[
     "started", "grown", "rate limited", "not our load", "refused throughout", "open again", "capped"
 ]
 
-_LESS: Final = 0.75
-"""The share of the answers of one time until those of the next count as clearly fewer."""
 _KEPT: Final = 256
 """How many changes are kept."""
 _PAUSE: Final = 4
@@ -117,10 +116,7 @@ class LimitState:
         self._shut = Shut(policy.most, now)
         self._taken = 0  # the highest level of a request that was answered since the server opened
         self._answers = 0  # so many were, since then
-        self._answers_before = 0  # the same from one wait to the next
-        self._in_windows = False
-        self._spread_to: int | None = None  # the ceiling after the latest wait
-        self._first = max(1, policy.start // 4)  # the limit after it
+        self._waits = Waits(policy.start)
         self._sent = 0
         self._cut_at = 0  # tickets up to here belong to a burst that has led to its cut
         self._raised_at = 0  # tickets up to here were sent before the latest probe
@@ -340,30 +336,18 @@ class LimitState:
     def _refused_throughout(self, trial: Trial, now: float, retry_after: float | None) -> None:
         """Send nothing for as long as the server asks, else single probes until it opens."""
         if retry_after:
-            self._hold(self._spread(trial.limit), now, retry_after)
+            self._waits.wait(trial.limit, self._taken, self._answers)
+            self._taken = self._answers = 0
+            self._hold(self._waits.ceiling, now, retry_after)
             return
         self._shut.begin(now, self._sent, self._taken or self.limit, self._answers)
         self._opens_at = self._shut.next_probe(now)
         self._begin_anew(None, min(self.limit, self._shut.limit), now, "refused throughout")
 
-    def _spread(self, limit: int) -> int | None:
-        """Return the ceiling after a quota is used up: half, unless that was no use, as the server is open in windows.
-
-        A quota gives as many answers with half the limit, a window of time gives fewer.
-        """
-        answers, before, self._answers = self._answers, self._answers_before, 0
-        if answers:  # else nothing was taken since the last wait, and nothing was learnt
-            self._answers_before = answers
-            self._in_windows = self._in_windows or answers < _LESS * before
-            self._spread_to = None if self._in_windows else limit // 2
-            self._first = max(1, self._policy.start // 4, self._taken if self._in_windows else 0)
-            self._taken = 0
-        return self._spread_to
-
     def _hold(self, ceiling: int | None, now: float, retry_after: float) -> None:
         """Send nothing for a while, then begin with another ceiling: low, but for windows of time."""
         self._opens_at = now + retry_after
-        self._begin_anew(ceiling, self._first, now, "refused throughout")
+        self._begin_anew(ceiling, self._waits.first, now, "refused throughout")
 
     def _open(self, now: float) -> None:
         """Send as much again as the server took before it shut."""

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 import rowloop as rl
 from rowloop.engine.core.adaptive_limit import AdaptiveLimit, Change, LimitState, Ticket
 from rowloop.engine.core.shut import Shut
+from rowloop.engine.core.waits import Waits
 from simulated_server import Client, Fixed, Ran, Server, plain_loop, room
 
 if TYPE_CHECKING:
@@ -341,6 +342,19 @@ def test_windows_are_used_up_where_the_server_says_how_long_to_wait(retry_after:
         ran = run(limit, 1000, seed, retry_after=retry_after, **options)
         assert ran.seconds < 40
         assert ran.share("429") < 0.65
+
+
+def test_waits_spread_a_quota_and_leave_windows_alone():
+    """As many answers with half the limit: half again. Fewer: no ceiling, and what was taken is sent at once."""
+    waits = Waits(16)
+    assert (waits.ceiling, waits.first) == (None, 4)
+    for answers, ceiling in [(600, 32), (0, 32), (590, 16), (610, 8)]:
+        waits.wait(2 * ceiling, 2 * ceiling, answers)
+        assert (waits.ceiling, waits.first) == (ceiling, 4)
+    waits.wait(8, 8, 300)
+    assert (waits.ceiling, waits.first) == (None, 8)
+    waits.wait(64, 64, 900)
+    assert (waits.ceiling, waits.first) == (None, 64)
 
 
 def test_an_endpoint_that_is_shut_for_ten_minutes_gets_few_probes():
