@@ -11,7 +11,5 @@ Each folder imports only the folders below it: runs, compiler, processors, datas
 """
 
 from .moved import register_moved
-from .telemetry.log import escape_records
 
-escape_records()
 register_moved(__name__)

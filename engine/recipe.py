@@ -26,6 +26,7 @@ from .models.provider import check_model, unused_by
 from .processors.processor import processor_of
 from .runs.handle import Run
 from .runs.job import Job
+from .telemetry.log import escape_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PREVIEWED = 5
+
+escape_records()  # whoever logs has made a recipe first
 
 
 class Recipe:

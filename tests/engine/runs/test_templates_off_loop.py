@@ -161,20 +161,26 @@ def test_a_costly_template_gives_what_a_cheap_one_gives():
 
 @pytest.mark.serial
 def test_a_cancelled_run_waits_for_no_render(tmp_path: Path):
-    """A render that has begun ends by itself."""
+    """A render that has begun ends by itself; on a busy machine it may do so before the run, but not each time."""
+    assert any(ends_while_it_renders(tmp_path / str(n)) for n in range(5))
+
+
+def ends_while_it_renders(path: Path) -> bool:
+    """Cancel a run while it renders, and return whether it still renders when the run has ended."""
     for thread in rendering():  # of the test before
         thread.join(10)
     recipe = rl.Recipe(columns=[rl.Seed(pd.DataFrame({"a": ["x"] * 50})), rl.Expression("b", SLOW)])
     with Runtime() as runtime:
-        run = recipe.start(tmp_path / "out", progress=False, runtime=runtime)
+        run = recipe.start(path, progress=False, runtime=runtime)
         while not (threads := rendering()):
             assert not run.done()
         run.cancel()
         assert run.result().status == "cancelled"
-        assert rendering()
+        renders = bool(rendering())
     for thread in threads:
         thread.join(10)
     assert not rendering()
+    return renders
 
 
 def rendering() -> list[threading.Thread]:
