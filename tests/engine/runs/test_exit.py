@@ -92,7 +92,7 @@ LAST_LINES = {
 }
 
 
-@pytest.mark.parametrize("use", ["used before", "first use"])
+@pytest.mark.parametrize("use", [pytest.param("used before", marks=pytest.mark.stress), "first use"])
 @pytest.mark.parametrize("last", LAST_LINES)
 def test_a_run_at_the_end_of_a_script_completes(
     script: Callable[..., subprocess.Popen[str]], server: FakeOpenAI, last: str, use: str

@@ -57,7 +57,7 @@ def test_an_outage_drops_no_row(server: FakeOpenAI, attempts: int):
     assert "rows waited, none was dropped for it" in str(result.report)
 
 
-@pytest.mark.serial
+@pytest.mark.stress
 @pytest.mark.timeout(150)
 def test_three_thousand_rows_with_an_outage_of_20_s_take_25_s_longer(server: FakeOpenAI):
     """No row is dropped, though each has one attempt."""
