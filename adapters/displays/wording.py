@@ -175,6 +175,8 @@ def headline(snapshot: ProgressSnapshot, speed: Speed) -> list[str]:
     left = speed.remaining(snapshot)
     if snapshot.ending is not None:
         words.append(f"ends early: {snapshot.ending}")
+    elif snapshot.state == "paused":
+        words.append("paused")
     else:
         words.append(f"{duration(left)} left" if left is not None else f"{duration(snapshot.elapsed)} so far")
     return words
@@ -186,4 +188,4 @@ def final(snapshot: ProgressSnapshot) -> list[str]:
     words = [f"{compact(rows)}/{compact(snapshot.target)} rows in {duration(seconds)}"]
     if snapshot.ending is not None:
         words.append(f"ended early: {snapshot.ending}")
-    return [*words, *totals(replace(snapshot, running=0, waiting_to_retry=0, rate_limited={}))]
+    return [*words, *totals(replace(snapshot, running=0, waiting_to_retry=0, rate_limited={}, down={}))]

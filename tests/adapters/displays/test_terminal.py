@@ -22,7 +22,16 @@ from rowloop.adapters.displays.auto import auto, plain
 from rowloop.adapters.displays.notebook import notebook
 from rowloop.adapters.displays.terminal import Style, last_line, layout, terminal
 from rowloop.adapters.displays.ticker import Ticker
-from rowloop.adapters.displays.wording import Speed, compact, duration, finished_rows, headline, per_second, totals
+from rowloop.adapters.displays.wording import (
+    Speed,
+    compact,
+    duration,
+    final,
+    finished_rows,
+    headline,
+    per_second,
+    totals,
+)
 from rowloop.engine.runs.settings import Settings
 from rowloop.engine.telemetry.progress import ColumnProgress, ProgressSnapshot
 
@@ -55,6 +64,13 @@ def test_a_rate_limit_that_lasts_is_shown_with_its_model_and_duration():
     words = totals(snapshot(rate_limited={"openai:gpt-5 at http://x/v1": 65.0, "openai:other": 1.0}))
     assert words[-1] == "openai:gpt-5 rate limited for 1:05"
     assert "openai:other" not in " ".join(words)
+
+
+def test_a_pause_is_shown_in_place_of_the_time_left():
+    """It has no end that could be estimated; a run that ends early says that it does."""
+    assert headline(snapshot(state="paused"), Speed())[-1] == "paused"
+    assert headline(snapshot(state="paused", ending="cancelled"), Speed())[-1] == "ends early: cancelled"
+    assert "down" not in " ".join(final(snapshot(down={"openai:gpt-5": 65.0})))
 
 
 def test_an_outage_is_shown_with_its_model_and_duration():
