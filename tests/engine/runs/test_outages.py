@@ -40,7 +40,7 @@ def after_answers(server: FakeOpenAI, answers: int, *calls: Any) -> threading.Th
     return thread
 
 
-@pytest.mark.parametrize("attempts", [1, 6])
+@pytest.mark.parametrize("attempts", [1, pytest.param(6, marks=pytest.mark.stress)])
 def test_an_outage_drops_no_row(server: FakeOpenAI, attempts: int):
     """The server stops for two seconds: every row is there, and the report and the lane show what happened."""
     server.configure(latency=0.02)
@@ -91,6 +91,7 @@ def test_5xx_for_a_time_are_an_outage(server: FakeOpenAI):
     assert [outage.outages for outage in result.report.outages] == [1]
 
 
+@pytest.mark.stress
 def test_a_server_that_comes_and_goes_drops_no_row(server: FakeOpenAI):
     """It stops three times."""
     server.configure(latency=0.02)
