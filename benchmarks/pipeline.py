@@ -21,15 +21,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from contenders.measuring import Case, Entry, compare, pin, verdicts
-from fake_openai import FakeOpenAI
+from contenders.measuring import Case, Entry, compare_all
 
 CASES = {
     "latency": Case(
@@ -85,23 +82,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES))
     options = parser.parse_args()
-    load = os.getloadavg()[0]
-    core = pin()
     cases = {name: case for name, case in CASES.items() if name in options.only}
-    results = {}
-    for name, case in cases.items():
-        with FakeOpenAI(cpu=core) as server:
-            results[name] = compare(case, server, options.rounds)
-    result = {
-        "benchmark": "pipeline",
-        "rounds": options.rounds,
-        "python": platform.python_version(),
-        "pinned": core is not None,
-        "load_average_before": round(load, 2),
-        "cases": results,
-        "ceilings_met": {name: verdicts(case, results[name]) for name, case in cases.items()},
-    }
-    print(json.dumps(result, indent=2))
+    print(json.dumps({"benchmark": "pipeline", **compare_all(cases, options.rounds)}, indent=2))
 
 
 if __name__ == "__main__":

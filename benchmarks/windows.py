@@ -21,16 +21,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from contenders.measuring import Case, Entry, compare, pin, verdicts
-from fake_openai import FakeOpenAI
+from contenders.measuring import Case, Entry, compare_all
 
 ENTRIES = {"plain_loop": Entry("bare_retrying", 64), "rowloop": Entry("rowloop", 64)}
 SHORT = Case(
@@ -55,23 +52,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=SHORT.rows)
     parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES))
     options = parser.parse_args()
-    load = os.getloadavg()[0]
-    core = pin()
     cases = {name: replace(case, rows=options.rows) for name, case in CASES.items() if name in options.only}
-    results = {}
-    for name, case in cases.items():
-        with FakeOpenAI(cpu=core) as server:
-            results[name] = compare(case, server, options.rounds)
-    result = {
-        "benchmark": "windows",
-        "rounds": options.rounds,
-        "python": platform.python_version(),
-        "pinned": core is not None,
-        "load_average_before": round(load, 2),
-        "cases": results,
-        "ceilings_met": {name: verdicts(case, results[name]) for name, case in cases.items()},
-    }
-    print(json.dumps(result, indent=2))
+    print(json.dumps({"benchmark": "windows", **compare_all(cases, options.rounds)}, indent=2))
 
 
 if __name__ == "__main__":

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
+
+from fake_openai import FakeOpenAI
 
 from .job import Job, Shape
-
-if TYPE_CHECKING:
-    from fake_openai import FakeOpenAI
 
 Measured: TypeAlias = dict[str, Any]
 SECONDS = 600
@@ -131,6 +131,24 @@ def compare(case: Case, server: FakeOpenAI, rounds: int) -> Measured:
             name: {"not_measured": failed[name]} if name in failed else _summary(case, taken, name)
             for name in case.entries
         },
+    }
+
+
+def compare_all(cases: dict[str, Case], rounds: int) -> Measured:
+    """Compare the contenders of each case at a fake endpoint of its own, and hold the results against the ceilings."""
+    load = os.getloadavg()[0]
+    core = pin()
+    results = {}
+    for name, case in cases.items():
+        with FakeOpenAI(cpu=core) as server:
+            results[name] = compare(case, server, rounds)
+    return {
+        "rounds": rounds,
+        "python": platform.python_version(),
+        "pinned": core is not None,
+        "load_average_before": round(load, 2),
+        "cases": results,
+        "ceilings_met": {name: verdicts(case, results[name]) for name, case in cases.items()},
     }
 
 

@@ -3,8 +3,8 @@
 Theory of operation
     A quota that is used up gives as many answers with half the requests in flight: the ceiling is halved at each wait,
     so that in time a quota is spread over its minute, and the lane begins low. An endpoint that is open in windows of
-    time gives fewer answers then. From the first time that this is seen there is no ceiling, and the lane begins with
-    what the endpoint took. A wait after which nothing was answered has shown nothing.
+    time gives fewer answers then. Once this has been seen, the lane has no ceiling and begins with what the endpoint
+    took. A wait after which nothing was answered has shown nothing.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from ...runtime.logs import safe_logger
 from ..core.errors import RecipeError, ResumeError
 from .claim_files import take
 from .directory import (
+    OLD_JOURNAL,
     OVERWRITE,
     RESUME,
     has_dataset,
@@ -81,7 +82,8 @@ class Claim:
             journal.mark_over(group, over)
         if self.reopening.rewriting is not None:
             journal.mark_rewriting(list(self.reopening.rewriting))
-        journal.write([], self.reopening.listed, journal.spending)
+        if self.reopening.listed:
+            journal.write([], self.reopening.listed, journal.spending)
         journal.resume(self.facts, self.reopening.void, self.reopening.retried)
 
 
@@ -109,7 +111,7 @@ def _check_contents(path: Path, resume: Resume, *, overwrite: bool) -> None:
     if has_dataset(path) and resume == "never" and not overwrite:
         problem = f"'{shown(path)}' has a dataset already; use "
         raise RecipeError("path", problem, RESUME, " to resume it, or ", OVERWRITE, " to replace it")
-    if not journal_files(path) and not (path / "journal.sqlite").exists():
+    if not journal_files(path) and not (path / OLD_JOURNAL).exists():
         read_metadata(path)  # raises ResumeError for a file that rowloop did not write
 
 
@@ -136,7 +138,7 @@ def _claimed(path: Path, resume: Resume, examine: Callable[[Place], Claim], *, o
 
 def _move_old_layout(path: Path) -> None:
     """Move a dataset of an earlier version to its new place, unless a run of that version has its journal open."""
-    old = path / "journal.sqlite"
+    old = path / OLD_JOURNAL
     if old.exists():
         Journal(old).close()
     move_old_layout(path)

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import msgspec
 
 from ..core.errors import DatasetGenerationError, ResumeError
-from .directory import CLAIMS, shown
+from .directory import CLAIMS, replace_whole, shown
 from .processes import Process, this_process
 
 if TYPE_CHECKING:
@@ -138,13 +138,7 @@ class Held:
         return any(number > self.number for number in _numbers(self.directory))
 
     def _rewrite(self, claim: ClaimFile) -> None:
-        file = _file(self.directory, self.number)
-        temporary = _temporary(file)
-        try:
-            temporary.write_bytes(msgspec.json.encode(claim))
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_whole(_file(self.directory, self.number), msgspec.json.encode(claim))
         self._claim = claim
 
 
@@ -209,10 +203,6 @@ def _file(directory: Path, number: int) -> Path:
     return directory / CLAIMS / f"{number:06d}.json"
 
 
-def _temporary(file: Path) -> Path:
-    return file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
-
-
 def _numbers(directory: Path) -> list[int]:
     names = (_NAME.fullmatch(name) for name in os.listdir(directory / CLAIMS))  # noqa: PTH208 - the names are enough
     return sorted(int(name[1]) for name in names if name is not None)
@@ -234,7 +224,7 @@ def _latest(directory: Path) -> Seen | None:
 
 def _write_new(file: Path, body: bytes) -> bool:
     """Make a file that appears whole, and return whether it was not there; raises OSError."""
-    temporary = _temporary(file)
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(body)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -30,9 +31,10 @@ CLAIMS: Final = f"{HIDDEN}/claims"
 DATA_NEW: Final = f"{HIDDEN}/data.new"
 DATA_OLD: Final = f"{HIDDEN}/data.old"
 
+OLD_JOURNAL: Final = "journal.sqlite"
 _OLD: Final = (
     *("failures.parquet", "traces.parquet", "data.new", "data.old"),
-    *("metadata.json", "journal.sqlite-wal", "journal.sqlite"),
+    *("metadata.json", f"{OLD_JOURNAL}-wal", OLD_JOURNAL),
 )
 """What earlier versions of rowloop kept beside data."""
 
@@ -194,6 +196,16 @@ def write_atomically(path: Path, write: Callable[[Path], object], check: Callabl
         temporary.unlink(missing_ok=True)
         raise
     flush(path.parent)
+
+
+def replace_whole(path: Path, body: bytes) -> None:
+    """Write a small file so that readers see it whole, the old one or the new one; a power cut may lose it."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(body)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def flush(directory: Path) -> None:

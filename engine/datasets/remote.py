@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import msgspec
 
 from ...runtime.logs import safe_logger
-from .directory import HIDDEN
+from .directory import HIDDEN, replace_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ class Progress(msgspec.Struct, frozen=True):
 def write_progress(directory: Path, snapshot: ProgressSnapshot, status: str) -> None:
     """Write progress.json; raises OSError. It appears whole, and need not survive a power cut."""
     body = msgspec.json.encode(Progress(status, time.time(), asdict(snapshot)))
-    _write(directory / PROGRESS, body)
+    replace_whole(directory / PROGRESS, body)
 
 
 def read_progress(directory: Path) -> Progress | None:
@@ -86,7 +86,8 @@ def read_progress(directory: Path) -> Progress | None:
 def post(directory: Path, command: Command) -> None:
     """Leave a command for the run in a directory; raises OSError."""
     (directory / CONTROL).mkdir(exist_ok=True)
-    _write(directory / CONTROL / f"{time.time_ns():020d}-{secrets.token_hex(4)}.json", msgspec.json.encode(command))
+    name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"
+    replace_whole(directory / CONTROL / name, msgspec.json.encode(command))
 
 
 def take_commands(directory: Path) -> list[Command]:
@@ -108,12 +109,3 @@ def _files(folder: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     return [folder / name for name in sorted(names) if name.endswith(".json")]
-
-
-def _write(file: Path, body: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(body)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

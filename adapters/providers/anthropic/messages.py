@@ -19,7 +19,7 @@ from ....engine.models.verdict import outcome_of
 from ..wire import request
 from ..wire.adapting import Adaptive
 from ..wire.dialect import IN_WORDS, STRICT, Dialect
-from ..wire.lenient import name_of, text_of
+from ..wire.lenient import decoded, name_of, text_of
 from ..wire.usage import failed_usage
 from ..wire.verdict import gateway_error, refusal, reported, translated, unreadable
 from .schema import enforceable
@@ -114,7 +114,7 @@ class MessagesWire(Adaptive):
     def decode(self, raw: bytes, request_id: str | None) -> Reply:
         """Return the reply in the body of an answer with status 200; raises ModelError for any other content."""
         try:
-            message = _message(raw)
+            message = decoded(raw, _decode, _mend, _Message)
         except request.NOT_READABLE as error:
             raise self._failures.undecoded(raw, error) from None
         used = measured(message.usage)
@@ -138,21 +138,14 @@ class MessagesWire(Adaptive):
         return Reply(text, ended, prompt_tokens, completion_tokens, reasoning, request_id, self._native, 1, billing)
 
 
-def _message(raw: bytes) -> _Message:
-    """Decode an answer; where the fields around its content are unusual, decode it again and read what can be read."""
-    try:
-        return _decode(raw)
-    except msgspec.ValidationError:
-        body = msgspec.json.decode(raw)
-        if not isinstance(body, dict):
-            raise
+def _mend(body: dict[str, Any]) -> None:
+    """Put the fields around the content of a message into the usual form."""
     body["usage"] = readable(body.get("usage"))
     for name in ("id", "stop_reason"):
         body[name] = name_of(body.get(name))
     for block in body["content"] if isinstance(body.get("content"), list) else ():
         if isinstance(block, dict) and "thinking" in block:
             block["thinking"] = text_of(block["thinking"])
-    return msgspec.convert(body, _Message)
 
 
 def _text(content: Any) -> str:

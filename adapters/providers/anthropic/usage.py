@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ....engine.core.events import Billing
-from ..wire.lenient import Tokens, counts, name_of
+from ..wire.lenient import Tokens, name_of, nested_counts
 from ..wire.usage import UNKNOWN, Measured, stated
 
 
@@ -72,12 +72,5 @@ def measured(usage: MessageUsage | None) -> Measured:
 
 def readable(usage: Any) -> dict[str, Any] | None:
     """Return a usage of unusual form in the usual one; None, for unknown, if a number in it cannot be read."""
-    found: dict[str, Any] | None = counts(usage, _COUNTS)
-    if found is None:
-        return None
-    for name, names in _DETAILS.items():
-        if isinstance(usage.get(name), dict):
-            found[name] = counts(usage[name], names)
-            if found[name] is None:
-                return None
-    return {**found, **{name: name_of(usage.get(name)) for name in _TERMS}}
+    found = nested_counts(usage, _COUNTS, _DETAILS)
+    return None if found is None else {**found, **{name: name_of(usage.get(name)) for name in _TERMS}}

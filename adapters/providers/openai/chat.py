@@ -26,7 +26,7 @@ from ..wire.dialect import (
     is_about_format,
     is_about_this_schema,
 )
-from ..wire.lenient import name_of, text_of
+from ..wire.lenient import decoded, name_of, text_of
 from ..wire.messages import stopped, with_words, without_system
 from ..wire.usage import ChatUsage, failed_usage, measured, readable
 from ..wire.verdict import gateway_error, refusal, reported, translated, unreadable
@@ -175,7 +175,7 @@ class ChatWire(Adaptive):
     def decode(self, raw: bytes, request_id: str | None) -> Reply:
         """Return the reply in the body of an answer with status 200; raises ModelError for any other content."""
         try:
-            completion = _completion(raw)
+            completion = decoded(raw, _decode, _mend, _Completion)
         except request.NOT_READABLE as error:
             raise self._failures.undecoded(raw, error) from None
         request_id = request_id or completion.id
@@ -231,14 +231,8 @@ def _chosen(choices: list[_Choice]) -> _Choice | None:
     return next((choice for choice in choices if choice.message and choice.message.content), choices[0])
 
 
-def _completion(raw: bytes) -> _Completion:
-    """Decode an answer; where the fields around its content are unusual, decode it again and read what can be read."""
-    try:
-        return _decode(raw)
-    except msgspec.ValidationError:
-        body = msgspec.json.decode(raw)
-        if not isinstance(body, dict):
-            raise
+def _mend(body: dict[str, Any]) -> None:
+    """Put the fields around the content of a completion into the usual form."""
     body["usage"] = readable(body.get("usage"))
     for name in ("id", "service_tier"):
         body[name] = name_of(body.get(name))
@@ -249,7 +243,6 @@ def _completion(raw: bytes) -> _Completion:
                 choice[name] = name_of(choice.get(name))
             if isinstance(choice.get("message"), dict):
                 _loosen(choice["message"])
-    return msgspec.convert(body, _Completion)
 
 
 def _loosen(message: dict[str, Any]) -> None:

@@ -6,9 +6,14 @@ fields around its content: what cannot be read there is unknown, and costs no an
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
 
 MOST_TOKENS: Final = 100_000_000
 """More than any request can use; a larger number is a mistake."""
@@ -23,6 +28,34 @@ def counts(usage: Any, names: tuple[str, ...]) -> dict[str, int] | None:
     given = {name: _count(usage[name]) for name in names if usage.get(name) is not None}
     known = {name: number for name, number in given.items() if number is not None}
     return known if len(known) == len(given) else None
+
+
+def nested_counts(usage: Any, names: tuple[str, ...], nested: Mapping[str, tuple[str, ...]]) -> dict[str, Any] | None:
+    """Return the numbers of tokens under these names, and of those in objects; None if one of them cannot be read."""
+    found: dict[str, Any] | None = counts(usage, names)
+    if found is None:
+        return None
+    for name, inner in nested.items():
+        if isinstance(usage.get(name), dict):
+            found[name] = counts(usage[name], inner)
+            if found[name] is None:
+                return None
+    return found
+
+
+def decoded(raw: bytes, decode: Callable[[bytes], T], mend: Callable[[dict[str, Any]], object], type_: type[T]) -> T:
+    """Decode an answer; where the fields around its content are unusual, decode it again and let `mend` read them.
+
+    Raises msgspec.DecodeError for a body that is no answer.
+    """
+    try:
+        return decode(raw)
+    except msgspec.ValidationError:
+        body = msgspec.json.decode(raw)
+        if not isinstance(body, dict):
+            raise
+    mend(body)
+    return msgspec.convert(body, type_)
 
 
 def _count(value: Any) -> int | None:

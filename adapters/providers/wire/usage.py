@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from ....engine.core.events import Billing, Usage
-from .lenient import Tokens, counts
+from .lenient import Tokens, nested_counts
 
 
 class _PromptDetails(msgspec.Struct, gc=False):
@@ -159,12 +159,5 @@ def stated(service_tier: str | None, speed: str | None = None, inference_geo: st
 
 def readable(usage: Any) -> dict[str, Any] | None:
     """Return a usage of unusual form in the usual one; None, for unknown, if a number in it cannot be read."""
-    found: dict[str, Any] | None = counts(usage, _COUNTS)
-    if found is None:
-        return None
-    for name, names in _DETAILS.items():
-        if isinstance(usage.get(name), dict):
-            found[name] = counts(usage[name], names)
-            if found[name] is None:
-                return None
-    return {**found, **{name: usage[name] for name in _BILLS if name in usage}}
+    found = nested_counts(usage, _COUNTS, _DETAILS)
+    return None if found is None else {**found, **{name: usage[name] for name in _BILLS if name in usage}}
