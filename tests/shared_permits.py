@@ -11,9 +11,9 @@ from rowloop.engine.core.throttle import Throttle
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rowloop.engine.core.adaptive_limit import Change
     from rowloop.engine.core.events import Cancelled, Done, Failed, Resized
     from rowloop.engine.core.graph import Lane
+    from rowloop.engine.core.limits.adaptive_limit import Change
     from rowloop.engine.core.permits import Wake
     from rowloop.engine.core.throttle import Sent
 

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from rowloop.engine.core.adaptive_limit import AdaptiveLimit, LimitState, Ticket
+from rowloop.engine.core.bounds import AdaptiveLimit
 from rowloop.engine.core.events import (
     Cancel,
     Cancelled,
@@ -28,6 +28,7 @@ from rowloop.engine.core.events import (
     Wake,
     Woken,
 )
+from rowloop.engine.core.limits.adaptive_limit import LimitState, Ticket
 from rowloop.engine.core.policy import RetryPolicy
 
 if TYPE_CHECKING:

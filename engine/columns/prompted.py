@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from ..core.bounds import Pace
 from ..core.errors import ModelError, RecipeError, nearest
 from ..core.graph import Node, OnError
-from ..core.pace import Pace
 from ..core.spec import spec
 from ..models.deadline import Deadline
 from ..models.provider import ChatParameters

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..core.bounds import Pace
 from ..core.errors import RecipeError
 from ..core.graph import Lane, compile_graph
-from ..core.pace import Pace
 from ..core.sequential import in_sequence
 from ..models.provider import limits_of
 from ..processors.before_batch import with_before_batch

@@ -14,16 +14,14 @@
 | open_groups | which row groups are open, which comes next, whose turn it is at a stateful column |
 | lanes | ready tasks that share a limit, and which of them may start |
 | permits | where a lane's permits come from: the protocol, and the fixed limit |
-| shut | an endpoint that refuses everything for an unknown time, and the probes that find it open |
 | circuit | an endpoint that does not work: rows wait, and probes find the end of the outage |
 | undecided | tasks whose last attempt has failed, perhaps by an outage |
-| waits | what a lane begins with after a wait that the endpoint asked for |
 | throttle | permits of one run: an adaptive limit and a pace |
-| adaptive_limit | how many requests may be in flight, learnt from 429s |
-| evidence | shares of 429s, and what a cut of the limit has shown |
-| pace | requests and tokens per minute |
+| bounds | how many requests may be in flight and per minute, as a recipe states it |
 | policy | retries, error budget, cost budget, time limit |
 | totals | the counts of a run |
 | store | the values of open row groups |
 | histogram | durations in bounded memory, and their quantiles |
+
+The folder `limits/` has what follows an endpoint: the adaptive limit and the pace.
 """

@@ -14,7 +14,7 @@ from .errors import RecipeError, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .pace import Pace
+    from .bounds import Pace
 
 Strategy: TypeAlias = Literal["cell", "whole"]
 OnError: TypeAlias = Literal["drop", "null", "raise"]

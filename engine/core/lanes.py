@@ -20,10 +20,10 @@ from .undecided import Undecided
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from .adaptive_limit import Change
     from .circuit import Request
     from .events import Command, Done, Failed, Failure, Resized
     from .graph import Graph, Lane
+    from .limits.adaptive_limit import Change
     from .permits import Permits, PermitsOf
     from .row_groups import GroupState
 

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .adaptive_limit import Change
     from .events import Cancelled, Done, Failed, Resized
     from .graph import Lane
+    from .limits.adaptive_limit import Change
 
 Permit = TypeVar("Permit")
 """What a source wants to remember of one request."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from .adaptive_limit import AdaptiveLimit, LimitState
+from .bounds import AdaptiveLimit
 from .events import Cancelled, Failed
-from .pace import PaceState
+from .limits.adaptive_limit import LimitState
+from .limits.pace import PaceState
 from .permits import FixedLimit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .adaptive_limit import Change, Ticket
     from .events import Done, Failure, Resized, Usage
     from .graph import Lane
+    from .limits.adaptive_limit import Change, Ticket
     from .permits import PermitsOf, Wake
     from .policy import RetryPolicy
 

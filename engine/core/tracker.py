@@ -53,10 +53,10 @@ from .totals import totals_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from .adaptive_limit import Change
     from .events import Command, Event, Reason, Usage
     from .graph import Column, Graph
     from .lanes import LaneState
+    from .limits.adaptive_limit import Change
     from .policy import Exhausted
     from .row_groups import GroupState, Plan
 

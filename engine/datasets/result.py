@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from ..core.adaptive_limit import Change
+    from ..core.limits.adaptive_limit import Change
     from ..telemetry.report import Report
     from ..telemetry.spending import Spent, StructuredCounts
     from ..telemetry.traces import TaskTrace, Traces

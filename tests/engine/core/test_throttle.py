@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
+from rowloop.engine.core.bounds import Pace
 from rowloop.engine.core.events import (
     Budgeted,
     Cancel,
@@ -38,7 +39,6 @@ from rowloop.engine.core.events import (
     Woken,
 )
 from rowloop.engine.core.graph import Lane, Node, compile_graph
-from rowloop.engine.core.pace import Pace
 from rowloop.engine.core.policy import CostBudget, CostOf, ErrorBudget, Policies, RetryPolicy
 from rowloop.engine.core.row_groups import Plan
 from rowloop.engine.core.tracker import Tracker

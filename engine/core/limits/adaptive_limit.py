@@ -35,14 +35,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import replace
-from typing import Final, Literal, NamedTuple, TypeAlias
-
-from pydantic import Field
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from .evidence import AS_IF, JUDGED, Shares, Trial
 from .shut import Shut
-from .spec import spec
 from .waits import Waits
 
 Why: TypeAlias = Literal[
@@ -70,16 +66,17 @@ _LITTLE: Final = 0.1
 """The largest share of 429s for which a cut that has helped is not followed by another."""
 
 
-@spec
-class AdaptiveLimit:
-    """A limit on requests in flight that follows what the server takes: it begins at `start` and is at most `most`.
+class Policy(Protocol):
+    """The bounds of a limit: it begins at `start` and is at most `most`. A burst of 429s multiplies it by `cut`."""
 
-    A burst of 429s multiplies it by `cut`.
-    """
+    @property
+    def most(self) -> int: ...  # noqa: D102 - the class describes it
 
-    most: int = Field(default=512, ge=1, strict=True)
-    start: int = Field(default=16, ge=1, strict=True)
-    cut: float = Field(default=0.8, ge=0.5, lt=1)
+    @property
+    def start(self) -> int: ...  # noqa: D102
+
+    @property
+    def cut(self) -> float: ...  # noqa: D102
 
 
 class Ticket(NamedTuple):
@@ -106,9 +103,9 @@ class LimitState:
     Each ticket from `sent` comes back once: it was `answered`, `rate_limited`, `failed` or `cancelled`.
     """
 
-    def __init__(self, policy: AdaptiveLimit, now: float) -> None:
+    def __init__(self, policy: Policy, now: float) -> None:
         """Start knowing nothing about the server."""
-        self._policy = policy
+        self._most, self._cut_to = policy.most, policy.cut
         self.limit = min(policy.start, policy.most)
         self.in_flight = 0
         self.history = deque([Change(now, self.limit, "started")], maxlen=_KEPT)
@@ -140,7 +137,7 @@ class LimitState:
 
     def earliest(self, now: float) -> float:
         """Return when the next request may be sent: `now`, later, or infinity while as many as may be are in flight."""
-        if self.in_flight >= (self.limit if self._shut.since is None else self._policy.most):
+        if self.in_flight >= (self.limit if self._shut.since is None else self._most):
             return math.inf
         return max(now, self._opens_at)
 
@@ -171,7 +168,7 @@ class LimitState:
             self._judge(self._trial, now)
         elif self._paused:
             self._paused -= 1
-        elif used and self.limit < self._policy.most:
+        elif used and self.limit < self._most:
             self._grow(ticket, now)
 
     def rate_limited(self, ticket: Ticket, now: float, retry_after: float | None = None) -> None:
@@ -212,7 +209,7 @@ class LimitState:
 
     def cap(self, most: int, now: float) -> None:
         """Take another upper bound; what has been learnt below it stays."""
-        self._policy = replace(self._policy, most=most)
+        self._most = most
         self._shut.cap(most)
         if self._ceiling is not None:
             self._ceiling = min(self._ceiling, most)
@@ -329,7 +326,7 @@ class LimitState:
             self._ceiling = max(deeper, trial.lowest - 1)
 
     def _below(self, level: int) -> int:
-        return max(1, min(level - 1, math.ceil(self._policy.cut * level)))
+        return max(1, min(level - 1, math.ceil(self._cut_to * level)))
 
     # Shut
 
@@ -365,6 +362,6 @@ class LimitState:
         self._proven = False
 
     def _set(self, limit: int, now: float, why: Why) -> None:
-        self.limit = min(limit, self._policy.most)
-        if why != "grown" or self.limit >= 1.25 * self.history[-1].limit or self.limit == self._policy.most:
+        self.limit = min(limit, self._most)
+        if why != "grown" or self.limit >= 1.25 * self.history[-1].limit or self.limit == self._most:
             self.history.append(Change(now, self.limit, why))

@@ -7,7 +7,7 @@ Theory of operation
     tokens than the budget and one request's: what a server's own bucket allows.
 
     The tokens of a request are estimated when it is sent, and corrected when its answer reports them. A request that is
-    larger than the whole budget could never be sent: `refusal` gives the reason, and the caller fails it.
+    larger than the whole budget could never be sent: `Pace.refusal` gives the reason, and the caller fails it.
 
     The budgets that a server reports (x-ratelimit-*) matter only with a 429: the provider then reads them as the time
     to wait.
@@ -15,35 +15,25 @@ Theory of operation
 
 from __future__ import annotations
 
-from pydantic import Field
-
-from .spec import spec
+from typing import Protocol
 
 _MINUTE = 60.0
 
 
-@spec
-class Pace:
-    """How many requests per minute, and how many tokens (prompts and answers); None: any number."""
+class Budgets(Protocol):
+    """How many requests per minute, and how many tokens; None: any number."""
 
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    tokens_per_minute: float | None = Field(default=None, gt=0)
+    @property
+    def requests_per_minute(self) -> float | None: ...  # noqa: D102 - the class describes it
 
-    def refusal(self, tokens: float) -> str | None:
-        """Return why a request of so many tokens can never be sent; None where it can."""
-        most = self.tokens_per_minute
-        if most is None or tokens <= most:
-            return None
-        return (
-            f"the request takes about {tokens:.0f} tokens, more than tokens_per_minute={most:.0f} allows in all; "
-            "shorten the prompt, lower max_tokens or raise tokens_per_minute"
-        )
+    @property
+    def tokens_per_minute(self) -> float | None: ...  # noqa: D102
 
 
 class PaceState:
     """The pace of one lane at one moment. Times are seconds of any clock that does not go back."""
 
-    def __init__(self, pace: Pace, now: float) -> None:
+    def __init__(self, pace: Budgets, now: float) -> None:
         """Start with both budgets whole."""
         requests, tokens = pace.requests_per_minute, pace.tokens_per_minute
         self._per_request = _MINUTE / requests if requests else 0.0

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 
 import rowloop as rl
-from rowloop.engine.core.pace import Pace, PaceState
+from rowloop.engine.core.bounds import Pace
+from rowloop.engine.core.limits.pace import PaceState
 
 
 def send(pace: Pace, tokens: list[float]) -> list[float]:

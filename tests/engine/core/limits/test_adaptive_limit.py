@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 
 import rowloop as rl
-from rowloop.engine.core.adaptive_limit import AdaptiveLimit, Change, LimitState, Ticket
-from rowloop.engine.core.shut import Shut
-from rowloop.engine.core.waits import Waits
+from rowloop.engine.core.bounds import AdaptiveLimit
+from rowloop.engine.core.limits.adaptive_limit import Change, LimitState, Ticket
+from rowloop.engine.core.limits.shut import Shut
+from rowloop.engine.core.limits.waits import Waits
 from simulated_server import Client, Fixed, Ran, Server, plain_loop, room
 
 if TYPE_CHECKING:
