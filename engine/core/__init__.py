@@ -10,6 +10,7 @@
 | graph | the compiled recipe: columns, needs, children, lanes |
 | sequential | the same graph, with one column after the other |
 | tracker | the state of a run: events in, commands out |
+| tasks | how a task starts and ends, and what that starts or skips |
 | row_groups | how rows are divided, and the task states of one row group |
 | open_groups | which row groups are open, which comes next, whose turn it is at a stateful column |
 | lanes | ready tasks that share a limit, and which of them may start |

@@ -10,8 +10,9 @@ Theory of operation
 
     WAITING becomes READY when counters reach zero, never by a scan: `missing[column][row]` counts the cells of this
     row, and `missing_whole[column]` the whole columns of this group, that are still awaited. READY becomes RUNNING when
-    the column's lane has a permit, and at once where it has no lane. `_settle` is the only place where a task ends: it
-    counts the task and starts its children. A row group is committed when its number of `open` columns reaches zero.
+    the column's lane has a permit, and at once where it has no lane. `Tasks.settle` is the only place where a task
+    ends: it counts the task and starts its children. A row group is committed when its number of `open` columns reaches
+    zero.
 
     A task that fails for good drops its row, nulls its cell or halts the run, as its column says. When a row is
     dropped, its tasks that have not started are skipped. Those in flight end by themselves, without another attempt,
@@ -33,6 +34,8 @@ Theory of operation
     the reason: a later run can still work them. Therefore nothing may start that would do without them, and a whole
     column that fails is recorded as failed for the rows that were cut off, too.
 
+    The tracker decides and `Tasks` carries out: what each event means is here, what a task starts or skips is there.
+
     An illegal event (such as Done for a task that is not running) raises IllegalEventError, and nothing has changed.
 """
 
@@ -42,19 +45,18 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from . import events
-from .events import WHOLE, Execute, IllegalEventError
+from .events import WHOLE, IllegalEventError
 from .lanes import Lanes
-from .open_groups import OpenGroups
 from .policy import CostBudget, Outcomes, Policies
-from .row_groups import DONE, DUE, FAILED, READY, RUNNING, SKIPPED, WAITING
+from .row_groups import DONE, DUE, FAILED, RUNNING
+from .tasks import Tasks
 from .throttle import own_permits
-from .totals import totals_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from .events import Command, Event, Reason, Usage
-    from .graph import Column, Graph
+    from .graph import Graph
     from .lanes import LaneState
     from .limits.adaptive_limit import Change
     from .policy import Exhausted
@@ -69,12 +71,15 @@ class Tracker:
         policies = policies or Policies()
         self.graph = graph
         self.plan = plan
-        self.totals = totals_of(graph, plan.earlier)
+        self._lanes = Lanes(graph, policies.permits or own_permits(policies.retry), policies.outage_after)
+        self._tasks = Tasks(graph, plan, self._lanes)
+        self._open = self._tasks.open
+        self._groups = self._open.by_id
+        self.totals = self._tasks.totals
         self.halted: Reason | None = None
         self.exhausted: Exhausted | None = None
         """What has spent the error budget."""
         self.paused = False
-        self.over = False  # halted, and what had not started has been skipped
         self.outage: tuple[str, float] | None = None
         """The lane whose endpoint has been down too long, and for how many seconds."""
         self._retry = policies.retry
@@ -85,18 +90,11 @@ class Tracker:
         self._counts = self.totals.columns
         self._queued = [column.id for column in graph.columns if column.lane is not None]
         self._outcomes = [Outcomes(policies.errors) for _ in graph.columns]
-        self._lanes = Lanes(graph, policies.permits or own_permits(policies.retry), policies.outage_after)
-        self._lane_of = [None if column.lane is None else self._lanes.queues[column.lane] for column in graph.columns]
         self.timed = policies.retry.give_up_after is not None or bool(self._lanes.metered)
         """Whether `handle` needs the time."""
         self._now = self._began = 0.0
-        self._open = OpenGroups(graph, plan)
-        self._groups = self._open.by_id
-        self._on_the_spot = 0  # running tasks without a lane: until they end, empty lanes do not mean a want of rows
-        self._excused = False  # whether an outage excuses the attempt that has ended
         self._started = False
         self._stopped = False
-        self._out: list[Command] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Started: self._on_started,
             events.Restored: self._on_restored,
@@ -122,14 +120,15 @@ class Tracker:
         where the tracker is `timed`.
         """
         self._now = now
-        out = self._out = []
+        tasks = self._tasks
+        out = tasks.out = []
         self._handlers[type(event)](event)
-        if self._draining and not (self.paused or self._on_the_spot or self.totals.running):
+        if self._draining and not (self.paused or tasks.on_the_spot or self.totals.running):
             self._skip_the_rest()
         elif self.halted is None and not self.paused:
-            self._fill()
+            tasks.fill(now)
         while self._lanes.undecided and self.halted is None and not self.paused and self._decide():
-            self._fill()
+            tasks.fill(now)
         if not (self._groups or self._stopped) and (self.over or self._open.all_admitted):
             self._stopped = True
             out.append(events.Stop(self.halted))
@@ -145,6 +144,11 @@ class Tracker:
     def close(self, now: float) -> None:
         """Give back the permits of all that is in flight. For the end of a run, also of one that broke off."""
         self._lanes.close(now)
+
+    @property
+    def over(self) -> bool:
+        """Whether the run is halted, and what had not started has been skipped."""
+        return self._tasks.over
 
     @property
     def began(self) -> float:
@@ -179,7 +183,7 @@ class Tracker:
         self._started = True
         self._began = self._now
         if self._cost is not None:
-            self._out += self._cost.crossed()
+            self._tasks.out += self._cost.crossed()
             if self._cost.spent:
                 self._halt("budget")
 
@@ -191,20 +195,21 @@ class Tracker:
             raise IllegalEventError(f"row group {event.group} is not being restored")
         group.check(event)
         group.restoring = False
-        self._on_the_spot -= 1
+        self._tasks.on_the_spot -= 1
         ended = group.restore(event)
         for column, row, rows in event.failed:  # before anything is released
-            self._do_without(group, self._columns[column], row, rows)
+            self._tasks.do_without(group, self._columns[column], row, rows)
         for column, row, state in ended:
-            self._settle(group, self._columns[column], row, state)
+            self._tasks.settle(group, self._columns[column], row, state)
         if group.open:
-            self._start(group, group.startable_roots())
+            self._tasks.start(group, group.startable_roots())
 
     def _on_done(self, event: events.Done) -> None:
-        group = self._release(event)
+        tasks = self._tasks
+        group = tasks.release(event, self._now)
         outcomes = self._outcomes[event.column]
         outcomes.ended += 1
-        self._settle(group, self._columns[event.column], event.row, DONE)
+        tasks.settle(group, self._columns[event.column], event.row, DONE)
         if outcomes.failed_at:
             if outcomes.have_first_success():
                 outcomes.forget_overtaking(self._open.in_flight(event.column))
@@ -214,21 +219,21 @@ class Tracker:
 
     def _on_resized(self, event: events.Resized) -> None:
         """Continue with other rows; only in the sequential engine, where nothing else of the group is in flight."""
-        group = self._release(event)
+        group = self._tasks.release(event, self._now)
         self._outcomes[event.column].ended += 1
         if event.rows:
             group.resize(event.rows)
             group.worked[event.column] = event.rows
         else:
             dropped = self.totals.dropped, group.dropped
-            self._drop(group, group.live_rows())
+            self._tasks.drop(group, group.live_rows())
             self.totals.dropped, group.dropped = dropped  # the column took them out, no failure did
-        self._settle_whole(group, self._columns[event.column], DONE)
+        self._tasks.settle_whole(group, self._columns[event.column], DONE)
 
     def _on_failed(self, event: events.Failed) -> None:
-        group = self._release(event)
-        failure, now, lane = event.failure, self._now, self._lane_of[event.column]
-        counts, limited = 1 if lane is None else lane.counts(event, excused=self._excused), failure.rate_limited
+        group = self._tasks.release(event, self._now)
+        failure, now, lane = event.failure, self._now, self._tasks.lane_of[event.column]
+        counts, limited = 1 if lane is None else lane.counts(event, excused=self._tasks.excused), failure.rate_limited
         failed, counted, since = group.count_attempt(event.column, event.row, now, rate_limited=limited, counts=counts)
         delay = self._retry.delay(failure, failed, counted, max(0.0, now - since))
         gone = self.over or not (group.live if event.row == WHOLE else group.alive[event.row])
@@ -236,7 +241,7 @@ class Tracker:
         if delay is None and not undecided:
             self._fail(group, event, failed)
         elif gone:
-            self._give_up(group, event)
+            self._tasks.give_up(group, event)
         else:
             self.totals.waiting_to_retry += 1
             group.state[event.column][event.row] = DUE
@@ -248,21 +253,21 @@ class Tracker:
     def _on_cancelled(self, event: events.Cancelled) -> None:
         if not self._cancelled:
             raise IllegalEventError(f"{event}, but nothing has been cancelled")
-        self._give_up(self._release(event), event)
+        self._tasks.give_up(self._tasks.release(event, self._now), event)
 
     def _on_due(self, event: events.Due) -> None:
         group = self._groups.get(event.group)
         if group is not None and group.is_in(DUE, event.column, event.row):  # else dropped or halted while it waited
             self.totals.waiting_to_retry -= 1
-            self._ready(group, event.column, event.row, first=True)
+            self._tasks.ready(group, event.column, event.row, first=True)
 
     def _on_committed(self, event: events.Committed) -> None:
         group = self._open.committing(event.group)
         self.totals.committed += group.live
-        self._close_group(group)
+        self._tasks.close_group(group)
 
     def _on_commit_failed(self, event: events.CommitFailed) -> None:
-        self._lose(self._open.committing(event.group))
+        self._tasks.lose(self._open.committing(event.group))
         self._halt("failed")
 
     def _on_woken(self, event: events.Woken) -> None:
@@ -302,85 +307,25 @@ class Tracker:
             self.halted, self._draining = None, False
             self._lanes.touch_all()
 
-    # How a task ends
-
-    def _release(self, event: events.Done | events.Resized | events.Failed | events.Cancelled) -> GroupState:
-        """Take a running task out of its lane. The one check that it was running."""
-        group = self._groups.get(event.group)
-        if group is None or not group.is_in(RUNNING, event.column, event.row):
-            raise IllegalEventError(f"{event} for a task that is not running")
-        self._counts[event.column].running -= 1
-        lane = self._lane_of[event.column]
-        self._excused = False
-        if lane is None:
-            self._on_the_spot -= 1
-        else:
-            self._excused = self._lanes.release(lane, event, self._now)
-        return group
-
-    def _settle(self, group: GroupState, column: Column, row: int, state: int) -> None:
-        """End a task: count it and start its children. A nulled cell is FAILED, and its children start all the same."""
-        if row == WHOLE:
-            self._settle_whole(group, column, state)
-            return
-        id_ = column.id
-        group.state[id_][row] = state
-        count = self._counts[id_]
-        if state == DONE:
-            count.completed += 1
-        elif state == FAILED:
-            count.failed += 1
-        else:
-            count.skipped += 1
-        if group.alive[row]:
-            for child in column.cell_children:
-                missing = group.missing[child]
-                missing[row] -= 1
-                if not missing[row] and not group.missing_whole[child] and group.state[child][row] == WAITING:
-                    self._ready(group, child, row)
-        group.left[id_] -= 1
-        if not group.left[id_]:
-            self._column_over(group, column.whole_children)
-
-    def _column_over(self, group: GroupState, children: Iterable[int]) -> None:
-        """Start the columns that waited for all rows of this one; where no row is left, they are skipped already."""
-        if group.live:
-            for child in children:
-                self._start(group, group.meet_need(child))
-        group.open -= 1
-        if not group.open:
-            self._finish(group)
-
-    def _settle_whole(self, group: GroupState, column: Column, state: int) -> None:
-        """End a whole column: the rows it was worked for are completed or failed, those dropped before are skipped."""
-        group.end_whole(column.id, state)
-        self._counts[column.id].add_whole(state, group.worked[column.id], group.size)
-        self._column_over(group, (*column.whole_children, *column.cell_children))
-        if column.stateful:
-            following = self._open.pass_turn(group.id, column.id)
-            if following is not None and not self.over:
-                tasks = following.meet_need(column.id)
-                self._start(following, [] if following.restoring else tasks)
-
     # How a task fails
 
     def _fail(self, group: GroupState, event: events.Failed, attempts: int) -> None:
         """End a task that failed for good: drop the row, null the cell or halt the run."""
         column, failure = self._columns[event.column], event.failure
         rows = group.undropped() if event.row == WHOLE else None
-        self._out.append(events.Record(group.id, column.id, event.row, failure, attempts, rows))
+        self._tasks.out.append(events.Record(group.id, column.id, event.row, failure, attempts, rows))
         halts = failure.fatal or column.on_error == "raise"
         if halts:  # before a row goes or the task has ended: that might start what waited for them, or commit the group
             self._halt("failed")
-        self._do_without(group, column, event.row, rows, cut=halts)
-        self._settle(group, column, event.row, FAILED)
+        self._tasks.do_without(group, column, event.row, rows, cut=halts)
+        self._tasks.settle(group, column, event.row, FAILED)
         counts = not (failure.retryable or failure.verdict)
         self._outcomes[column.id].add_failure((group.id, max(event.row, 0)), counts=counts)
         self._judge(column.id)
 
     def _retry_after(self, delay: float, event: events.Failed) -> None:
         self.totals.retries += 1
-        self._out.append(events.RunAfter(delay, event.group, event.column, event.row))
+        self._tasks.out.append(events.RunAfter(delay, event.group, event.column, event.row))
 
     def _decide(self) -> bool:
         """End or retry the undecided tasks of a lane about which something is known now; return whether there are."""
@@ -397,24 +342,10 @@ class Tracker:
                 self._fail(group, event, attempts)
         return bool(tasks)
 
-    def _do_without(
-        self, group: GroupState, column: Column, row: int, rows: Iterable[int] | None, *, cut: bool = False
-    ) -> None:
-        """Null a task that failed, or drop its row; for a whole column, its `rows`."""
-        if column.on_error == "null":
-            self._out.append(events.Null(group.id, column.id, row))
-        else:
-            self._drop(group, (row,) if rows is None else rows, cut=cut)
-
-    def _give_up(self, group: GroupState, event: events.Failed | events.Cancelled) -> None:
-        """End a task that gets no further attempt, as its row is gone or the run is halted: its rows are cut off."""
-        self._drop(group, group.live_rows() if event.row == WHOLE else (event.row,), cut=True)
-        self._settle(group, self._columns[event.column], event.row, SKIPPED)
-
     def _pay(self, cost: CostBudget, column: int, usage: Usage) -> None:
         """Add the cost of an attempt; once the budget is spent, no other attempt begins."""
         self._cost = paid = cost.paid(column, usage)
-        self._out += paid.crossed(cost)
+        self._tasks.out += paid.crossed(cost)
         if paid.spent and self.halted is None:
             self._halt("budget")
 
@@ -428,89 +359,17 @@ class Tracker:
                 self.exhausted = exhausted._replace(column=column)
                 self._halt("early_shutdown")
 
-    def _drop(self, group: GroupState, rows: Iterable[int], *, cut: bool = False) -> None:
-        """Take rows out: their tasks that have not started are skipped, and whole columns too once no row is left."""
-        rows = group.take_out(rows, cut=cut)
-        if not cut:
-            self.totals.dropped += len(rows)
-        for column, row in group.not_started(rows):
-            self.totals.waiting_to_retry -= group.state[column][row] == DUE
-            self._settle(group, self._columns[column], row, SKIPPED)
-
-    # How a task starts
-
-    def _ready(self, group: GroupState, column: int, row: int, *, first: bool = False) -> None:
-        """Start a task as soon as its lane has room; `first`: before those of its column that were never tried."""
-        lane = self._lane_of[column]
-        if lane is None:
-            self._on_the_spot += 1
-            self._run(group, column, row)
-        else:
-            group.state[column][row] = READY
-            if first:
-                self._lanes.put_first(lane, group, column, row)
-            else:
-                self._lanes.put(lane, group, column, row)
-
-    def _start(self, group: GroupState, tasks: Iterable[tuple[int, int]]) -> None:
-        for column, row in tasks:
-            self._ready(group, column, row)
-
-    def _run(self, group: GroupState, column: int, row: int) -> None:
-        group.state[column][row] = RUNNING
-        self._counts[column].running += 1
-        if row == WHOLE:
-            group.worked[column] = group.live
-            self._out.append(Execute(group.id, column, row, group.live_rows()))
-        else:
-            self._out.append(Execute(group.id, column, row))
-
-    def _fill(self) -> None:
-        """Start what the lanes have permits for, and open row groups until they have enough to do."""
-        self._lanes.fill(self._now, self._run, self._out)
-        # Every lane is about to run dry, and nothing is under way that may give it tasks.
-        while not (self._lanes.congested or self._on_the_spot) and self._open.have_room:
-            self._admit()
-            self._lanes.fill(self._now, self._run, self._out)
-
-    # How a row group begins and ends
-
-    def _admit(self) -> None:
-        """Open the next row group."""
-        group = self._open.admit()
-        self._out.append(events.Admit(group.id, self.plan.row(group.id, 0), group.size, group.restoring))
-        if group.restoring:
-            self._on_the_spot += 1
-        else:
-            self._start(group, group.startable_roots())
-
-    def _finish(self, group: GroupState) -> None:
-        """Commit the live rows of a group in which every column is over."""
-        if not group.live or self.halted == "failed":
-            over = not (group.cut or self.halted == "failed")
-            self._out.append(events.Discard(group.id, group.tally() if over else None))
-            self._lose(group)
-            return
-        group.committing = True
-        self._out.append(events.Commit(group.id, group.live_rows(), group.tally()))
-
-    def _lose(self, group: GroupState) -> None:
-        """Close a row group of which nothing is written; its live rows, if any, are cut off."""
-        group.cut.update(group.live_rows())
-        self._close_group(group)
-
-    def _close_group(self, group: GroupState) -> None:
-        self.totals.add_group(group.id, cut=bool(group.cut))
-        del self._groups[group.id]
+    # How a run ends early
 
     def _halt(self, reason: Reason) -> None:
         """End the run early: skip what has not started, and cancel the rest unless only the budget is spent.
 
         "failed" outranks the other reasons, and each of those outranks "budget".
         """
+        self._tasks.failed |= reason == "failed"
         if reason != "budget" and not self._cancelled:
             self._cancelled = True
-            self._out.append(events.Cancel())
+            self._tasks.out.append(events.Cancel())
         if self.halted is None:
             self._lanes.stop(self._now)
             self.halted, self._draining = reason, reason == "budget"
@@ -522,7 +381,7 @@ class Tracker:
             self._skip_the_rest()
 
     def _skip_the_rest(self) -> None:
-        self.over, self._draining = True, False
+        self._tasks.over, self._draining = True, False
         for group in list(self._groups.values()):
             if not group.committing:
-                self._drop(group, group.unfinished(), cut=True)
+                self._tasks.drop(group, group.unfinished(), cut=True)

@@ -18,7 +18,8 @@ from rowloop.engine.columns.seeds import SeedColumn
 from rowloop.engine.columns.work import Fill
 from rowloop.engine.core.errors import CellError
 from rowloop.engine.core.policy import ErrorBudget
-from rowloop.engine.core.tracker import DONE, FAILED, SKIPPED, Tracker
+from rowloop.engine.core.row_groups import DONE, FAILED, SKIPPED
+from rowloop.engine.core.tracker import Tracker
 from rowloop.engine.datasets import metadata as contract
 from rowloop.engine.datasets.parquet_sink import ParquetSink
 from rowloop.engine.datasets.reading import read_result
