@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from pydantic import Field, field_validator
 
+from ..runtime.guards import refuse_other_hosts
 from .core.errors import DatasetGenerationError, RecipeError, RowloopError, nearest, shown
 from .core.spec import spec
 from .datasets.directory import path_of
@@ -136,6 +137,7 @@ class Workflow:
 
     async def abuild(self, path: str | Path, **options: Unpack[RunOptions]) -> list[Result]:
         """Do the same as `build`, from a coroutine in any event loop; cancelling it cancels the run."""
+        refuse_other_hosts("await workflow.abuild(...)", "workflow.build(...)")
         results: list[Result] = []
         directory = path_of(path)
         for stage, recipe, rows in self._seeded(results):
