@@ -26,14 +26,14 @@ class Heartbeat:
         self._calls: list[Callable[[], object]] = []
         self._on_lost: Callable[[DatasetGenerationError], object] | None = None
         self._lost: DatasetGenerationError | None = None
-        self._warned = False
+        self._warned: set[object] = set()
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_ended, name="rowloop-claim", daemon=True)
         self._thread.start()
 
     def call(self, function: Callable[[], object]) -> None:
-        """Have a function called at each heartbeat, in the thread. What it raises is logged."""
+        """Have a function called at each heartbeat, in the thread. What it raises is logged, the first time."""
         self._calls.append(function)
 
     def on_lost(self, function: Callable[[DatasetGenerationError], object]) -> None:
@@ -53,16 +53,23 @@ class Heartbeat:
             self._beat()
 
     def _beat(self) -> None:
+        """Write the claim and make the calls, also where one of these fails: the disk is full, say.
+
+        A directory that another process has taken over is left alone.
+        """
+        for call in (self._held.beat, *self._calls):
+            if self._lost is None:
+                self._attempt(call)
+
+    def _attempt(self, call: Callable[[], object]) -> None:
         try:
-            self._held.beat()
-            for call in self._calls:
-                call()
+            call()
         except DatasetGenerationError as error:
             self._lose(error)
-        except Exception as error:  # noqa: BLE001 - the disk is full, say: the run may end well all the same
-            if not self._warned:
-                self._warned = True
-                logger.warning("cannot write to '%s' at every heartbeat: %s", self._held.directory, error)
+        except Exception as error:  # noqa: BLE001 - the run may end well all the same
+            if call not in self._warned:
+                self._warned.add(call)
+                logger.warning("a heartbeat in '%s' failed: %s", self._held.directory, error)
 
     def _lose(self, error: DatasetGenerationError) -> None:
         with self._lock:

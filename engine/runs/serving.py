@@ -44,13 +44,16 @@ def serving(place: Place | None, served: Served) -> Iterator[None]:
     with contextlib.suppress(OSError):
         take_commands(path)  # they were for an earlier run
 
-    def serve() -> None:
+    def show() -> None:
         now = served.snapshot()
         write_progress(path, now, now.state)
+
+    def obey() -> None:
         for command in take_commands(path):
             _carry_out(command, served)
 
-    place.heartbeat.call(serve)
+    place.heartbeat.call(show)
+    place.heartbeat.call(obey)
     yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -87,6 +88,30 @@ def test_another_process_changes_limits_and_caps(server: FakeOpenAI, tmp_path: P
     assert (result.status, str(result.reason).split(":")[0]) == ("partial", "max_tokens_total")
     assert "no column calls this model" in caplog.text
     assert "0.json' is no command of rowloop" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["progress.json", "claims/000001.json"])
+def test_what_a_heartbeat_cannot_write_keeps_nothing_else_of_it(
+    file: str, server: FakeOpenAI, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """A file that cannot be written is logged once; the other one is renewed, and commands are carried out."""
+    run = begun(server, tmp_path)
+    seen(tmp_path, lambda now: now.snapshot["requests"] > 0)
+    blocked = tmp_path / ".rowloop" / file
+    while not blocked.is_dir():
+        blocked.unlink(missing_ok=True)
+        with contextlib.suppress(FileExistsError, NotADirectoryError):  # a heartbeat was faster
+            (blocked / "in the way").mkdir(parents=True)
+    other = tmp_path / ".rowloop" / ("progress.json" if "claims" in file else "claims/000001.json")
+    before = other.read_bytes()
+    end = time.monotonic() + 20
+    while other.read_bytes() == before:
+        assert time.monotonic() < end, "it is not renewed"
+    post(tmp_path, Cancel())
+    assert run.result(20).status == "cancelled"
+    warnings = [record.getMessage() for record in caplog.records if "a heartbeat in" in record.getMessage()]
+    assert len(warnings) == 1
+    assert str(tmp_path) in warnings[0]
 
 
 def test_commands_for_an_earlier_run_are_not_carried_out(server: FakeOpenAI, tmp_path: Path):
