@@ -14,7 +14,7 @@ import re
 import ssl
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ...engine.core.errors import ModelError
 from ...engine.core.events import UNKNOWN_USAGE
@@ -41,7 +41,7 @@ from .words import meaning_of, wait_in
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ...engine.core.errors import FailureKind
+    from ...engine.core.errors import AnswerFacts, FailureKind
 
 _SHOWN = 300
 _READ = 10 * _SHOWN
@@ -123,15 +123,17 @@ class Failures:
         problem = f"{self.label} answered with an error"
         return self._answered(problem, complaint, meaning, status=status, request_id=request_id)
 
-    def _answered(self, problem: str, complaint: Complaint, meaning: Meaning, **facts: Any) -> ModelError:
+    def _answered(
+        self, problem: str, complaint: Complaint, meaning: Meaning, **answer: Unpack[AnswerFacts]
+    ) -> ModelError:
         """Return the error of a refusal, which may be about every request or about this one alone."""
         if meaning.alone is None:
-            return self._error(problem, complaint.message, meaning, **facts)
-        alone = self._error(problem, complaint.message, Meaning(meaning.alone), **facts)
+            return self._error(problem, complaint.message, meaning, **answer)
+        alone = self._error(problem, complaint.message, Meaning(meaning.alone), **answer)
         if self.standing.answered:
             return alone
         text = self._text(problem, complaint.message, meaning)
-        return DoubtedError(text, alone, kind=meaning.kind, retryable=False, fatal=True, **facts)
+        return DoubtedError(text, alone, kind=meaning.kind, **answer)
 
     def refused(self, why: str, request_id: str | None) -> ModelError:
         """Return the error of a model, or of a filter behind it, that does not want to answer."""
@@ -150,9 +152,9 @@ class Failures:
         advice = self.advice.get(meaning.kind, meaning.advice) if meaning.advice else ""
         return "; ".join(filter(None, (text, advice)))
 
-    def _error(self, problem: str, detail: str, meaning: Meaning, **facts: Any) -> ModelError:
+    def _error(self, problem: str, detail: str, meaning: Meaning, **answer: Unpack[AnswerFacts]) -> ModelError:
         text = self._text(problem, detail, meaning)
-        return ModelError(text, kind=meaning.kind, retryable=meaning.retryable, fatal=meaning.fatal, **facts)
+        return ModelError(text, kind=meaning.kind, retryable=meaning.retryable, fatal=meaning.fatal, **answer)
 
     def clean(self, text: str) -> str:
         """Return another party's text on one short line, without the keys, which some endpoints echo."""

@@ -8,14 +8,14 @@ first answer shows that key and address are right, and the run ends only if none
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from ...engine.core.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from ...engine.core.errors import FailureKind
+    from ...engine.core.errors import AnswerFacts, FailureKind
 
 _T = TypeVar("_T")
 _A = TypeVar("_A")
@@ -24,9 +24,9 @@ _A = TypeVar("_A")
 class DoubtedError(ModelError):
     """A refusal that is fatal unless another request is answered; `alone` is what it is then."""
 
-    def __init__(self, problem: str, alone: ModelError, *, kind: FailureKind, **facts: Any) -> None:
+    def __init__(self, problem: str, alone: ModelError, *, kind: FailureKind, **answer: Unpack[AnswerFacts]) -> None:
         """Take both readings."""
-        super().__init__(problem, kind=kind, **facts)
+        super().__init__(problem, kind=kind, retryable=False, fatal=True, **answer)
         self.alone = alone
 
 

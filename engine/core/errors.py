@@ -20,7 +20,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -149,34 +149,38 @@ class ResumeError(RowloopError):
         super().__init__(*problem)
 
 
+class AnswerFacts(TypedDict, total=False):
+    """The facts about an endpoint's answer that a ModelError has beside the problem."""
+
+    status: int | None
+    retry_after: float | None
+    request_id: str | None
+
+
 class ModelError(RowloopError):
     """An endpoint's error, or the reason why it gave no answer.
 
-    `kind` is what went wrong (a FailureKind). `retryable`: the same request may succeed later. `retry_after`: the
-    seconds that the endpoint asks to wait. `fatal`: every other request will fail for the same reason.
+    `kind` is what went wrong (a FailureKind). `retryable`: the same request may succeed later. `fatal`: every other
+    request will fail for the same reason. Of the endpoint's answer, where there is one: `status`, the HTTP status;
+    `retry_after`, the seconds that it asks to wait; `request_id`, its name for the request.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a fact of its own, and all but two are optional
-        self,
-        problem: str,
-        *,
-        kind: FailureKind,
-        retryable: bool,
-        fatal: bool = False,
-        status: int | None = None,
-        retry_after: float | None = None,
-        request_id: str | None = None,
+    def __init__(
+        self, problem: str, *, kind: FailureKind, retryable: bool, fatal: bool = False, **answer: Unpack[AnswerFacts]
     ) -> None:
         """Join the facts into one line."""
+        if unknown := answer.keys() - AnswerFacts.__optional_keys__:
+            hint = nearest(min(unknown), AnswerFacts.__optional_keys__)
+            raise TypeError(f"ModelError has no argument '{min(unknown)}'; {hint}")
         self.kind: FailureKind = kind
         self.retryable = retryable
         self.fatal = fatal
-        self.status = status
-        self.retry_after = retry_after
-        self.request_id = request_id
+        self.status = answer.get("status")
+        self.retry_after = answer.get("retry_after")
+        self.request_id = answer.get("request_id")
         self.usage: Usage | None = None
         """The tokens spent on the failed attempt, where the endpoint reports them."""
-        suffix = f" (request {request_id})" if request_id else ""
+        suffix = f" (request {self.request_id})" if self.request_id else ""
         super().__init__(f"{problem}{suffix}")
 
 

@@ -115,3 +115,13 @@ def test_a_message_quotes_the_beginning_and_the_end_of_what_is_too_long():
     assert str(error).endswith("yyyz'")
     with pytest.raises(rl.RecipeError, match=r"^stages: takes a list of stages, not int that cannot be shown$"):
         rl.Workflow(10**5000)  # type: ignore[arg-type] # what is tested
+
+
+def test_an_error_of_a_model_has_the_facts_of_the_answer_and_no_others() -> None:
+    """They are optional; a wrong name is refused with the nearest right one."""
+    bare = rl.ModelError("busy", kind="server", retryable=True)
+    assert (bare.status, bare.retry_after, bare.request_id, bare.fatal) == (None, None, None, False)
+    full = rl.ModelError("busy", kind="server", retryable=True, status=503, retry_after=2.5, request_id="r1")
+    assert (full.status, full.retry_after, full.request_id, str(full)) == (503, 2.5, "r1", "busy (request r1)")
+    with pytest.raises(TypeError, match="no argument 'retry_afer'; did you mean 'retry_after'"):
+        rl.ModelError("busy", kind="server", retryable=True, retry_afer=2.5)  # type: ignore[call-arg] # wrong on purpose
