@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ...runtime.logs import safe_logger
 from ..telemetry.metrics import LoadSamples, RequestObserver
+from ..telemetry.outages import OutageWatch
 from ..telemetry.stalls import View, Watch
 from ..telemetry.traces import TraceObserver
 
@@ -37,6 +38,7 @@ class Diagnostics:
         self.requests = RequestObserver(tracker.graph, tracker.plan, model_of)
         self._traces = TraceObserver(tracker.graph, working) if trace else None
         self._load = LoadSamples(tracker, working)
+        self._outages = OutageWatch(len(tracker.graph.lanes))
         self._busy = 0.0
         self.observers: list[Observer] = [self.requests]
         if self._traces is not None:
@@ -52,16 +54,25 @@ class Diagnostics:
         watch = Watch(self._tracker.graph, self._tracker.plan, stall_after, slow_request_after)
         if watch.period is not None:
             scheduler.timers.every(watch.period, lambda: self._inspect(watch, scheduler))
-        scheduler.timers.every(self.sample_seconds, self._load.sample)
+        scheduler.timers.every(self.sample_seconds, self._sample)
         self._thread_time = time.thread_time()
 
     def end(self) -> None:
-        """Measure how long the loop's thread was busy; to be called in that thread."""
+        """Measure how long the loop's thread was busy, and look for outages once more; to be called in that thread."""
+        self._log_outages()
         self._busy = time.thread_time() - self._thread_time
 
     def load(self, elapsed: float) -> Load | None:
         """Return where the time went; None for a run that was too short to be sampled."""
         return self._load.load(min(1.0, self._busy / elapsed) if elapsed else 0.0)
+
+    def _sample(self) -> None:
+        self._load.sample()
+        self._log_outages()
+
+    def _log_outages(self) -> None:
+        for warning in self._outages.inspect(self._tracker.lanes, self.requests.refusals):
+            logger.warning("%s", warning)
 
     def _inspect(self, watch: Watch, scheduler: Scheduler) -> None:
         totals = self._tracker.totals

@@ -8,6 +8,7 @@
 | spending.py | requests, tokens and cost per column and model, of this run and of earlier ones |
 | metrics.py | latencies, retries, the slowest requests, and samples of the load |
 | stalls.py | warnings: slow requests, a run without progress, an endpoint that asks for long waits |
+| outages.py | warnings: an endpoint is down, and answers again |
 | traces.py | one record per attempt: when it was queued, started and finished |
 | chrome_trace.py | traces as a file for ui.perfetto.dev |
 | progress.py | the snapshot of a run that displays show |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -41,8 +42,8 @@ def after_answers(server: FakeOpenAI, answers: int, *calls: Any) -> threading.Th
 
 
 @pytest.mark.parametrize("attempts", [1, pytest.param(6, marks=pytest.mark.stress)])
-def test_an_outage_drops_no_row(server: FakeOpenAI, attempts: int):
-    """The server stops for two seconds: every row is there, and the report and the lane show what happened."""
+def test_an_outage_drops_no_row(server: FakeOpenAI, attempts: int, caplog: pytest.LogCaptureFixture):
+    """The server stops for two seconds: every row is there, and the report, the lane and the log show what happened."""
     server.configure(latency=0.02)
     thread = after_answers(server, 100, lambda: server.refuse_for(2.0))
     retry = rl.RetryPolicy(attempts=attempts)
@@ -55,6 +56,9 @@ def test_an_outage_drops_no_row(server: FakeOpenAI, attempts: int):
     assert outage.seconds == pytest.approx(2.0, abs=1.5)
     assert "  outage    openai:any at " in str(result.report)
     assert "rows waited, none was dropped for it" in str(result.report)
+    begun, ended = (text for text in caplog.messages if re.search(r" is down; | answers again", text))
+    assert re.match(r"openai:any at \S+ is down; its rows wait, .*; its last refusal: .* could not be reached", begun)
+    assert re.match(rf"openai:any at \S+ answers again, after {outage.seconds:.1f} s; its rows continue", ended)
 
 
 @pytest.mark.stress
