@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from rowloop.engine.core import lanes, open_groups, policy, row_groups, totals
+from rowloop.engine.core import lanes, open_groups, policy, row_groups, tasks, totals
 from rowloop.engine.core import tracker as tracker_module
 from rowloop.engine.core.events import (
     WHOLE,
@@ -102,7 +102,7 @@ def setups(draw: st.DrawFn) -> Setup:
     )
 
 
-MODULES = (row_groups, open_groups, policy, lanes, totals, tracker_module)
+MODULES = (row_groups, open_groups, policy, lanes, totals, tasks, tracker_module)
 """The tracker and the data that it alone changes, in the order in which they import one another."""
 
 
@@ -251,7 +251,7 @@ def picture(thing: object, *, whole: bool = True) -> object:
         return [picture(value, whole=False) for value in thing]
     if type(thing).__module__ in {module.__name__ for module in MODULES}:
         names = [*getattr(type(thing), "__slots__", ()), *getattr(thing, "__dict__", ())]
-        names = [name for name in names if name not in {"_out", "_handlers"}] if whole else ["id"]
+        names = [name for name in names if name not in {"out", "_handlers"}] if whole else ["id"]
         return {name: picture(getattr(thing, name)) for name in names}
     return bytes(thing) if isinstance(thing, bytearray) else thing
 
@@ -345,7 +345,7 @@ def test_runs_that_are_killed_make_the_rows_of_one_that_is_not(setup: Setup, kil
     assert (totals.committed, totals.dropped) == (others.committed, others.dropped)
 
 
-DROPS: Final = "        self._do_without(group, column, event.row, rows, cut=halts)\n"
+DROPS: Final = "        self._tasks.do_without(group, column, event.row, rows, cut=halts)\n"
 
 # Slips one could make: what is there in the tracker, and what stands in its place in the planted version. That a halted
 # run tries nothing again has a plain test, and so has that nothing is released where no row is left: rows for which it
@@ -365,10 +365,10 @@ SLIPS: Final = {
     "a skipped whole column counts as worked": ("worked = 0 if state == SKIPPED else worked", "pass"),
     "whole columns count rows dropped before": ("worked[column] = group.live", "worked[column] = group.size"),
     "a nulled cell takes its row along": ('if column.on_error == "null":', "if False:"),
-    "a rate limit counts as an attempt": ("counted + (not rate_limited)", "counted + 1"),
+    "a rate limit counts as an attempt": ("counted += counts - rate_limited", "counted += counts"),
     "a cell has nine lives": ("counted: int = 0", "counted: int = -9"),
     "a retry waits behind the others": ("lane.queues[column].rotate(1)", "pass"),
-    "a retry does not wait": ("][event.row] = DUE", "][event.row] = READY"),
+    "a retry does not wait": ("][event.row] = DUE", "][event.row] = 1  # READY"),
     "a retry that is given up still counts": ("-= group.state[column][row] == DUE", "-= 0"),
     "a halted run waits for its retries": ("frozenset({WAITING, READY, DUE})", "frozenset({WAITING, READY})"),
     "a halted run runs on": ("elif self.halted is None and", "elif"),
@@ -382,7 +382,7 @@ SLIPS: Final = {
     "a failure does not outrank a cancellation": (
         'reason if reason == "failed" or self.halted == "budget" else self.halted', "self.halted"
     ),
-    "a failed run commits": ('if not group.live or self.halted == "failed":', "if not group.live:"),
+    "a failed run commits": ("if not group.live or self.failed:", "if not group.live:"),
     "transient failures spend the error budget": ("not (failure.retryable or", "not ("),
     "rows that are not valid spend the error budget": ("retryable or failure.verdict)", "retryable)"),
     "old failures are never forgotten": ("failed_at.popleft()", "break"),
@@ -408,22 +408,22 @@ SLIPS_IN_RESUMING: Final = {
         "if state[row] == WAITING and", "if (row < 0 or state[row] == WAITING) and"
     ),
     "a row group is admitted while one is restored": (
-        "restoring:\n            self._on_the_spot += 1", "restoring:\n            pass"
+        "restoring:\n            self.on_the_spot += 1", "restoring:\n            pass"
     ),
     "a row group begins before it is restored": (
-        "        else:\n            self._start(group, group", "        self._start(group, group"
+        "        else:\n            self.start(group, group", "        self.start(group, group"
     ),
     "a restored row group does not begin": (
-        "if group.open:\n            self._start(group, group.startable_roots())", ""
+        "if group.open:\n            self._tasks.start(group, group.startable_roots())", ""
     ),
     "a turn comes to a row group before it is restored": ("[] if following.restoring else tasks", "tasks"),
-    "a restored row group is never through": ("= False\n        self._on_the_spot -= 1", "= False"),
+    "a restored row group is never through": ("= False\n        self._tasks.on_the_spot -= 1", "= False"),
     "a row group is restored twice": ("group.restoring = False\n", "pass\n"),
     "a row group must be restored before the run is halted": ("return  # its rows", "pass  # its rows"),
     "restored failures come too late": (
-        "group.restore(event)", "group.restore(event)\n        self._start(group, group.startable_roots())"
+        "group.restore(event)", "group.restore(event)\n        self._tasks.start(group, group.startable_roots())"
     ),
-    "restored failures drop nothing": ("self._do_without(group, self._columns[column], row, rows)", "pass"),
+    "restored failures drop nothing": ("self._tasks.do_without(group, self._columns[column], row, rows)", "pass"),
     "restored cells have not been done": ("            self.state[column][row] = state", "            pass"),
     "a turn is lost where a row group is through before it": ("while self.group in self._over:", "if group == before:"),
     "row groups that are over have a turn": ("self.end(group)", "pass"),
@@ -433,7 +433,7 @@ SLIPS_IN_RESUMING: Final = {
     "totals begin without the rows that were dropped": ("totals.dropped += tally.dropped", "pass"),
     "a tally does not say that rows were cut off": ("bool(self.cut))", "False)"),
     "a row group that was cut is over": ("not (group.cut or ", "not ("),
-    "a row group of a failed run is over": ('(group.cut or self.halted == "failed")', "bool(group.cut)"),
+    "a row group of a failed run is over": ("(group.cut or self.failed)", "bool(group.cut)"),
     "dropped rows are in no tally": ("self.dropped += len(gone)", "pass"),
     "what ends the run drops its row first": ("        if halts:  #", DROPS + "        if halts:  #"),
     "rows of what ends the run are dropped": ("cut=halts)", "cut=False)"),
@@ -453,6 +453,13 @@ def planted(old: str, new: str) -> ModuleType:
             patch.setitem(sys.modules, name, module)  # the next one imports from it; dataclasses look themselves up
             exec(compile(source.replace(old, new), name, "exec"), vars(module))  # noqa: S102 - it is our own
     return module
+
+
+def test_every_slip_can_be_planted() -> None:
+    """A change of the tracker that leaves a slip without its place is noticed at once, not by the long tests."""
+    sources = [Path(str(module.__file__)).read_text() for module in MODULES]
+    slips = {**SLIPS, **SLIPS_IN_RESUMING}
+    assert {slip for slip, (old, _) in slips.items() if sum(source.count(old) for source in sources) != 1} == set()
 
 
 @pytest.mark.stress
