@@ -4,13 +4,15 @@
 
 The client is pinned to core 0, the fake endpoint, a process of its own, to core 1. Every variant makes the same calls
 on the same event loop (the runtime's: uvloop where it is installed), rounds alternate between variants, and medians
-over rounds are given; a ratio is the median of the ratios to bare aiohttp in the same round. Prints JSON.
+over rounds are given; a ratio is the median of the ratios to bare aiohttp, and to the provider alone, in the same
+round. Prints JSON.
 
     bare        aiohttp and msgspec by hand: encode a body, post it, decode the answer
     ask         rowloop's openai provider alone: what the engine awaits for each cell
     ask_sdk     the same through a client of the user's own, AsyncOpenAI on its aiohttp transport
     sdk         AsyncOpenAI on its aiohttp transport, as its documentation shows it
     build       the whole of rowloop: a recipe with one text column, built into Parquet, journal off
+    whole       the same with the journal, as it is by default
 """
 
 from __future__ import annotations
@@ -100,7 +102,14 @@ class Bench:
         return partial(self.in_workers, call)
 
     def build(self) -> Variant:
-        """Use all of rowloop, from a sampler to Parquet."""
+        """Use all of rowloop but the journal, from a sampler to Parquet."""
+        return self._build(journal=False)
+
+    def whole(self) -> Variant:
+        """Use all of rowloop."""
+        return self._build(journal=True)
+
+    def _build(self, *, journal: bool) -> Variant:
         model = rowloop.Model(f"openai:{NAME}", base_url=self.url, temperature=TEMPERATURE, max_parallel=self.in_flight)
 
         def run() -> None:
@@ -114,7 +123,8 @@ class Bench:
                 seed=self.round,
             )
             with tempfile.TemporaryDirectory() as folder:
-                recipe.build(Path(folder) / "out", rows=self.calls, progress=False, journal=False, runtime=self.runtime)
+                out = Path(folder) / "out"
+                recipe.build(out, rows=self.calls, progress=False, journal=journal, runtime=self.runtime)
 
         return run
 
@@ -144,22 +154,27 @@ def measure(bench: Bench, variants: dict[str, Variant], rounds: int) -> dict[str
 
 
 def report(taken: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Medians in microseconds, and ratios to the first variant."""
-    first = next(iter(taken.values()))
-    return {
-        name: {
+    """Medians in microseconds, and ratios to bare aiohttp and to the provider alone."""
+    result = {}
+    for name, rounds in taken.items():
+        result[name] = {
             "cpu_us_per_call": round(median(round_["cpu"] for round_ in rounds) * 1e6, 1),
-            "cpu_ratio": round(median(mine["cpu"] / its["cpu"] for mine, its in zip(rounds, first, strict=True)), 3),
+            "cpu_ratio": _ratio(rounds, taken["bare"], "cpu"),
             "wall_us_per_call": round(median(round_["wall"] for round_ in rounds) * 1e6, 1),
-            "wall_ratio": round(median(mine["wall"] / its["wall"] for mine, its in zip(rounds, first, strict=True)), 3),
+            "wall_ratio": _ratio(rounds, taken["bare"], "wall"),
         }
-        for name, rounds in taken.items()
-    }
+        if "ask" in taken:
+            result[name]["cpu_ratio_to_ask"] = _ratio(rounds, taken["ask"], "cpu")
+    return result
+
+
+def _ratio(rounds: list[dict[str, float]], others: list[dict[str, float]], time: str) -> float:
+    return round(median(mine[time] / its[time] for mine, its in zip(rounds, others, strict=True)), 3)
 
 
 def main() -> None:
     """Measure and print."""
-    names = ["bare", "ask", "ask_sdk", "sdk", "build"]
+    names = ["bare", "ask", "ask_sdk", "sdk", "build", "whole"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=4096)
     parser.add_argument("--in-flight", type=int, default=256)

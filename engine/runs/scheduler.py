@@ -2,8 +2,8 @@
 
 A worker is an asyncio task that works one cell after the other: when a cell ends, the tracker usually answers with the
 next one for the free permit, and the worker continues with it. A task per permit instead of one per cell saves most of
-the cost of asyncio. Two rules keep this fair: a worker yields to the loop when all workers together have run for a
-while without waiting, and it ends when a cell has changed its context. A function in a thread needs no task at all.
+the cost of asyncio. Two rules keep this fair: a worker whose cells do not wait yields to the loop when all workers
+together have run for a while, and it ends when a cell has changed its context. A function in a thread needs no task.
 
 Nothing outlives `run`: workers, timers and commits have ended when it returns or raises.
 """
@@ -197,11 +197,16 @@ class Scheduler:
         try:
             while run is not None:
                 self._workers[me] = run
-                run = self._step(await self._outcome(run))
+                try:
+                    event = _cancelled(run) if slices.cancelling else await slices.watch(self._executor.work(run))
+                except (asyncio.CancelledError, DatasetGenerationError) as error:
+                    event = self._broken_off(run, error)
+                waited = slices.waited
+                run = self._step(event)
                 if run is not None and contextvars.copy_context() != self._context:
                     self._start(run)
                     return
-                if time.monotonic() > slices.until:
+                if not waited and time.monotonic() > slices.until:
                     await slices.yield_loop()
         except asyncio.CancelledError:
             raise
@@ -210,19 +215,14 @@ class Scheduler:
         finally:
             self._workers.pop(me, None)
 
-    async def _outcome(self, run: Execute) -> Event:
-        if self._slices.cancelling:
-            return Cancelled(run.group, run.column, run.row)
-        try:
-            return await self._executor.work(run)
-        except asyncio.CancelledError:
-            if self._tracker.halted is None:
-                raise  # not cancelled by us: the whole TaskGroup is ending
-            return Cancelled(run.group, run.column, run.row)
-        except DatasetGenerationError as error:
+    def _broken_off(self, run: Execute, error: BaseException) -> Cancelled:
+        """Return the event of a task that was cancelled, or whose error ends the run; raises what is not ours."""
+        if isinstance(error, DatasetGenerationError):
             self._fail(error)
             self._feed(Halted("failed"))
-            return Cancelled(run.group, run.column, run.row)
+        elif self._tracker.halted is None:
+            raise error  # not cancelled by us: the whole TaskGroup is ending
+        return _cancelled(run)
 
     def _thread_ended(self, run: Execute, value: Any, error: BaseException | None) -> None:
         if self._in_threads.pop(id(run), None) is not None:  # else it was cancelled, and its outcome is not needed
@@ -274,8 +274,7 @@ class Scheduler:
             if worker is not current:
                 worker.cancel()
         for run in self._in_threads.values():
-            cancelled = Cancelled(run.group, run.column, run.row)
-            self._loop.call_soon(self._guarded, functools.partial(self._feed, cancelled))
+            self._loop.call_soon(self._guarded, functools.partial(self._feed, _cancelled(run)))
         self._in_threads.clear()
 
     def _stop(self, command: Stop) -> None:
@@ -305,6 +304,10 @@ class Scheduler:
             cause, error = error, DatasetGenerationError(f"GeneratorExit: {error}", stage="engine")
             error.__cause__ = cause
         self._stopped.set_exception(error)
+
+
+def _cancelled(run: Execute) -> Cancelled:
+    return Cancelled(run.group, run.column, run.row)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
