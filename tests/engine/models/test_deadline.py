@@ -136,7 +136,7 @@ def test_cancelling_an_attempt_is_no_timeout_and_leaves_nothing_behind(virtually
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not deadline._in_flight
+        assert not len(deadline._sweep)
 
     virtually(main())
 
