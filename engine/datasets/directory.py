@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -199,8 +198,11 @@ def write_atomically(path: Path, write: Callable[[Path], object], check: Callabl
 
 
 def replace_whole(path: Path, body: bytes) -> None:
-    """Write a small file so that readers see it whole, the old one or the new one; a power cut may lose it."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    """Write a small file so that readers see it whole, the old one or the new one; a power cut may lose it.
+
+    Each such file has one writer. What a killed one has left is written over by the next.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.write_bytes(body)
         temporary.replace(path)

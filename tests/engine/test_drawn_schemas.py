@@ -202,6 +202,7 @@ def test_nothing_is_lost_and_no_run_is_ended_by_a_value(
 
 
 @pytest.mark.stress
+@pytest.mark.timeout(900)
 @given(case=cases(), crash=st.integers(1, 40))
 @settings(max_examples=1500)
 def test_nothing_is_lost_of_many_more(

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 
 import rowloop as rl
-from directories import names
+from directories import contents, names
 from rowloop.engine.core.events import NO_TALLY, Admit
 from rowloop.engine.core.graph import Node, compile_graph
 from rowloop.engine.core.store import RowGroup, Store
 from rowloop.engine.datasets.claim import Claim, claim
-from rowloop.engine.datasets.directory import make_directory, remove_dataset, write_atomically
+from rowloop.engine.datasets.directory import make_directory, remove_dataset, replace_whole, write_atomically
 from rowloop.engine.datasets.journal_records import Facts
 from rowloop.engine.datasets.journal_writer import JournalWriter
 from rowloop.engine.datasets.parquet_sink import ParquetSink
@@ -198,3 +198,10 @@ def test_each_part_of_a_preview_is_announced_once():
     recipe = rl.Recipe(columns=[rl.Uniform("x", 0, 1)])
     recipe.preview(300, row_group_size=1, progress=False, on_part=announced.append)
     assert sorted(part.row_group for part in announced) == list(range(300))
+
+
+def test_what_a_killed_writer_has_left_of_a_small_file_is_written_over(tmp_path: Path):
+    """So that nothing is left over in a directory, however often its runs are killed."""
+    (tmp_path / ".small.json.tmp").write_bytes(b"a longer hal")
+    replace_whole(tmp_path / "small.json", b"whole")
+    assert contents(tmp_path) == {tmp_path / "small.json": b"whole"}
