@@ -6,6 +6,7 @@
 | job.py | one run, checked before it starts; gives each part what it needs of the recipe |
 | resuming.py | whether the dataset in a directory fits, and what is left to do in it |
 | recovering.py | what the parts say of a dataset whose journal is lost |
+| workload.py | columns on a graph, the models they call, the processors around them, and their work |
 | execution.py | one run from start to result: connect, bind, schedule, describe the end |
 | scheduler.py | carries out the tracker's commands in one TaskGroup |
 | executor.py | the protocol of whoever works tasks |

@@ -13,7 +13,8 @@ from ..datasets.metadata import SCHEMA_VERSION, ColumnMetadata, Metadata, PartMe
 from ..datasets.result import History, Result
 from ..telemetry.failures import FailureTable
 from ..telemetry.progress import ColumnProgress, ProgressSnapshot
-from ..telemetry.report import Details, OutageReport, report_of
+from ..telemetry.report import Details, report_of
+from ..telemetry.report_parts import OutageReport
 from ..telemetry.spending import Spent, StructuredCounts, UsageObserver, added_up, by_model
 from ..telemetry.stalls import LongWaits
 from .diagnostics import Diagnostics

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..core.tracker import Tracker
     from ..telemetry.observer import Observer
-    from ..telemetry.report import Load
+    from ..telemetry.report_parts import Load
     from ..telemetry.traces import Traces
     from .scheduler import Scheduler
 

@@ -6,13 +6,10 @@ import asyncio
 import contextlib
 import contextvars
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ...runtime.threads import Threads
 from ..columns.column import Binding
-from ..columns.storable import check_of, needs_check
-from ..columns.work import Nothing
 from ..core.errors import DatasetGenerationError, RowloopError
 from ..core.events import Halted
 from ..core.policy import Policies
@@ -31,53 +28,29 @@ from .serving import serving, show_end
 from .steering import Steering
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     import pandas as pd
-    import pyarrow as pa
 
     from ...runtime import Runtime
-    from ..columns.column import Column
-    from ..columns.storable import Check
-    from ..columns.work import Rewrite, Work
     from ..core.events import Reason
-    from ..core.graph import Graph
     from ..core.row_groups import Plan
     from ..datasets.metadata import Metadata, Status
     from ..datasets.result import Result
     from ..datasets.tables import Tables
-    from ..models.model import Model
     from ..models.provider import ChatModel
     from ..telemetry.progress import Display, ProgressSnapshot
     from ..telemetry.report import Report
     from .bookkeeping import Output
     from .facts import RecipeFacts
     from .settings import Settings
+    from .workload import Workload
 
 _THREADS: Final = 64
 """The most threads of one run, however many synchronous functions it has."""
 _RENDERERS: Final = 2
 """The threads of one run for costly templates: they all contend for the GIL, with the loop too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """The work of a run: the table's columns on a graph, the models they call, and the processors around them.
-
-    The graph may have more columns: one for `before_batch`, and the barriers of the sequential engine.
-    """
-
-    graph: Graph
-    columns: Sequence[Column]
-    models: Mapping[str, Model]
-    before_batch: Callable[[Threads], Rewrite] | None = None
-    after_generation: Callable[[pa.Table], pa.Table] | None = None
-
-    @property
-    def working(self) -> int:
-        """The number of the graph's columns that do any work; they are the first ones."""
-        return len(self.columns) + (self.before_batch is not None)
 
 
 class Execution:
@@ -200,8 +173,8 @@ class Execution:
             return self._halting
         outside = [OutsideObserver(observer) for observer in self._settings.observers]
         store = Store(graph)
-        works = self._bind(connected, threads, renderers)
-        executor = LocalExecutor(graph, works, store, threads, self._checks(works))
+        works = self._workload.bind(self._binding(connected, threads, renderers), threads)
+        executor = LocalExecutor(graph, works, store, threads, self._workload.checks(works))
         # Outside observers come last: what they raise must not keep a value from the journal.
         observers = [*self._account.observers, *outside]
         scheduler = self._scheduler = Scheduler(self._tracker, executor, store, self._sink, observers)
@@ -222,25 +195,11 @@ class Execution:
             threads.close()
             renderers.close()
 
-    def _bind(self, connected: Mapping[str, ChatModel], threads: Threads, renderers: Threads) -> list[Work]:
-        """Make the work of every column of the graph."""
-        workload = self._workload
-        works: list[Work] = []
-        if self._tracker.plan.left:
-            rows = self._tracker.plan.rows
-            binding = Binding(self._seed, threads, workload.models, connected, self._cache, rows, renderers)
-            works += [column.bind(binding) for column in workload.columns]
-        if workload.before_batch is not None:
-            works.append(workload.before_batch(threads))
-        return works + [Nothing()] * (len(workload.graph.columns) - len(works))
-
-    def _checks(self, works: Sequence[Work]) -> list[Check | None]:
-        """Compile the checks of the columns' values; None where they are known to fit."""
-        columns = [*self._workload.columns, *[None] * (len(works) - len(self._workload.columns))]
-        return [
-            None if column is None or not needs_check(work) else check_of(column.arrow_type())
-            for column, work in zip(columns, works, strict=True)
-        ]
+    def _binding(self, connected: Mapping[str, ChatModel], threads: Threads, renderers: Threads) -> Binding | None:
+        if not self._tracker.plan.left:
+            return None
+        rows = self._tracker.plan.rows
+        return Binding(self._seed, threads, self._workload.models, connected, self._cache, rows, renderers)
 
     async def _after_generation(self) -> None:
         change = self._workload.after_generation

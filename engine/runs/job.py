@@ -18,9 +18,10 @@ from ..models.prices import price_of
 from ..models.provider import providers
 from ..processors.processor import overriding
 from .bookkeeping import Output
-from .execution import Execution, Workload
+from .execution import Execution
 from .facts import ColumnFacts, RecipeFacts
 from .settings import ROW_GROUP_SIZE, Settings
+from .workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence

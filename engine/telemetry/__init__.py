@@ -13,6 +13,7 @@
 | chrome_trace.py | traces as a file for ui.perfetto.dev |
 | progress.py | the snapshot of a run that displays show |
 | report.py | the report at the end of a run, and its text |
+| report_parts.py | its parts: models, slow requests, lanes, outages and the load, and the text of each |
 | log.py | the records of the log, whose control characters are escaped |
 
 To add a fold, write a class with `on_event` here and list it among the observers in runs/bookkeeping.py or

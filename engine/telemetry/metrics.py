@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..core.events import Done, Due, Failed
 from ..core.histogram import Latency
-from .report import LaneReport, Load, ModelReport, SlowCell
+from .report_parts import LaneReport, Load, ModelReport, SlowCell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The report at the end of a run: rows, requests, cost, latencies, and where the time went; and its text."""
+"""The report at the end of a run: its numbers, and their text line by line."""
 
 from __future__ import annotations
 
@@ -9,79 +9,14 @@ import msgspec
 
 from ..core.errors import printable
 from ..models.prices import as_far_as_known
+from .report_parts import load_lines, model_lines, outage_text, slowest_text
 from .spending import added_up, known_cost
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from .report_parts import Load, ModelReport, OutageReport, SlowCell
     from .spending import Spent, StructuredCounts
-
-
-class ModelReport(msgspec.Struct, frozen=True):
-    """The requests to one model. Latencies are in seconds and of answers only, not of failed requests.
-
-    `cost` is in US dollars, None if it is not known; `known_cost` is that of the requests whose cost is known.
-    `last_refusal` is what the endpoint answered to the last attempt that failed and could be retried, such as a rate
-    limit.
-    """
-
-    model: str
-    requests: int
-    answers: int
-    prompt_tokens: int
-    completion_tokens: int
-    latency_p50: float
-    latency_p95: float
-    latency_max: float
-    cost: float | None = None
-    last_refusal: str | None = None
-    known_cost: float | None = None
-
-
-class SlowCell(msgspec.Struct, frozen=True):
-    """One of the slowest requests."""
-
-    column: str
-    row: int
-    seconds: float
-
-
-class LaneReport(msgspec.Struct, frozen=True):
-    """The use of one lane: mean tasks in flight, mean tasks ready, and the share of time in which it was full.
-
-    `limit` is the most tasks in flight at the end of the run, `cuts` how often rate limits have lowered it.
-    """
-
-    lane: str
-    in_flight: float
-    ready: float
-    full: float
-    limit: int
-    cuts: int = 0
-
-
-class OutageReport(msgspec.Struct, frozen=True):
-    """The outages of one lane's endpoint: how many, and how many seconds in all; `open`: the last had not ended."""
-
-    lane: str
-    outages: int
-    seconds: float
-    open: bool
-
-
-class Load(msgspec.Struct, frozen=True):
-    """Where the time went. Means are numbers of tasks over the run, shares are between 0 and 1.
-
-    The mean of a column's running tasks, times the seconds of the run, is the time spent in it (Little's law).
-    """
-
-    running: dict[str, float]
-    lanes: list[LaneReport]
-    waiting_to_retry: float
-    writing: float
-    """The share of time in which a row group was being written."""
-    loop: float
-    """The share of time in which the event loop's thread was busy; the rest of the time it waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +153,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """Return the lines after the headline, as labels and texts."""
         yield from self._end()
         for outage in self.outages:
-            yield "outage", _outage_text(outage)
+            yield "outage", outage_text(outage)
         if self.failures:
             yield "failures", _counted(self.failures)
         if self.retries:
@@ -226,17 +161,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         yield from _structured_lines(self.structured)
         yield from _cache_lines(self)
         for model in self.models:
-            yield from _model_lines(model)
+            yield from model_lines(model)
         if self.slowest:
-            yield (
-                "slowest",
-                "; ".join(f"{cell.column}, row {cell.row}: {_seconds(cell.seconds)}" for cell in self.slowest),
-            )
+            yield "slowest", slowest_text(self.slowest)
         if self.load is not None:
-            yield "in flight", ", ".join(_means(self.load)) or "nothing"
-            for lane in self.load.lanes:
-                yield "lane", _lane_text(lane)
-            yield "time", f"event loop busy {self.load.loop:.0%}, writing {self.load.writing:.0%}"
+            yield from load_lines(self.load)
 
     def _end(self) -> Iterator[tuple[str, str]]:
         """Return the lines of a run that failed or ended early."""
@@ -278,22 +207,6 @@ def report_of(metadata: Described, details: Details) -> Report:
     )
 
 
-def _model_lines(model: ModelReport) -> Iterator[tuple[str, str]]:
-    yield "model", _model_text(model)
-    if model.last_refusal:
-        yield "refusal", f"the last of {model.model}: {model.last_refusal}"
-
-
-def _model_text(model: ModelReport) -> str:
-    text = f"{model.model}: {model.answers:,} answers to {model.requests:,} requests"
-    if model.answers:
-        text += f", p50 {_seconds(model.latency_p50)}, p95 {_seconds(model.latency_p95)}"
-    known = model.known_cost if model.cost is None else model.cost
-    if model.requests and known is not None:
-        text += f", {as_far_as_known(known, model.cost)}"
-    return text
-
-
 def _cache_lines(report: Report) -> Iterator[tuple[str, str]]:
     if report.cached_tokens:
         share = report.cached_tokens / max(report.prompt_tokens, 1)
@@ -309,30 +222,6 @@ def _structured_lines(structured: Mapping[str, StructuredCounts]) -> Iterator[tu
             yield "json", f"{column}: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
 
 
-def _outage_text(outage: OutageReport) -> str:
-    several = "" if outage.outages == 1 else f" in {outage.outages:,} outages"
-    end = "; it was still down at the end" if outage.open else ""
-    return f"{outage.lane} was down for {_seconds(outage.seconds)}{several}; rows waited, none was dropped for it{end}"
-
-
-def _lane_text(lane: LaneReport) -> str:
-    used = f"{lane.lane}: full {lane.full:.0%} of the time, {lane.ready:,.1f} ready on average"
-    cuts = f", cut {lane.cuts} times by rate limits" if lane.cuts else ""
-    return f"{used}, {lane.limit} at once{cuts}"
-
-
 def _counted(counts: Mapping[str, int]) -> str:
     kinds = sorted(counts.items(), key=lambda item: -item[1])
     return f"{sum(counts.values()):,}: " + ", ".join(f"{count:,} x {error}" for error, count in kinds)
-
-
-def _means(load: Load) -> Iterator[str]:
-    for column, mean in load.running.items():
-        if mean:
-            yield f"{column} {mean:,.1f}"
-    if load.waiting_to_retry:
-        yield f"waiting to retry {load.waiting_to_retry:,.1f}"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:,.0f} s"  # noqa: PLR2004 - three digits either way

@@ -23,7 +23,8 @@ from rowloop.engine.datasets.directory import METADATA
 from rowloop.engine.datasets.metadata import json_schema
 from rowloop.engine.datasets.reading import read_result
 from rowloop.engine.telemetry.metrics import RequestObserver
-from rowloop.engine.telemetry.report import LaneReport, Load, ModelReport, OutageReport, Report, SlowCell
+from rowloop.engine.telemetry.report import Report
+from rowloop.engine.telemetry.report_parts import LaneReport, Load, ModelReport, OutageReport, SlowCell
 from rowloop.engine.telemetry.spending import Spent
 from virtual_run import VirtualRun
 
