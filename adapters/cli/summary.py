@@ -128,7 +128,7 @@ def _natural_width(name: str, values: list[str]) -> int:
 
 
 def _text(value: object) -> str:
-    """Write a value without control characters, which could change the terminal."""
+    """Write a value with escapes for control characters, which could change the terminal; tabs are spaces."""
     if value is None:
         return "-"
     if isinstance(value, dict):
@@ -137,8 +137,7 @@ def _text(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False, default=str)
     else:
         text = str(value)
-    shown = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text[:_LONGEST])
-    return shown + ("…" if len(text) > _LONGEST else "")
+    return printable(text[:_LONGEST].expandtabs(4)) + ("…" if len(text) > _LONGEST else "")
 
 
 def _failures(result: Result) -> str:

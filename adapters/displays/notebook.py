@@ -8,6 +8,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ...engine.core.errors import one_line
 from .ticker import Ticker
 from .wording import Speed, compact, headline, totals
 
@@ -56,16 +57,16 @@ def page(snapshot: ProgressSnapshot, speed: Speed) -> str:
     words = " · ".join(headline(snapshot, speed))
     used = " · ".join(totals(snapshot, speed))
     return (
-        f"<div><b>{html.escape(snapshot.name)}</b> {_bar(snapshot.share)} {html.escape(words)}"
+        f"<div><b>{_text(snapshot.name)}</b> {_bar(snapshot.share)} {_text(words)}"
         f"<table>{rows}{more}</table>"
-        f"<small>{html.escape(used)}</small></div>"
+        f"<small>{_text(used)}</small></div>"
     )
 
 
 def _row(column: ColumnProgress) -> str:
     failures = f"{compact(column.failed)} failed" if column.failed else ""
     cells = (
-        html.escape(column.name),
+        _text(column.name),
         _bar(column.worked / column.total if column.total > 0 else 0.0),
         f"{compact(column.worked)}/{compact(column.total)}",
         f"{compact(column.running)} running" if column.running else "",
@@ -73,6 +74,11 @@ def _row(column: ColumnProgress) -> str:
         f"<span style='color: crimson'>{failures}</span>" if failures else "",
     )
     return "<tr>" + "".join(f"<td style='text-align: left'>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _text(text: str) -> str:
+    """Write names of other people, which may have tags and control characters, as text."""
+    return html.escape(one_line(text))
 
 
 def _bar(share: float) -> str:

@@ -54,8 +54,8 @@ FailureKind: TypeAlias = Literal[
 
 
 _LONGEST: Final = 2000
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_CONTROLS_IN_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROLS_IN_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,15 +204,16 @@ def shortened(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Write line breaks, control characters and lone surrogates as escapes."""
+    """Write line breaks, control characters, also those of bidirectional text, and lone surrogates as escapes."""
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def printable(text: str) -> str:
     """Write control characters, other than line breaks and tabs, and lone surrogates as escapes.
 
-    Texts of servers, names of columns, keys of YAML files and names of models pass through here on their way to a
-    terminal, which would obey the escape sequences in them.
+    Those of bidirectional text are among them: they show the letters after them in another order. Texts of servers,
+    names of columns, keys of YAML files and names of models pass through here on their way to a terminal, which would
+    obey the escape sequences in them.
     """
     return _CONTROLS_IN_LINES.sub(lambda found: ascii(found[0])[1:-1], text)
 

@@ -14,8 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
+from rich.console import Console
 
 import rowloop as rl
+from rowloop.adapters.cli.summary import table
 from rowloop.engine.core.errors import printable
 
 ATTACK = "\x1b]0;owned\x07\x1b[31mred\x9b2J\r"
@@ -76,8 +78,23 @@ def environment() -> dict[str, str]:
 def test_the_command_line_prints_no_control_characters(endpoint, tmp_path, debug):
     """The rows, the report and the log of a run show names, values and the endpoint's text with escapes."""
     printed = command(recipe_of(endpoint), tmp_path, "run", "recipe.yaml", "-o", f"out {ATTACK}", "-n", "2", *debug)
-    assert "answer \\x1b" in printed or "answer \ufffd" in printed
+    assert "\\x1b]0;owned\\x07" in printed
+    assert "\ufffd" not in printed
     assert CONTROLS.findall(printed) == []
+
+
+def test_a_table_has_names_and_values_with_the_escapes_that_logs_have():
+    """Line breaks stay, tabs are spaces, and what turns the direction of letters is an escape too."""
+    values = {"text": f"law {ATTACK}", "dict": {f"key {ATTACK}": "\u202eesrever"}, "lines": "one\n\ttwo", "n": [ATTACK]}
+    row, shown = {f"{name} {ATTACK}": value for name, value in values.items()}, io.StringIO()
+    Console(file=shown, width=200).print(table([row], 200))
+    lines = shown.getvalue()
+    for text in ("text", "dict", "lines", "law", "key"):
+        assert f"{text} {printable(ATTACK)}" in lines
+    assert "\\u202eesrever" in lines
+    assert re.search(r"one.*\n.* {4}two", lines)
+    assert CONTROLS.findall(lines) == []
+    assert "\ufffd" not in lines
 
 
 @pytest.mark.outside

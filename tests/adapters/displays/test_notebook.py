@@ -93,12 +93,12 @@ def test_page_escapes_names_and_counts_hidden_columns():
 
 def test_page_escapes_the_names_of_runs_and_of_models():
     """A model that is named in HTML, and a directory that is, are shown as text."""
-    now = dataclasses.replace(snapshot(), name="<u>out</u>", rate_limited={"openai:<script>x</script>": 65.0})
+    now = dataclasses.replace(snapshot(), name="<u>out</u>\x1b", rate_limited={"openai:<script>x</script>\x00": 65.0})
     text = page(now, Speed())
     assert "<script" not in text
     assert "<u>" not in text
-    assert "openai:&lt;script&gt;x&lt;/script&gt; rate limited for 1:05" in text
-    assert "&lt;u&gt;out" in text
+    assert "openai:&lt;script&gt;x&lt;/script&gt;\\x00 rate limited for 1:05" in text
+    assert "&lt;u&gt;out&lt;/u&gt;\\x1b" in text
 
 
 def test_page_does_not_count_skipped_cells_as_done():
