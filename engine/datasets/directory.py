@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -154,6 +155,17 @@ def part_files(path: Path) -> dict[int, Path]:
         elif file.suffix == ".parquet":  # a reader of data/*.parquet would take it for a part
             raise ResumeError(f"'{file}' is not a part of the dataset; move it elsewhere to resume")
     return found
+
+
+def remove_half_written(path: Path) -> None:
+    """Remove the files that a killed run was about to give their names; what cannot be removed does no harm.
+
+    To be called by the process that has just claimed the directory, before it writes there itself.
+    """
+    for folder in (path / HIDDEN, path / CLAIMS):
+        for file in folder.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def swap_data(path: Path) -> None:
