@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 from ...runtime.logs import safe_logger
@@ -36,7 +37,10 @@ class Served(Protocol):
 
 @contextlib.contextmanager
 def serving(place: Place | None, served: Served) -> Iterator[None]:
-    """Serve other processes while the block is open; a preview has no place, and serves nobody."""
+    """Serve other processes while the block is open; a preview has no place, and serves nobody.
+
+    Afterwards `show_end` alone writes the progress: a file has one writer at a time.
+    """
     if place is None:
         yield
         return
@@ -44,17 +48,25 @@ def serving(place: Place | None, served: Served) -> Iterator[None]:
     with contextlib.suppress(OSError):
         take_commands(path)  # they were for an earlier run
 
+    writing, over = threading.Lock(), threading.Event()
+
     def show() -> None:
-        now = served.snapshot()
-        write_progress(path, now, now.state)
+        with writing:
+            if not over.is_set():
+                now = served.snapshot()
+                write_progress(path, now, now.state)
 
     def obey() -> None:
-        for command in take_commands(path):
+        for command in [] if over.is_set() else take_commands(path):
             _carry_out(command, served)
 
     place.heartbeat.call(show)
     place.heartbeat.call(obey)
-    yield
+    try:
+        yield
+    finally:
+        with writing:
+            over.set()
 
 
 def show_end(place: Place | None, snapshot: ProgressSnapshot, status: str) -> None:

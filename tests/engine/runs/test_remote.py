@@ -128,3 +128,13 @@ def test_commands_for_an_earlier_run_are_not_carried_out(server: FakeOpenAI, tmp
     assert recipe.build(tmp_path, 8, resume="always", progress=False).status == "complete"
     shown = json.loads((tmp_path / ".rowloop/progress.json").read_bytes())
     assert (shown["status"], shown["snapshot"]["committed"]) == ("complete", 8)
+
+
+def test_the_last_progress_is_that_of_the_end(server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """However often the heart beats while a run ends: nothing is written after it, and no two write at once."""
+    monkeypatch.setattr(heartbeat, "HEARTBEAT", 0.0002)
+    for number in range(8):
+        assert begun(server, tmp_path / str(number), rows=2).result(20).status == "complete"
+        last = read_progress(tmp_path / str(number))
+        assert last is not None
+        assert last.status == "complete"
