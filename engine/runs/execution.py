@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import secrets
 from typing import TYPE_CHECKING, Final
@@ -25,6 +24,7 @@ from .ending import advice_of, check_completion, error_of, log_end, status_of
 from .local_executor import LocalExecutor
 from .scheduler import Scheduler
 from .serving import serving, show_end
+from .showing import showing
 from .steering import Steering
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..datasets.result import Result
     from ..datasets.tables import Tables
     from ..models.provider import ChatModel
-    from ..telemetry.progress import Display, ProgressSnapshot
+    from ..telemetry.progress import ProgressSnapshot
     from ..telemetry.report import Report
     from .bookkeeping import Output
     from .facts import RecipeFacts
@@ -179,14 +179,12 @@ class Execution:
         observers = [*self._account.observers, *outside]
         scheduler = self._scheduler = Scheduler(self._tracker, executor, store, self._sink, observers)
         self.steering.take_over(scheduler)
-        display: Display | None = self._settings.progress
         self._account.begin(scheduler, store)
         try:
             for observer in outside:
                 observer.begin(graph, self._tracker.plan)
                 scheduler.timers.every(observer.check_seconds, observer.check)
-            shown = contextlib.nullcontext() if display is None else display(self.snapshot)
-            with serving(self._place, self), shown:
+            with serving(self._place, self), showing(self._settings.progress, self.snapshot):
                 return await scheduler.run()
         finally:
             for observer in outside:

@@ -14,7 +14,7 @@ import asyncio
 import contextvars
 import functools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..core.errors import DatasetGenerationError
 from ..core.events import (
@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from ..datasets.sinks import RowGroupSink
     from ..telemetry.observer import Observer
     from .executor import Executor
+
+_ABOUT_A_TASK: Final = (asyncio.CancelledError, GeneratorExit, StopIteration)
+"""Errors that would mean something else to the task that waits for them: that it is cancelled, closed or over."""
 
 ON_THE_SPOT, IN_THREAD = Placement.ON_THE_SPOT, Placement.IN_THREAD
 
@@ -202,10 +205,13 @@ class Scheduler:
                 except (asyncio.CancelledError, DatasetGenerationError) as error:
                     event = self._broken_off(run, error)
                 waited = slices.waited
-                run = self._step(event)
+                try:
+                    run = self._step(event)
+                except BaseException as error:  # noqa: BLE001 - a CancelledError is the user's here: nothing is awaited
+                    return self._break(error)
                 if run is not None and contextvars.copy_context() != self._context:
                     self._start(run)
-                    return
+                    return None
                 if not waited and time.monotonic() > slices.until:
                     await slices.yield_loop()
         except asyncio.CancelledError:
@@ -300,8 +306,8 @@ class Scheduler:
         """End the run at once with an error that is no fault of a cell; it is raised from run()."""
         if self._stopped.done():
             return
-        if isinstance(error, GeneratorExit):  # to the task that waits for it, it would mean that the task is closed
-            cause, error = error, DatasetGenerationError(f"GeneratorExit: {error}", stage="engine")
+        if isinstance(error, _ABOUT_A_TASK):
+            cause, error = error, DatasetGenerationError(f"{type(error).__name__}: {error}", stage="engine")
             error.__cause__ = cause
         self._stopped.set_exception(error)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import queue
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +79,8 @@ def start(path: Path, options: dict[str, Any]) -> rl.Run:
 
     seed = rl.Seed(pd.DataFrame({"n": range(12)}))
     recipe = rl.Recipe(columns=[seed, rl.cell(value)], processors=options.pop("processors", []))
-    return recipe.start(path, row_group_size=2, progress=False, **options)
+    given: dict[str, Any] = {"progress": False, "row_group_size": 2, **options}
+    return recipe.start(path, **given)
 
 
 @pytest.mark.parametrize("error", ABOUT_ITSELF, ids=lambda error: error.__name__)
@@ -102,6 +105,89 @@ def test_a_callback_that_ends_the_process_ends_the_run_and_reaches_the_caller(
     with pytest.raises(error, match="in the callback"):
         run.result(20)
     assert start(tmp_path / "out", {"resume": "if_possible"}).result(20).actual == 11
+
+
+def display(where: str, error: type[BaseException]) -> Any:
+    """Make a display that raises when it is made, when it begins or when it ends, and hides what ends the run."""
+
+    class Broken:
+        def __enter__(self) -> None:
+            if where == "begins":
+                raise error("in the display")
+
+        def __exit__(self, *_: object) -> bool:
+            if where == "ends":
+                raise error("in the display")
+            return True
+
+    def made(_: object) -> Broken:
+        if where == "is made":
+            raise error("in the display")
+        return Broken()
+
+    return made
+
+
+@pytest.mark.parametrize("error", ABOUT_ITSELF, ids=lambda error: error.__name__)
+@pytest.mark.parametrize("where", ["is made", "begins", "ends"])
+def test_a_display_that_fails_costs_nothing(
+    tmp_path: Path, where: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
+):
+    """It is logged once, and the run continues without it."""
+    assert start(tmp_path / "out", {"progress": display(where, error)}).result(20).actual == 11
+    warnings = [message for message in caplog.messages if message.startswith("the progress display")]
+    assert warnings == [f"the progress display failed: {error.__name__}: in the display"]
+
+
+@pytest.mark.parametrize("where", ["is made", "begins", "ends"])
+def test_a_display_that_ends_the_process_ends_the_run(tmp_path: Path, where: str):
+    """As any other callback."""
+    run = start(tmp_path / "out", {"progress": display(where, SystemExit)})
+    with pytest.raises(SystemExit, match="in the display"):
+        run.result(20)
+
+
+def test_a_display_does_not_change_how_a_run_ends(tmp_path: Path):
+    """Not even one that suppresses the error with which the run ends."""
+    run = start(tmp_path / "out", {"progress": display("never", ValueError), **on_part(ZeroDivisionError)})
+    with pytest.raises(rl.DatasetGenerationError, match="ZeroDivisionError: in the callback"):
+        run.result(20)
+
+
+@pytest.mark.parametrize("error", ABOUT_ITSELF, ids=lambda error: error.__name__)
+def test_a_policy_that_fails_ends_the_run_with_an_error_that_has_the_cause(tmp_path: Path, error: type[BaseException]):
+    """A function of the user's says how long to wait, and raises."""
+
+    async def value(n: int) -> int:
+        raise ConnectionError(n)
+
+    recipe = rl.Recipe(columns=[rl.Seed(pd.DataFrame({"n": range(12)})), rl.cell(value)])
+    run = recipe.start(tmp_path / "out", progress=False, retry=rl.RetryPolicy(wait=raising(error)))
+    with pytest.raises(rl.DatasetGenerationError, match=f"{error.__name__}: in the callback") as caught:
+        run.result(20)
+    assert isinstance(caught.value.__cause__, error)
+
+
+def test_what_is_called_at_the_end_of_a_run_may_fail(tmp_path: Path):
+    """A callback of `add_done_callback` that raises is logged; the others are called, and the result is there."""
+    logged: queue.Queue[str] = queue.Queue()
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno == logging.ERROR:
+                logged.put(record.getMessage())
+
+    handler, logger = Keep(), logging.getLogger("rowloop")
+    logger.addHandler(handler)
+    try:
+        run, called = start(tmp_path / "out", {}), threading.Event()
+        run.add_done_callback(raising(SystemExit))
+        run.add_done_callback(lambda _: called.set())
+        assert run.result(20).actual == 11
+        assert called.wait(20)
+        assert logged.get(timeout=20) == f"a callback of the run of '{tmp_path / 'out'}' failed"
+    finally:
+        logger.removeHandler(handler)
 
 
 def function_of(kind: str, error: type[BaseException]) -> list[Any]:
