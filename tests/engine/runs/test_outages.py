@@ -162,6 +162,28 @@ def test_an_endpoint_that_never_answered_fails_the_run_as_ever(server: FakeOpenA
     server.start()
 
 
+@pytest.mark.parametrize("kind", ["model", "column"])
+def test_what_runs_in_this_process_has_no_outage(kind: str, caplog: pytest.LogCaptureFixture):
+    """A function that cannot connect any more, after 100 successes: its rows are dropped."""
+
+    def value(n: float) -> str:
+        if len(rows) >= 100:
+            raise ConnectionError("nobody there")
+        rows.append(n)
+        return "fine"
+
+    rows: list[float] = []
+    model = rl.Model(lambda prompt: value(float(prompt)))
+    made = rl.Text("t", model="m", prompt="{{ n }}") if kind == "model" else rl.cell(value, name="t")
+    models = {"m": model} if kind == "model" else {}
+    result = rl.Recipe(models=models, columns=[rl.Uniform("n"), made]).preview(
+        140, retry=ONCE, progress=False, error_budget=rl.ErrorBudget(rate=None)
+    )
+    assert (result.status, result.actual, result.report.dropped) == ("partial", 100, 40)
+    assert result.report.outages == []
+    assert "is down" not in caplog.text
+
+
 def test_progress_has_the_outage_while_it_lasts(server: FakeOpenAI, tmp_path: Path):
     """The snapshot names the lane; the run goes on when the server is back."""
     server.configure(latency=0.02)

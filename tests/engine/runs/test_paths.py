@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 
 import rowloop as rl
@@ -53,6 +55,26 @@ def test_a_run_writes_where_it_was_told_when_it_was_called(here: Path):
     assert names(here) >= {"out", "replies.sqlite"}
     assert len(names(here / "out/data")) == 6
     assert {file: file.read_bytes() for file in (here.parent / "there").rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_seed_is_that_of_the_directory_in_which_the_run_was_called(here: Path, suffix: str):
+    """Also for a run in the background that has not opened it yet, and for one that reads it to its end elsewhere."""
+    for folder, text in ((here, "mine"), (here.parent / "there", "another's")):
+        frame = pd.DataFrame({"row": range(6), "whose": [text] * 6})
+        write = {"csv": frame.to_csv, "jsonl": partial(frame.to_json, orient="records", lines=True)}
+        write.get(suffix, frame.to_parquet)(folder / f"seed.{suffix}", **({"index": False} if suffix == "csv" else {}))
+
+    @rl.cell
+    def place(row: int) -> str:
+        if row == 1:
+            os.chdir(here.parent / "there")
+        return os.getcwd()  # noqa: PTH109 - as users write it
+
+    run = rl.Recipe(columns=[rl.Seed(f"seed.{suffix}"), place]).start("out", row_group_size=1, progress=False)
+    os.chdir(here.parent)
+    assert run.result(20).dataset["whose"].tolist() == ["mine"] * 6
+    assert names(here) == {"out", f"seed.{suffix}"}
 
 
 def test_the_stages_of_a_workflow_are_beside_each_other(here: Path):
