@@ -91,7 +91,7 @@ class Embedding(Column):
             not_empty(text)
             if check is not None:
                 check([{"content": text}])
-            embedded, seconds = await enforce(embed(text))
+            embedded, seconds = await enforce(embed(text), key=text)
             usage = Usage(embedded.prompt_tokens, 0, seconds, embedded.billing)
             try:
                 return Answer(self._checked(embedded.vector), usage)

@@ -131,11 +131,11 @@ class Prompted(Column):
         enforce = Deadline(model.timeout).enforce
         check = size_check(model, max_tokens)
         if check is None:
-            return lambda messages: enforce(ask(messages), judge)
+            return lambda messages: enforce(ask(messages), judge, messages)
 
         def send(messages: list[Message]) -> Awaitable[tuple[Reply, float]]:
             check(messages)
-            return enforce(ask(messages), judge)
+            return enforce(ask(messages), judge, messages)
 
         return send
 

@@ -169,7 +169,7 @@ class Validate(Column):
         enforce = Deadline(self.timeout).enforce
 
         async def call(*values: object) -> Answer:
-            verdict, _ = await enforce(ask(dict(zip(needs, values, strict=True))))
+            verdict, _ = await enforce(ask(dict(zip(needs, values, strict=True))), key=values)
             return self._answer(verdict)
 
         return Await(call, fits=True)

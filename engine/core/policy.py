@@ -273,29 +273,3 @@ class Policies:
     cost: CostBudget | None = None
     permits: PermitsOf | None = None
     outage_after: float | None = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class TimeLimit:
-    """How long one attempt may take in all, in seconds, where the user has not set a timeout.
-
-    It is `first` until `answers` answers have arrived, then `factor` times their 99th percentile, but not under
-    `least`: a request that hangs is ended soon where answers are fast, and slow models have the time they need.
-    """
-
-    first: float = 600.0
-    answers: int = 50
-    factor: float = 10.0
-    least: float = 30.0
-
-    def seconds(self, answers: int, p99: float) -> float:
-        """Return the limit after so many answers."""
-        return self.first if answers < self.answers else max(self.least, self.factor * p99)
-
-    def counts_as(self, limit: float) -> float:
-        """Return the time that an attempt which ran into `limit` counts for among the answers.
-
-        Where more than one in a hundred does, answers may be slower than those seen so far: the limit then doubles,
-        until it is at `first` again.
-        """
-        return min(2 * limit, max(limit, self.first)) / self.factor

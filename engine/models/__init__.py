@@ -9,6 +9,7 @@
 | usage | the tokens and requests of a reply, and what its price depends on |
 | verdict | whether a reply is a complete answer |
 | deadline | the time limit of each attempt, fixed or learnt from answers |
+| time_limit | how long one attempt may take, learnt from earlier answers |
 | sweep | finds what has lasted too long, with one timer for a whole column |
 | response_cache | answers of earlier runs, in one SQLite file |
 | sqlite_file | how the SQLite files of rowloop are opened |

@@ -108,7 +108,7 @@ class Model:
       at 16 if that is None, and falls when the endpoint answers 429.
     - `requests_per_minute`, `tokens_per_minute` (prompts and answers together): never exceeded.
     - `timeout`: the total time of one attempt in seconds. "auto" is 600 until a column has 50 answers, then ten times
-      their 99th percentile, but at least 30.
+      their 99th percentile, but at least 15, and more where a few answers are far slower (docs/diagnostics.md).
     - `extra`: fields that go into the request body unchanged.
     - `price`: the cost of the model's tokens; it overrides the list price at the endpoint, and the bill that it states.
     - `client`: a function that makes a client of the provider's own kind (`lambda: AsyncAzureOpenAI(...)`), for what an
