@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rowloop.engine.core.events import Tally
     from rowloop.engine.core.permits import PermitsOf
     from rowloop.engine.core.store import RowGroup
+    from rowloop.engine.telemetry.observer import Observer
 
 
 class Nowhere:
@@ -64,20 +65,23 @@ class VirtualRun:
         writing: float = 0.0,
         trace: bool = False,
         permits: PermitsOf | None = None,
+        memory: int | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         """Put the parts together."""
         nodes = [Node("n", strategy="whole")]
         nodes += [Node(f"c{i}", ("n",), lane=Lane(f"openai:m{i}", parallel)) for i in range(len(calls))]
         self.graph = compile_graph(nodes)
         policies = Policies(retry or RetryPolicy(), budget or ErrorBudget(rate=None), permits=permits)
-        self.tracker = Tracker(self.graph, Plan(rows, row_group_size), policies)
+        self.tracker = Tracker(self.graph, Plan(rows, row_group_size, memory=memory), policies)
         self.diagnostics = WatchedSeldom(
             self.tracker, {i + 1: f"m{i}" for i in range(len(calls))}, len(nodes), trace=trace
         )
         store, self._threads = Store(self.graph), Threads(1)
         works = [Fill(lambda start, rows: range(start, start + rows)), *map(Await, calls)]
         executor = LocalExecutor(self.graph, works, store, self._threads)
-        self.scheduler = Scheduler(self.tracker, executor, store, Nowhere(writing), self.diagnostics.observers)
+        observers = [*self.diagnostics.observers, *observers]
+        self.scheduler = Scheduler(self.tracker, executor, store, Nowhere(writing), observers)
         self.warnings: list[tuple[float, str]] = []
         self.elapsed = 0.0
 

@@ -36,6 +36,7 @@ from .run_options import (
     Deadline,
     MaxCost,
     MaxTokensTotal,
+    Memory,
     MinCompletion,
     OutageAfter,
     Output,
@@ -87,6 +88,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     max_cost: MaxCost = None,
     max_tokens_total: MaxTokensTotal = None,
     deadline: Deadline = None,
+    memory: Memory = None,
     outage_after: OutageAfter = None,
     cache: Cache = None,
     quiet: Quiet = False,
@@ -104,6 +106,8 @@ def run(  # noqa: PLR0913 - each is an option of the command
         "overwrite": overwrite,
         "progress": False if quiet else functools.partial(auto, final_line=False),  # the report is the final line
     }
+    if memory is not None:
+        options["memory"] = memory
     if outage_after is not None:
         options["outage_after"] = outage_after
     if row_group_size is not None:

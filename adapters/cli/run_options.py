@@ -53,6 +53,13 @@ Deadline = Annotated[
         " To finish it, resume."
     ),
 ]
+Memory = Annotated[
+    int | None,
+    Parameter(
+        show_default="268435456",
+        help="Bytes that the values of unfinished row groups may take, with what is needed to write them.",
+    ),
+]
 OutageAfter = Annotated[
     float | None,
     Parameter(

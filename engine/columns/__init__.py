@@ -23,6 +23,7 @@
 | schemas.py       | JSON Schemas, and the reader that checks answers against them                               |
 | schema_types.py  | the Arrow type of values that obey a JSON Schema, where there is one                        |
 | storable.py      | which values of a cell the table can hold, checked as soon as a cell has one                |
+| sizes.py         | how many bytes of memory a value takes, about                                               |
 | json_repairs.py  | JSON found in an answer's prose, and repaired                                               |
 | microbatch.py    | callers with one item each share calls of many: SQL in a thread, embeddings over HTTP       |
 | code_hash.py     | whether a function or class is still the one that made a table                              |

@@ -102,32 +102,42 @@ class Restored(msgspec.Struct, frozen=True):
     """The values that an earlier run had of a row group are in the store again.
 
     `cells` are the cells that were done. `wholes` maps the whole columns that were done to the number of rows they were
-    worked for. `failed` are the tasks that failed for good, as (column, row, rows), with the `rows` of Record.
+    worked for. `failed` are the tasks that failed for good, as (column, row, rows), with the `rows` of Record. `sizes`
+    are the bytes of the values, by column.
     """
 
     group: int
     cells: list[tuple[int, int]]
     wholes: dict[int, int]
     failed: list[tuple[int, int, list[int] | None]]
+    sizes: dict[int, int] = {}
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
-    """A task is done, and its value is in the store; a whole column has values for `rows` rows."""
+    """A task is done, and its value is in the store; a whole column has values for `rows` rows.
+
+    `size` is by how many bytes the values in the store have grown.
+    """
 
     group: int
     column: int
     row: int
     usage: Usage | None = None
+    size: int = 0
     rows: int | None = None
 
 
 class Resized(msgspec.Struct, frozen=True, gc=False):
-    """A whole column is done, and has changed the number of rows of its row group (sequential engine)."""
+    """A whole column is done, and has changed the number of rows of its row group (sequential engine).
+
+    `size` is by how many bytes the values in the store have grown.
+    """
 
     group: int
     column: int
     rows: int
     row: int = WHOLE
+    size: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True):

@@ -44,12 +44,16 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many rows to make, in row groups of which size, how many rows may be open at once, and what is there."""
+    """How many rows to make, in row groups of which size, how many rows may be open at once, and what is there.
+
+    `memory`: how many bytes the values of open row groups may take; None for any number.
+    """
 
     rows: int
     row_group_size: int = 1000
     open_rows: int = 65_536
     earlier: Earlier = field(default_factory=Earlier)
+    memory: int | None = None
     _firsts: list[tuple[int, int]] = field(init=False, repr=False, compare=False)
     """Where row groups of full size begin again, after one that may be smaller: (group, row)."""
 
@@ -103,16 +107,19 @@ class GroupState:
     """The task states of one row group."""
 
     __slots__ = (
-        "alive", "attempts", "columns", "committing", "cut", "dropped", "id", "left", "live", "missing",
-        "missing_whole", "open", "restoring", "size", "sizes", "state", "worked",
+        "alive", "attempts", "bytes", "columns", "committing", "cut", "dropped", "id", "left", "live", "missing",
+        "missing_whole", "open", "restoring", "rows", "size", "sizes", "state", "worked",
     )  # fmt: skip
 
     def __init__(self, id_: int, size: int, graph: Graph) -> None:
         """Start with every task waiting."""
         self.id = id_
         self.columns = graph.columns
-        self.size = size
+        self.size = self.rows = size
+        """`rows` is what the size was when the row group was opened."""
         self.live = size
+        self.bytes = 0
+        """The size of its values."""
         self.alive = bytearray(b"\1") * size
         self.dropped = 0
         self.restoring = False

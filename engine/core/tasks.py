@@ -31,7 +31,7 @@ class Tasks:
         self.out: list[Command] = []
         """The commands that follow from the event at hand."""
         self.totals = totals_of(graph, plan.earlier)
-        self.open = OpenGroups(graph, plan)
+        self.open = OpenGroups(graph, plan, self.totals.columns)
         self.lane_of = [None if column.lane is None else lanes.queues[column.lane] for column in graph.columns]
         self.on_the_spot = 0
         """Running tasks without a lane: until they end, empty lanes do not mean a want of rows."""
@@ -198,4 +198,4 @@ class Tasks:
     def close_group(self, group: GroupState) -> None:
         """Count a row group that is over, and forget it."""
         self.totals.add_group(group.id, cut=bool(group.cut))
-        del self._groups[group.id]
+        self.open.close(group)

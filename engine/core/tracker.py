@@ -75,6 +75,7 @@ class Tracker:
         self._tasks = Tasks(graph, plan, self._lanes)
         self._open = self._tasks.open
         self._groups = self._open.by_id
+        self._sizes = self._open.sizes
         self.totals = self._tasks.totals
         self.halted: Reason | None = None
         self.exhausted: Exhausted | None = None
@@ -196,6 +197,9 @@ class Tracker:
         group.check(event)
         group.restoring = False
         self._tasks.on_the_spot -= 1
+        for column, size in event.sizes.items():
+            group.bytes += size
+            self._sizes[column] += size
         ended = group.restore(event)
         for column, row, rows in event.failed:  # before anything is released
             self._tasks.do_without(group, self._columns[column], row, rows)
@@ -209,6 +213,9 @@ class Tracker:
         group = tasks.release(event, self._now)
         outcomes = self._outcomes[event.column]
         outcomes.ended += 1
+        if event.size:
+            group.bytes += event.size
+            self._sizes[event.column] += event.size
         tasks.settle(group, self._columns[event.column], event.row, DONE)
         if outcomes.failed_at:
             if outcomes.have_first_success():
@@ -221,6 +228,8 @@ class Tracker:
         """Continue with other rows; only in the sequential engine, where nothing else of the group is in flight."""
         group = self._tasks.release(event, self._now)
         self._outcomes[event.column].ended += 1
+        group.bytes += event.size
+        self._sizes[event.column] += event.size
         if event.rows:
             group.resize(event.rows)
             group.worked[event.column] = event.rows

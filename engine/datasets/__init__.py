@@ -15,6 +15,7 @@
 | table_columns.py | the values of one column as Arrow arrays: typed, inferred, or JSON text |
 | sinks.py | the protocol of a sink, and the sink of a preview |
 | parquet_sink.py | the sink of a build |
+| heap.py | gives memory that was freed back to the system |
 | journal.py | the SQLite file with everything that is in no part yet |
 | journal_records.py | what the journal stores, and which values it can store |
 | journal_writer.py | sends what ends in a run to the journal, from a thread |

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ...runtime.one_thread import OneThread
+from ..columns.sizes import size_of
 from ..core.errors import ResumeError
 from ..core.events import WHOLE, Done, Restored
 from .journal_records import KeptFailure, Over
@@ -26,6 +28,9 @@ T = TypeVar("T")
 
 _DELAY: Final = 0.03
 """Seconds for which ended tasks are collected, so that one transaction writes all of them."""
+
+_MOST_BYTES: Final = 1024**2
+"""Bytes of values that are written without waiting any longer: they are encoded as one."""
 
 
 class JournalWriter:
@@ -47,6 +52,7 @@ class JournalWriter:
         self._spending: Callable[[], Spending] | None = None
         self._rewriting = rewriting or {}
         self._entries: list[Entry] = []
+        self._bytes = 0
         self._failures: list[KeptFailure] = []
         self._thread = OneThread("rowloop-journal")
         self._timer: asyncio.TimerHandle | None = None
@@ -70,7 +76,11 @@ class JournalWriter:
         else:
             return
         self._entries.append((event.group, event.column, event.row, value))
-        self._schedule()
+        self._bytes += event.size
+        if self._bytes > _MOST_BYTES:
+            self._write()
+        else:
+            self._schedule()
 
     def keep(self, record: Record, lines: list[FailedCell], final: bool) -> None:  # noqa: FBT001 - see FailureTable.keep
         """Collect a failure with its lines of the failures table."""
@@ -152,7 +162,7 @@ class JournalWriter:
         self._stop_timer()
         entries, failures = self._entries, self._failures
         if self._spending is not None and (entries or failures or always):
-            self._entries, self._failures = [], []
+            self._entries, self._failures, self._bytes = [], [], 0
             self._post(functools.partial(self.journal.write, entries, failures, self._spending()))
 
     def _post(self, work: Callable[[], None]) -> None:
@@ -194,7 +204,11 @@ def _restored(group: RowGroup, known: Known) -> Restored:
         else:
             group.values[column][row] = value
             cells.append((column, row))
-    return Restored(group.id, cells, wholes, [(failed.column, failed.row, failed.rows) for failed in known.failures])
+    failed = [(failure.column, failure.row, failure.rows) for failure in known.failures]
+    sizes: Counter[int] = Counter()
+    for (column, _), value in known.values.items():
+        sizes[column] += size_of(value)
+    return Restored(group.id, cells, wholes, failed, sizes)
 
 
 def _whole(group: RowGroup, value: Any) -> tuple[int, list[Any]]:

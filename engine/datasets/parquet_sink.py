@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +26,7 @@ from .directory import (
     swap_data,
     write_atomically,
 )
+from .heap import Heap
 from .journal_records import Over
 from .parts import Note, Part, checksum_of, note_of, read_parts, stamp_of, with_note
 from .sinks import announce, cut
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     from .parts import OnPart
     from .tables import Tables
 
+_MOST_ENCODED: Final = 16 * 1024**2
+_MOST_ROWS: Final = 1024**2
+"""The most bytes and rows of a row group inside a file; the number of rows is pyarrow's own."""
+
 
 class ParquetSink:
     """Writes the row groups of one run into a claimed directory."""
@@ -59,6 +64,7 @@ class ParquetSink:
         self._journal = journal
         self._on_part = on_part
         self._version = 0
+        self._heap = Heap()
         self._writer = OneThread("rowloop-writer")
 
     async def begin(self, tables: Tables) -> None:
@@ -159,6 +165,7 @@ class ParquetSink:
         if self._version != self._tables.version:
             self._widen_parts()
             table = self._tables.conform(table)
+        self._heap.passed(table.nbytes)
         file = f"data/{part_name(group.id)}"
         part = Part(group.id, group.start, table.num_rows, file if table.num_rows else None)
         if part.file is None:  # processors removed all rows
@@ -216,7 +223,10 @@ class ParquetSink:
             raise DatasetGenerationError(f"cannot read {file}: {error}", stage="write") from error
 
     def _write(self, table: pa.Table, file: str, row_group: int | None) -> None:
-        self._write_file(file, row_group, lambda path: pq.write_table(table, path))
+        # The writer keeps what it has encoded in memory until one of the file's own row groups is whole.
+        rows = max(1, _MOST_ENCODED * table.num_rows // max(1, table.nbytes))
+        rows = min(rows, _MOST_ROWS)
+        self._write_file(file, row_group, lambda path: pq.write_table(table, path, row_group_size=rows))
 
     def _write_file(self, file: str, row_group: int | None, write: Callable[[Path], object]) -> None:
         try:

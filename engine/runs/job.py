@@ -91,7 +91,7 @@ def _preview(compiled: Compiled, settings: Settings, seed: int) -> Execution:
 
     if settings.resume != "never":
         raise RecipeError("resume", "a preview writes nothing that could be resumed; use build")
-    plan = Plan(settings.rows, settings.row_group_size or ROW_GROUP_SIZE)
+    plan = Plan(settings.rows, settings.row_group_size or ROW_GROUP_SIZE, memory=settings.memory)
     return _execution(compiled, settings, seed, plan, Output(MemorySink(settings.on_part), Past()))
 
 
@@ -106,7 +106,7 @@ def _build(compiled: Compiled, settings: Settings, seed: int, path: Path) -> Exe
     wanted = Wanted(facts, compiled.written, compiled.graph, compiled.kept, compiled.restorable)
     claim = claim_directory(path, wanted, settings)
     try:
-        plan = Plan(settings.rows, claim.facts.row_group_size, earlier=claim.past.earlier)
+        plan = Plan(settings.rows, claim.facts.row_group_size, earlier=claim.past.earlier, memory=settings.memory)
         if settings.resume != "never" and plan.left:
             _check_models(_models_called(compiled))
         return _execution(compiled, settings, claim.facts.seed, plan, _output(compiled, settings, claim))

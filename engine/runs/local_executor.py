@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.errors import CALLBACK_ERRORS
+from ..columns.sizes import SMALL, size_of, size_of_all
 from ..columns.storable import misfit
 from ..columns.work import (
     Answer,
@@ -62,14 +63,20 @@ class LocalExecutor:
         """Work a task on the spot."""
         work = self._works[run.column]
         group = self._store.groups[run.group]
+        size = 0
         try:
             if type(work) is Render:
-                self._put(group, run, work.render(*self._inputs(group, run)))
+                value = work.render(*self._inputs(group, run))
+                self._put(group, run, value)
+                size = 0 if type(value) in SMALL else size_of(value)
             elif type(work) is Fill:
-                group.values[run.column] = work.fill(group.start, group.size)
+                group.values[run.column] = values = work.fill(group.start, group.size)
+                size = size_of_all(values)
+            elif type(work) is Beside:
+                size = size_of(group.values[run.column][run.row])
         except CellError as error:
             return _failed(run, error)
-        return Done(run.group, run.column, run.row)
+        return Done(run.group, run.column, run.row, None, size)
 
     async def work(self, run: Execute) -> Done | Resized | Failed:
         """Work a task that is awaited. A cancellation that comes from outside the cell is passed on."""
@@ -77,8 +84,12 @@ class LocalExecutor:
         group = self._store.groups[run.group]
         try:
             if type(work) is Await:
-                usage = self._put(group, run, await work.call(*self._inputs(group, run)))
-                return Done(run.group, run.column, run.row, usage)
+                value = await work.call(*self._inputs(group, run))
+                usage = self._put(group, run, value)
+                if type(value) in SMALL:
+                    return Done(run.group, run.column, run.row, usage)
+                size = size_of(value.value if type(value) is Answer else value)
+                return Done(run.group, run.column, run.row, usage, size)
             return await self._work_whole(group, run, work)
         except (CellError, ModelError) as error:
             return _failed(run, error)
@@ -106,7 +117,7 @@ class LocalExecutor:
                 self._put(self._store.groups[run.group], run, value)
             except CellError as unfit:
                 return _failed(run, unfit)
-            return Done(run.group, run.column, run.row)
+            return Done(run.group, run.column, run.row, None, size_of(value))
         if isinstance(error, CALLBACK_ERRORS):
             return _failed(run, error)
         raise error
@@ -147,8 +158,8 @@ class LocalExecutor:
     async def _work_whole(self, group: RowGroup, run: Execute, work: Work) -> Done | Resized:
         """Work a whole column for its live rows."""
         if type(work) is FillInThread:
-            group.values[run.column] = await self._threads.call(work.fill, group.start, group.size)
-            return Done(run.group, run.column, run.row)
+            group.values[run.column] = values = await self._threads.call(work.fill, group.start, group.size)
+            return Done(run.group, run.column, run.row, size=size_of_all(values))
         rows, needs = run.rows or (), self._columns[run.column].needs
         if type(work) is Rewrite:
             return await _rewrite(group, run, rows, work)
@@ -161,7 +172,7 @@ class LocalExecutor:
         values = await work.call(given, len(rows))
         self._check_whole(group, run, rows, values)
         group.values[run.column] = _spread(values, rows, [None] * group.size)
-        return Done(run.group, run.column, WHOLE, rows=len(rows))
+        return Done(run.group, run.column, WHOLE, rows=len(rows), size=size_of_all(values))
 
     def _inputs(self, group: RowGroup, run: Execute) -> list[Any]:
         values, row = group.values, run.row
@@ -173,23 +184,25 @@ class LocalExecutor:
 
 async def _rewrite(group: RowGroup, run: Execute, rows: Sequence[int], work: Rewrite) -> Done | Resized:
     """Change whole columns for their live rows, all or none of them."""
-    changed = await work.call(run.group, [_live(group, column, rows) for column in work.columns])
+    given = [_live(group, column, rows) for column in work.columns]
+    changed = await work.call(run.group, given)
     if len(changed[0]) != len(rows):
         return _replace(group, run, dict(zip(work.columns, changed, strict=True)))
     for column, values in zip(work.columns, changed, strict=True):
         group.values[column] = _spread(values, rows, list(group.values[column]))
-    return Done(run.group, run.column, WHOLE)
+    return Done(run.group, run.column, WHOLE, size=sum(map(size_of_all, changed)) - sum(map(size_of_all, given)))
 
 
 def _replace(group: RowGroup, run: Execute, values: dict[int, list[Any]]) -> Resized:
     """Take new values for all columns that have any, and make room for those that have not begun."""
     group.size = len(values[next(iter(values))])
+    size = sum(size_of_all(new) - size_of_all(group.values[column]) for column, new in values.items())
     for column in range(len(group.values)):
         if column in values:
             group.values[column] = values[column]
         elif group.values[column] is not None:
             group.values[column] = [None] * group.size
-    return Resized(run.group, run.column, group.size)
+    return Resized(run.group, run.column, group.size, size=size)
 
 
 def _live(group: RowGroup, column: int, rows: Sequence[int]) -> list[Any]:

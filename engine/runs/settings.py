@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..telemetry.progress import Display
 
 ROW_GROUP_SIZE: Final = 1000
+MEMORY: Final = 256 * 1024**2
 MOST_ROWS: Final = 10**12
 """More rows than any run can make: a larger number is a slip."""
 
@@ -41,6 +42,8 @@ class RunOptions(TypedDict, total=False):
     - `max_cost`, `max_tokens_total`: US dollars and tokens after which no more requests are sent, counted over all runs
       of the dataset; requests in flight are awaited.
     - `deadline`: seconds after which the run ends; what is in flight is cancelled, and it can be resumed.
+    - `memory`: bytes that the values of unfinished row groups may take, counted twice because memory is lost between
+      them, and the tables made to write them (256 MiB; None for any number). One row group is worked in any case.
     - `outage_after`: seconds that an endpoint may be down before the run ends early (600; None for any number). Until
       then rows wait, and no attempt counts; see docs/outages.md.
     - `cache`: the path of a file that stores answers; an equal request to the same model is answered from it.
@@ -67,6 +70,7 @@ class RunOptions(TypedDict, total=False):
     max_cost: float | None
     max_tokens_total: int | None
     deadline: float | None
+    memory: int | None
     outage_after: float | None
     cache: str | os.PathLike[str] | None
     retry: RetryPolicy
@@ -97,6 +101,7 @@ class Settings:
     max_cost: float | None = Field(default=None, gt=0)
     max_tokens_total: int | None = Field(default=None, ge=1, strict=True)
     deadline: float | None = Field(default=None, gt=0)
+    memory: int | None = Field(default=MEMORY, ge=1, strict=True)
     outage_after: float | None = Field(default=600.0, gt=0)
     cache: str | os.PathLike[str] | None = None
     retry: RetryPolicy = Field(default_factory=RetryPolicy)

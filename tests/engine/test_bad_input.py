@@ -51,6 +51,7 @@ def refusal(make: Callable[[], object]) -> str:
 OPTIONS: list[tuple[str, list[Any]]] = [
     ("rows", [0, -1, 2.5, "5", True, NAN]),
     ("row_group_size", [0, -1, "a", None, NAN]),
+    ("memory", [0, -1, 1.5, "1 GB", True, NAN]),
     ("min_completion", [0, -1, 1.5, "x", NAN]),
     ("retry", [5, "x"]),
     ("error_budget", [5]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -183,7 +184,7 @@ def test_a_rendered_value_is_put_away_and_a_fault_of_the_cell_is_a_failure():
         return str(x)
 
     bench = Bench(Render(render))
-    assert bench.executor.work_now(Execute(0, 1, 0)) == Done(0, 1, 0)
+    assert bench.executor.work_now(Execute(0, 1, 0)) == Done(0, 1, 0, size=getsizeof("10"))
     assert isinstance(bench.executor.work_now(Execute(0, 1, 1)), Failed)
     assert bench.values == ["10", None, None]
 
@@ -191,7 +192,7 @@ def test_a_rendered_value_is_put_away_and_a_fault_of_the_cell_is_a_failure():
 def test_system_exit_and_keyboard_interrupt_fail_no_cell():
     """From a thread they are raised; everything else is a failure."""
     bench = Bench(InThread(str))
-    assert bench.executor.outcome(Execute(0, 1, 0), "v", None) == Done(0, 1, 0)
+    assert bench.executor.outcome(Execute(0, 1, 0), "v", None) == Done(0, 1, 0, size=getsizeof("v"))
     assert isinstance(bench.executor.outcome(Execute(0, 1, 1), None, ValueError("x")), Failed)
     for error in (SystemExit(1), KeyboardInterrupt()):
         with pytest.raises(type(error)):
