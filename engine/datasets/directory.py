@@ -157,15 +157,14 @@ def part_files(path: Path) -> dict[int, Path]:
     return found
 
 
-def remove_half_written(path: Path) -> None:
-    """Remove the files that a killed run was about to give their names; what cannot be removed does no harm.
+def remove_half_written_claims(path: Path) -> None:
+    """Remove the claims that killed processes were about to give their names; one that stays does no harm.
 
-    To be called by the process that has just claimed the directory, before it writes there itself.
+    To be called by the process that has just claimed the directory.
     """
-    for folder in (path / HIDDEN, path / CLAIMS):
-        for file in folder.glob(".*.tmp"):
-            with contextlib.suppress(OSError):
-                file.unlink()
+    for file in (path / CLAIMS).glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 def swap_data(path: Path) -> None:

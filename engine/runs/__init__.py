@@ -15,7 +15,7 @@
 | transfers.py | row groups between the store and the sink |
 | timers.py | retries, waking lanes, periodic checks |
 | slices.py | how long workers may occupy the loop |
-| showing.py | a run's display, which may fail without the run |
+| showing.py | a run's display, which hides no error of the run |
 | serving.py | what a run does for other processes at each heartbeat |
 | bookkeeping.py | the counts of a run, as snapshot, metadata, report and result |
 | facts.py | what bookkeeping and budget need of the recipe |

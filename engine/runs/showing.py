@@ -1,47 +1,50 @@
-"""Showing: a run's display while it is worked; what a display raises is logged and costs no result."""
+"""Showing: a run's display while it is worked; what a display raises ends the run, and it hides no other end."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-from ...runtime.logs import safe_logger
+from ..core.errors import DatasetGenerationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..telemetry.progress import Display, ProgressSnapshot
 
-logger = safe_logger()
-
 
 @contextlib.contextmanager
 def showing(display: Display | None, snapshot: Callable[[], ProgressSnapshot]) -> Iterator[None]:
-    """Show a run while the block is open, unless `display` is None or fails.
+    """Show a run while the block is open; None shows nothing.
 
-    How the run ends is not the display's to change: it cannot replace or suppress an error either.
+    An error of the run is raised as it is, also where the display suppresses errors or has one of its own.
     """
-    with contextlib.ExitStack() as stack:
-        if display is not None:
-            with _logged():
-                shown = display(snapshot)
-                shown.__enter__()
-                stack.callback(lambda: _close(shown))
+    if display is None:
         yield
-
-
-def _close(shown: contextlib.AbstractContextManager[object]) -> None:
-    with _logged():
-        shown.__exit__(*sys.exc_info())
+        return
+    with _an_error_of_ours():
+        shown = display(snapshot)
+        shown.__enter__()
+    try:
+        yield
+    except BaseException as error:
+        try:
+            shown.__exit__(*sys.exc_info())
+        except BaseException as second:  # noqa: BLE001 - the first error is raised, with a note on the second
+            if second is not error:
+                error.add_note(f"the progress display failed too: {type(second).__name__}: {second}")
+        raise
+    with _an_error_of_ours():
+        shown.__exit__(None, None, None)
 
 
 @contextlib.contextmanager
-def _logged() -> Iterator[None]:
-    """Log what a display raises, unless it is about the process."""
+def _an_error_of_ours() -> Iterator[None]:
+    """Keep a cancellation that a display raises from being taken for one of the run."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is not about the run
-        logger.warning("the progress display failed: %s: %s", type(error).__name__, error)
+    except (asyncio.CancelledError, GeneratorExit, StopIteration) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise DatasetGenerationError(problem, stage="progress display") from error

@@ -172,7 +172,7 @@ def test_a_claim_that_was_taken_over_says_so_at_the_next_heartbeat(place: Path):
 
 def test_what_a_killed_run_had_half_written_is_removed_by_the_next(place: Path):
     """Beside progress.json and among the claims; what another process is about to leave in control/ stays."""
-    for name in (".progress.json.1f2e.tmp", "claims/.000001.json.3d4c.tmp", "control/.1.json.5b6a.tmp"):
+    for name in (".progress.json.tmp", "claims/.000001.json.3d4c.tmp", "control/.1.json.5b6a.tmp"):
         file = place / ".rowloop" / name
         file.parent.mkdir(exist_ok=True)
         file.write_text("{")

@@ -1,4 +1,4 @@
-"""Whatever callbacks raise, a run ends, with that cause; and what shows or logs a run never breaks it."""
+"""Whatever callbacks raise, a run ends, with that cause; and what logs a run never breaks it."""
 
 from __future__ import annotations
 
@@ -130,13 +130,15 @@ def display(where: str, error: type[BaseException]) -> Any:
 
 @pytest.mark.parametrize("error", ABOUT_ITSELF, ids=lambda error: error.__name__)
 @pytest.mark.parametrize("where", ["is made", "begins", "ends"])
-def test_a_display_that_fails_costs_nothing(
-    tmp_path: Path, where: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
+def test_a_display_that_fails_ends_the_run_with_an_error_that_has_the_cause(
+    tmp_path: Path, where: str, error: type[BaseException]
 ):
-    """It is logged once, and the run continues without it."""
-    assert start(tmp_path / "out", {"progress": display(where, error)}).result(20).actual == 11
-    warnings = [message for message in caplog.messages if message.startswith("the progress display")]
-    assert warnings == [f"the progress display failed: {error.__name__}: in the display"]
+    """As any other callback; the rows can be resumed."""
+    run = start(tmp_path / "out", {"progress": display(where, error)})
+    with pytest.raises(rl.DatasetGenerationError, match=f"{error.__name__}: in the display") as caught:
+        run.result(20)
+    assert isinstance(caught.value.__cause__, error)
+    assert start(tmp_path / "out", {"resume": "if_possible"}).result(20).actual == 11
 
 
 @pytest.mark.parametrize("where", ["is made", "begins", "ends"])
@@ -147,9 +149,10 @@ def test_a_display_that_ends_the_process_ends_the_run(tmp_path: Path, where: str
         run.result(20)
 
 
-def test_a_display_does_not_change_how_a_run_ends(tmp_path: Path):
-    """Not even one that suppresses the error with which the run ends."""
-    run = start(tmp_path / "out", {"progress": display("never", ValueError), **on_part(ZeroDivisionError)})
+@pytest.mark.parametrize("where", ["never", "ends"])
+def test_a_display_does_not_change_how_a_run_ends(tmp_path: Path, where: str):
+    """Not even one that suppresses the error with which the run ends, or raises another."""
+    run = start(tmp_path / "out", {"progress": display(where, ValueError), **on_part(ZeroDivisionError)})
     with pytest.raises(rl.DatasetGenerationError, match="ZeroDivisionError: in the callback"):
         run.result(20)
 
