@@ -38,7 +38,7 @@ class TimeLimit:
 
     def again(self, limit: float, times: int) -> float:
         """Return the limit of a request that has run into a limit so many times: twice the usual one for the third."""
-        return max(limit, min(self.first, limit * 2 ** max(0, times - 1)))
+        return max(limit, min(self.first, limit * 2.0 ** max(0, times - 1)))
 
     def counts_as(self, limit: float) -> float:
         """Return the time that an attempt which ran into `limit` counts for among the answers.
