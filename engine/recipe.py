@@ -233,7 +233,8 @@ class Recipe:
                 " replace_seed(data)"
             )
             raise RecipeError("columns.seed", problem)
-        sequential = options.get("engine") == "sequential"
+        engine: object = options.get("engine")
+        sequential = isinstance(engine, str) and engine == "sequential"  # a DataFrame equals nothing
         compiled = self._compile_parts(sequential=True) if sequential else self._compile()
         return Job(compiled, self._seed, path, self._checked_rows(rows), options)
 

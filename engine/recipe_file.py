@@ -110,7 +110,7 @@ def parse(data: Mapping[str, Any]) -> Parsed:
     for key in data:
         if key not in Parsed.__annotations__:
             raise RecipeError(str(key), f"unknown field; {nearest(str(key), Parsed.__annotations__)}")
-    models = data.get("models") or {}
+    models = {} if data.get("models") is None else data["models"]
     if not isinstance(models, dict):
         raise RecipeError("models", "must be a mapping from a name to a model")
     return Parsed(
@@ -178,7 +178,7 @@ def _model(alias: str, given: object) -> Model:
 
 
 def _list(data: Mapping[str, Any], key: str) -> list[Any]:
-    given = data.get(key) or []
+    given = [] if data.get(key) is None else data[key]
     if not isinstance(given, list):
         raise RecipeError(key, "must be a list")
     return given

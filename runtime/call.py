@@ -24,7 +24,7 @@ from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import awaiting
-from .errors import RuntimeClosedError
+from .errors import RuntimeClosedError, shown
 from .guards import blocking, descend, set_line
 from .waiting import taken_lock, waiter
 
@@ -317,10 +317,10 @@ def _refuse_wrong(coro: object, timeout: float | None) -> None:
             if isawaitable(coro)
             else "pass one"
         )
-        message = f"expected a coroutine, as `async def` functions return, not {coro!r}: {hint}"
+        message = f"expected a coroutine, as `async def` functions return, not {shown(coro)}: {hint}"
         raise TypeError(message)
     if timeout is not None and not timeout >= 0:
-        message = f"timeout must be None or a number of seconds of at least 0, not {timeout!r}"
+        message = f"timeout must be None or a number of seconds of at least 0, not {shown(timeout)}"
         raise ValueError(message)
 
 

@@ -14,6 +14,7 @@ a time limit ran out.
 from __future__ import annotations
 
 import asyncio
+import reprlib
 from typing import Final
 
 CALLBACK_ERRORS: Final = (Exception, asyncio.CancelledError, GeneratorExit)
@@ -22,6 +23,18 @@ CALLBACK_ERRORS: Final = (Exception, asyncio.CancelledError, GeneratorExit)
 A CancelledError or GeneratorExit of a callback is not about the task that calls it, and would be mistaken for that.
 SystemExit and KeyboardInterrupt are about the process: they are passed on as they are.
 """
+
+
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 6, 200, 200, 200
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value; of a long one the ends, of a list or a mapping the first parts."""
+    try:
+        return _SHORT.repr(value)
+    except Exception:  # noqa: BLE001 - a repr of the user's own, or an integer with more digits than Python writes
+        return f"{type(value).__name__} that cannot be shown"
 
 
 class RuntimeClosedError(RuntimeError):

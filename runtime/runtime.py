@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from . import guards, lifecycle, watchdog
 from .call import Call
 from .draining import Ending
-from .errors import RuntimeClosedError
+from .errors import RuntimeClosedError, shown
 from .loop import LoopThread, Settings, State
 from .streams import Entered, Items
 
@@ -161,7 +161,7 @@ class Runtime:
         The result is also a context manager. At the end of its `with` block the generator's cleanup has run.
         """
         if prefetch < 1:
-            message = f"prefetch must be at least 1, not {prefetch!r}"
+            message = f"prefetch must be at least 1, not {shown(prefetch)}"
             raise ValueError(message)
         thread = self._running_thread()
         guards.refuse_own_loop(thread, "async for item in source")

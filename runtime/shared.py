@@ -12,6 +12,7 @@ from asyncio import _get_running_loop
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import guards, lifecycle
+from .errors import shown
 from .hosts import host_client
 from .runtime import Runtime
 
@@ -58,12 +59,19 @@ def client(factory: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     It belongs to the loop that runs the calling code: in async code to the running loop, a runtime's or any other, and
     in synchronous code to the default runtime's. The loop closes it at its end.
     """
+    _check_factory(factory)
     key = ("client", factory, _frozen(args), _frozen(kwargs))
     runtime, loop = Runtime.current(), _get_running_loop()
     if runtime is None and loop is not None and guards.in_async_code():
         made: T = host_client(loop, lambda: factory(*args, **kwargs), key)
         return made
     return (runtime or default()).construct(lambda: factory(*args, **kwargs), key)
+
+
+def _check_factory(factory: object) -> None:
+    if not callable(factory):
+        message = f"client() takes a function or a class that makes the client, not {shown(factory)}"
+        raise TypeError(message)
 
 
 def _frozen(value: Any) -> Hashable:
@@ -75,6 +83,7 @@ def _frozen(value: Any) -> Hashable:
     try:
         hash(value)
     except TypeError as error:
-        message = f"client() shares by its arguments, but {value!r} is not hashable; use rt.enter(factory, key=...)"
+        found = shown(value)
+        message = f"client() shares by its arguments, but {found} is not hashable; use rt.enter(factory, key=...)"
         raise TypeError(message) from error
     return (type(value), value)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict, Unpack
 
@@ -54,6 +55,9 @@ FailureKind: TypeAlias = Literal[
 
 
 _LONGEST: Final = 2000
+_CONTAINERS: Final = (list, tuple, dict, set, frozenset)
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother = 3, 6, 80, 80
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _CONTROLS_IN_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -190,9 +194,12 @@ def writable(text: str) -> str:
 
 
 def shown(value: object, most: int = 80) -> str:
-    """Return the beginning of a value's repr, whatever the value is."""
+    """Return the beginning of a value's repr, whatever the value is.
+
+    Only the first parts of lists and mappings are shown: a few that are repeated can stand for billions.
+    """
     try:
-        return repr(value)[:most]
+        return (_SHORT.repr(value) if isinstance(value, _CONTAINERS) else repr(value))[:most]
     except Exception:  # noqa: BLE001 - a repr of the user's own, or an integer with more digits than Python writes
         return f"{type(value).__name__} that cannot be shown"
 

@@ -101,12 +101,13 @@ class _Walk:
 
 
 def _parts(container: Any) -> Iterator[tuple[object, object]]:
-    """Yield each part with its key, its `name`, or its number."""
+    """Yield each part with its key, its `name` if that is text, or its number."""
     if isinstance(container, dict):
         yield from list(container.items())
         return
     for i, part in enumerate(container):
-        yield (part.get("name", i) if isinstance(part, dict) else i), part
+        name = part.get("name") if isinstance(part, dict) else None
+        yield (name if isinstance(name, str) else i), part
 
 
 def _check_text(text: str, path: str) -> None:

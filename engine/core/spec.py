@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, dataclass_transform
 import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.dataclasses import is_pydantic_dataclass
+from pydantic_core import PydanticSerializationError
 
 from .errors import RecipeError, nearest
 from .plain_data import check_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pydantic_core import ErrorDetails
 
@@ -61,12 +62,33 @@ def spec(cls: type[T]) -> type[T]:
 
 
 def plain(thing: object) -> dict[str, Any]:
-    """Return a spec as plain data: its name and type first, then the fields that are not at their default."""
+    """Return a spec as plain data: its name and type first, then the fields that are not at their default.
+
+    Raises RecipeError for a field whose value no file can hold.
+    """
     cls: Any = type(thing)
-    changed: dict[str, Any] = pydantic.TypeAdapter(cls).dump_python(thing, mode="json", exclude_defaults=True)
+    dump = functools.partial(pydantic.TypeAdapter(cls).dump_python, thing, mode="json", exclude_defaults=True)
+    try:
+        changed: dict[str, Any] = dump()
+    except PydanticSerializationError as error:
+        label = getattr(thing, "name", None)
+        raise _not_plain(error, _root(thing, (label,), {}), dump, dataclasses.fields(cls)) from None
     fields = {field.name for field in dataclasses.fields(cls)}
     first = {name: getattr(thing, name) for name in ["name", "type"] if name in fields}
     return {**first, **{name: value for name, value in changed.items() if name not in first}}
+
+
+def _not_plain(
+    error: Exception, root: str, dump: Callable[..., object], fields: Sequence[dataclasses.Field[Any]]
+) -> RecipeError:
+    """Name the first field that cannot be dumped."""
+    for field in fields:
+        try:
+            dump(include={field.name})
+        except PydanticSerializationError:
+            root = f"{root}.{field.name}"
+            break
+    return RecipeError(root, f"is not plain data: {error}")
 
 
 def check_kind(kind: object, parent: type, name: str) -> None:

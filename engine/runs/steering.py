@@ -14,7 +14,7 @@ from collections import deque
 from types import EllipsisType
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..core.errors import RecipeError, nearest
+from ..core.errors import RecipeError, nearest, shown
 from ..core.events import Budgeted, Limited, Paused, Resumed
 from .budget import check_prices, cost_budget
 
@@ -63,7 +63,7 @@ class Steering:
         if model not in self._lanes:
             raise RecipeError(f"models.{model}", f"no column calls this model; {nearest(str(model), self._lanes)}")
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise RecipeError("limit", f"takes a whole number of at least 1, not {limit!r:.80}")
+            raise RecipeError("limit", f"takes a whole number of at least 1, not {shown(limit)}")
         for lane in self._lanes[model]:
             if lane is not None:
                 self._request(functools.partial(Limited, lane, limit))
@@ -74,7 +74,7 @@ class Steering:
         tokens = self._caps[1] if isinstance(max_tokens_total, EllipsisType) else max_tokens_total
         for name, cap, kind in (("max_cost", cost, (int, float)), ("max_tokens_total", tokens, int)):
             if cap is not None and (isinstance(cap, bool) or not isinstance(cap, kind) or not cap > 0):
-                raise RecipeError(name, f"takes a number above 0, or None for no cap, not {cap!r:.80}")
+                raise RecipeError(name, f"takes a number above 0, or None for no cap, not {shown(cap)}")
         check_prices(self._recipe, cost)
         self._caps = cost, tokens
         self._request(lambda: self._budgeted(cost, tokens))

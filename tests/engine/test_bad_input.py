@@ -11,6 +11,8 @@ import pytest
 
 import rowloop as rl
 from directories import contents
+from rowloop.engine.core.errors import shown
+from rowloop.engine.runs.settings import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 NAN = math.nan
 HALF = "\ud800"
 """A lone surrogate: half of a character."""
+
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
 
 
 @pytest.fixture
@@ -76,6 +81,18 @@ def test_an_option_of_a_wrong_type_or_size_is_refused_by_its_name(  # noqa: PLR0
     place = [] if way == "preview" else [tmp_path / "out"]
     assert refusal(lambda: getattr(recipe, way)(*place, **options)).startswith(f"{option}: ")
     assert (asked, list(tmp_path.iterdir())) == ([], [])
+
+
+@pytest.mark.parametrize("option", RunOptions.__annotations__)
+def test_every_option_refuses_values_that_neither_compare_nor_end(recipe: rl.Recipe, asked: list[str], option: str):
+    """A DataFrame, a list that contains itself, and lists that stand for 9**40 values."""
+    bomb: Any = "x"
+    for _ in range(40):
+        bomb = [bomb] * 9
+    for value in (pd.DataFrame({"a": [1]}), CIRCLE, bomb):
+        options: dict[str, Any] = {"progress": False, option: value}
+        assert refusal(lambda given=options: recipe.preview(2, **given)).startswith(f"{option}")
+    assert asked == []
 
 
 def test_a_build_without_rows_is_refused_by_its_name(recipe: rl.Recipe, asked: list[str], tmp_path: Path):
@@ -149,12 +166,22 @@ def test_a_result_whose_parts_are_gone_names_the_file(recipe: rl.Recipe, tmp_pat
         ({"seed": NAN}, "seed: must be a whole number"),
         ({"seed": True}, "seed: must be a whole number"),
         ({"seed": 2**63}, "seed: must be a whole number of at most 64 bits"),
+        ({"seed": CIRCLE}, "seed: must be a whole number"),
+        ({"columns": [rl.Category("c", [object(), "b"])]}, "Category('c').values: is not plain data: "),
     ],
     ids=lambda given: ascii(given)[:60],
 )
 def test_a_recipe_of_wrong_parts_is_refused_with_the_path(given: dict[str, Any], says: str):
     """When it is made."""
     assert refusal(lambda: rl.Recipe(**{"columns": [rl.Uniform("u")], **given})).startswith(says)
+
+
+@pytest.mark.parametrize("part", ["models", "columns", "processors"])
+@pytest.mark.parametrize("given", [pd.DataFrame({"a": [1]}), pd.DataFrame(), "x", 1, False], ids=shown)
+def test_plain_data_of_wrong_parts_is_refused_with_the_path(part: str, given: Any):
+    """A DataFrame is neither true nor false."""
+    said = refusal(lambda: rl.Recipe.from_dict({"columns": [{"type": "uniform", "name": "u"}], part: given}))
+    assert said.startswith(f"{part}: must be a ")
 
 
 FIELDS: list[tuple[type, dict[str, Any], str, list[Any]]] = [

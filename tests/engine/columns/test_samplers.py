@@ -7,12 +7,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 
 from rowloop import Category, RecipeError, Uniform
 from rowloop.engine.columns.column import Binding
+from rowloop.engine.columns.sources.python_values import python_value
 from rowloop.runtime.threads import Threads
 
 if TYPE_CHECKING:
@@ -153,3 +155,21 @@ def test_impossible_bounds_are_refused(arguments, says):
     """When the column is made; the error names it."""
     with pytest.raises(RecipeError, match=rf"^Uniform\('u'\).*{says}"):
         Uniform("u", **arguments)
+
+
+def test_lists_within_values_are_converted_once():
+    """One that is in several places, or contains itself, is so in the copy; arrays within it are lists."""
+    inner: list[Any] = [np.int64(1), np.array([2.5])]
+    given: dict[str, Any] = {"a": inner, "b": (inner, np.str_("x"))}
+    given["c"] = given
+    found = python_value(given)
+    assert found["a"] == [1, [2.5]]
+    assert found["b"] == [[1, [2.5]], "x"]
+    assert found["b"][0] is found["a"]
+    assert found["c"] is found
+    assert type(found["a"][0]) is int
+    bomb: Any = np.int64(1)
+    for _ in range(40):
+        bomb = [bomb] * 9
+    copy = python_value(bomb)
+    assert copy[0] is copy[8]

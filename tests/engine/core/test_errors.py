@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
 import rowloop as rl
 from rowloop.engine.core import errors
 from rowloop.engine.core.errors import FailureKind, Option, ResumeError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,40 @@ def test_the_path_of_a_recipe_error_is_an_option_too():
     assert str(error) == "rows: must be at least 1, see row_group_size"
     assert error.text(lambda option: option.name.upper()) == "ROWS: must be at least 1, see ROW_GROUP_SIZE"
     assert str(rl.RecipeError("", "not YAML")) == "not YAML"
+
+
+@pytest.mark.parametrize("kind", ["list", "tuple", "mapping"])
+def test_a_value_that_stands_for_billions_is_refused_at_once(kind: str):
+    """40 containers in each other, each of 9 times the next one, wherever a message shows what was given."""
+    value: object = "x"
+    for _ in range(40):
+        value = {"list": [value] * 9, "tuple": (value,) * 9, "mapping": dict.fromkeys(range(9), value)}[kind]
+    assert len(errors.shown(value)) <= 80
+    recipe = rl.Recipe(columns=[rl.Uniform("u")])
+    refused: list[Callable[[], object]] = [
+        lambda: rl.Recipe(columns=[value]),  # type: ignore[list-item]
+        lambda: rl.Recipe(columns=[rl.Uniform("u")], seed=value),  # type: ignore[arg-type]
+        lambda: rl.Recipe.from_dict(value),  # type: ignore[arg-type]
+        lambda: rl.Category("c", value),  # type: ignore[arg-type]
+        lambda: recipe.preview(value),  # type: ignore[arg-type]
+        lambda: recipe.preview(2, progress=value),  # type: ignore[arg-type]
+    ]
+    for call in refused:
+        with pytest.raises(rl.RecipeError):
+            call()
+    with pytest.raises(TypeError, match="expected a coroutine"):
+        rl.run_sync(value)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="takes a function or a class"):
+        rl.client(value)  # type: ignore[arg-type]
+
+
+def test_a_value_without_a_repr_is_named_by_its_type():
+    """Python writes no integer of 5,000 digits."""
+    assert errors.shown(10**5000) == "int that cannot be shown"
+    assert errors.shown([10**5000]) == "list that cannot be shown"
+    assert errors.shown("x" * 200, 10) == "'xxxxxxxxx"
+    with pytest.raises(TypeError, match="not int that cannot be shown"):
+        rl.run_sync(10**5000)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ MAKE: dict[str, Any] = {
     "Model.extra": lambda value: rl.Model("openai:m", extra={"a": value}),
     "Category.values": lambda value: rl.Category("c", values=value),
     "from_dict": lambda value: rl.Recipe.from_dict({"columns": [{"name": "c", "type": "category", "values": value}]}),
+    "from_dict.name": lambda value: rl.Recipe.from_dict({"columns": [{"name": value, "type": "uniform"}]}),
 }
 
 
