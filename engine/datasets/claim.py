@@ -18,7 +18,7 @@ from .directory import (
     make_directory,
     move_old_layout,
     not_writable,
-    remove_half_written_claims,
+    remove_half_written,
     shown,
 )
 from .heartbeat import Heartbeat
@@ -121,7 +121,7 @@ def _claimed(path: Path, resume: Resume, examine: Callable[[Place], Claim], *, o
         held = take(path, logger.warning)
     except OSError as error:
         raise not_writable(path, error) from error
-    remove_half_written_claims(path)
+    remove_half_written(path)
     heartbeat = Heartbeat(held)
     try:
         _check_contents(path, resume, overwrite=overwrite)  # another run may have come and gone meanwhile

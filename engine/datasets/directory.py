@@ -157,12 +157,12 @@ def part_files(path: Path) -> dict[int, Path]:
     return found
 
 
-def remove_half_written_claims(path: Path) -> None:
-    """Remove the claims that killed processes were about to give their names; one that stays does no harm.
+def remove_half_written(path: Path) -> None:
+    """Remove the claims and the progress that killed processes were about to put in place; what stays does no harm.
 
-    To be called by the process that has just claimed the directory.
+    To be called by the process that has just claimed the directory, before it writes its progress.
     """
-    for file in (path / CLAIMS).glob(".*.tmp"):
+    for file in [*(path / CLAIMS).glob(".*.tmp"), *(path / HIDDEN).glob(".progress.json*.tmp")]:
         with contextlib.suppress(OSError):
             file.unlink()
 

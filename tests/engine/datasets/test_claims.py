@@ -171,12 +171,14 @@ def test_a_claim_that_was_taken_over_says_so_at_the_next_heartbeat(place: Path):
 
 
 def test_what_a_killed_run_had_half_written_is_removed_by_the_next(place: Path):
-    """Beside progress.json and among the claims; what another process is about to leave in control/ stays."""
+    """Also where nothing is left to do; what another process is about to leave in control/ stays."""
+    recipe = rl.Recipe(columns=[rl.Uniform("u")], seed=1)
+    recipe.build(place, 3, progress=False)
     for name in (".progress.json.tmp", "claims/.000001.json.3d4c.tmp", "control/.1.json.5b6a.tmp"):
         file = place / ".rowloop" / name
         file.parent.mkdir(exist_ok=True)
         file.write_text("{")
-    rl.Recipe(columns=[rl.Uniform("u")], seed=1).build(place, 3, progress=False)
+    recipe.build(place, 3, progress=False, resume="always")
     assert [file.name for file in place.rglob(".*.tmp")] == [".1.json.5b6a.tmp"]
 
 
