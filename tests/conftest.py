@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from fake_openai import FakeOpenAI
 from pure import is_pure, refuse_the_outside
+from rowloop.engine.models.sharing import shared_limits
 from turns import Turns
 
 if TYPE_CHECKING:
@@ -66,6 +67,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def _pure(pytestconfig: pytest.Config) -> None:
     if pytestconfig.option.pure:
         refuse_the_outside()
+
+
+@pytest.fixture(autouse=True)
+def _no_limits_of_other_tests() -> None:
+    """Forget what other tests have learnt about an endpoint: an address may be used again."""
+    shared_limits.clear()
 
 
 @pytest.fixture(scope="session")

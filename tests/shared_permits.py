@@ -1,11 +1,15 @@
-"""Permits that several runs share, made from outside: nothing but the protocol, and a Throttle for all of them."""
+"""Permits that several runs share: those of the engine, and others made from outside, with nothing but the protocol."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
+from rowloop.engine.core.circuit import Circuit
 from rowloop.engine.core.policy import RetryPolicy
+from rowloop.engine.core.run_circuit import RunCircuit
+from rowloop.engine.core.shared_limit import Share as RealShare
+from rowloop.engine.core.shared_limit import SharedLimit
 from rowloop.engine.core.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -16,6 +20,25 @@ if TYPE_CHECKING:
     from rowloop.engine.core.limits.adaptive_limit import Change
     from rowloop.engine.core.permits import Wake
     from rowloop.engine.core.throttle import Sent
+
+
+class RealPermits(SharedLimit):
+    """The engine's own shared limit as a source of permits."""
+
+    def __init__(self, lane: Lane, retry: RetryPolicy | None = None) -> None:
+        super().__init__(lane, retry or RetryPolicy(), 0.0)
+        self.retry = retry or RetryPolicy()
+        self.made: list[RealShare] = []
+
+    def __call__(self, lane: Lane, wake: Wake) -> RealShare:
+        """Give a run its share, which joins when the run begins."""
+        self.made.append(RealShare(lane, wake, self.retry, self.joined))
+        return self.made[-1]
+
+    def joined(self, share: RealShare, now: float) -> RealPermits:
+        """Let a share join."""
+        self.join(share, now)
+        return self
 
 
 class SharedPermits:
@@ -68,6 +91,13 @@ class Share:
         self.waiting = 0
         self.in_flight = 0
         self.latest = 0
+        self.circuit: RunCircuit | None = None
+
+    def begin(self, now: float) -> None:
+        self.circuit = RunCircuit(Circuit(), now) if self.source.throttle.adaptive else None
+
+    def close(self, now: float) -> None:
+        pass
 
     @property
     def limit(self) -> int:
@@ -80,6 +110,10 @@ class Share:
     @property
     def rate_limited_since(self) -> float | None:
         return self.source.throttle.rate_limited_since
+
+    @property
+    def runs(self) -> int:
+        return len(self.source.shares)
 
     @property
     def shut(self) -> bool:

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from ...engine.core.errors import RecipeError
 from ...engine.models.secrets import searchable, secrets_in_address, secrets_in_headers
+from ...engine.models.sharing import limit_key
 from .addresses import is_loopback, shown
 from .proxies import proxy_of
 
@@ -76,6 +77,12 @@ class Endpoint:
     def shown(self) -> str:
         """The address as messages show it, without the query, which may hold a key."""
         return shown(self.url)
+
+    def limit_key(self, model: str) -> bytes:
+        """Identify the limit of a model here: all requests with the same address, key and headers share it."""
+        scheme, netloc, path, query, _ = urlsplit(self.url)
+        headers = [part for header in self.headers for part in header]
+        return limit_key(scheme, netloc.lower(), path.rstrip("/"), query, self.key or "", model, *headers)
 
     def at(self, path: str) -> str:
         """Return the address of `path` below this one; a query (`?api-version=...`) stays at the end."""

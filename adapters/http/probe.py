@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from ...engine.core.errors import ModelError
+from ...engine.models.sharing import shared_limits
 from .addresses import is_loopback
 
 if TYPE_CHECKING:
@@ -19,20 +20,29 @@ _SECONDS = 30.0
 class Probed(Protocol):
     """A connected model with a request that costs nothing."""
 
+    @property
+    def limit_key(self) -> bytes:
+        """Identify the endpoint, the key and the model."""
+        ...
+
     async def probe(self) -> tuple[int, bytes]:
         """Return the status and the body of the list of models; raises ModelError if there is no answer."""
         ...
 
 
 async def probe(chat: Probed, endpoint: Endpoint, api: Api, failures: Failures) -> None:
-    """Raise the ModelError that every call would raise. An endpoint without a list of models, or a slow one, passes."""
+    """Raise the ModelError that every call would raise.
+
+    An endpoint without a list of models passes, and so does a slow one. One that has answered in a run which lasts may
+    have an outage: the run waits for its end as the other does.
+    """
     try:
         async with asyncio.timeout(_SECONDS):
             status, body = await chat.probe()
     except TimeoutError:
         return
     except ModelError as error:
-        if error.kind != "connection":
+        if error.kind != "connection" or shared_limits.in_use(chat.limit_key):
             return
         if error.fatal:
             raise

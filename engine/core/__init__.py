@@ -13,8 +13,11 @@
 | tasks | how a task starts and ends, and what that starts or skips |
 | row_groups | how rows are divided, and the task states of one row group |
 | open_groups | which row groups are open, which comes next, whose turn it is at a stateful column |
+| lane_queue | one lane: ready tasks that share a limit, and their permits |
 | lanes | ready tasks that share a limit, and which of them may start |
 | permits | where a lane's permits come from: the protocol, and the fixed limit |
+| shared_limit | one limit, pace and circuit for all runs that ask an endpoint |
+| run_circuit | what one run sees of the circuit of an endpoint |
 | circuit | an endpoint that does not work: rows wait, and probes find the end of the outage |
 | undecided | tasks whose last attempt has failed, perhaps by an outage |
 | throttle | permits of one run: an adaptive limit and a pace |

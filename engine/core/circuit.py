@@ -6,8 +6,8 @@ Theory of operation
         half-open    open, and a probe is in flight
 
     Connection errors, time-outs and 5xx are failures here; whatever else the endpoint sends is an answer. An answer to
-    a request that was sent after the first failure closes the circuit. The circuit opens only after a success in this
-    process, so an endpoint that never answered fails a run as before.
+    a request that was sent after the first failure closes the circuit. The circuit opens only after a success, so an
+    endpoint that never answered fails a run as before.
 
     It opens after so many failures without an answer in between as chance brings about once in a million. The share of
     failures until then gives that number, so an endpoint that fails at a steady rate has no outage. There must also be
@@ -144,6 +144,23 @@ class Circuit:
             self._succeeded = True
             self._answered(request, now)
         return False
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether the endpoint has answered a request."""
+        return self._succeeded
+
+    def probe_now(self, now: float) -> None:
+        """Make the next probe due: nobody has looked at the endpoint for a time."""
+        self._next = now
+
+    def forget(self, number: int) -> None:
+        """Forget the tasks of a run that is over: they are pairs of this number and the task itself."""
+        for tasks in (self._suspects, self._forgiven):
+            for task in [task for task in tasks if isinstance(task, tuple) and task[0] == number]:
+                del tasks[task]
+        if not self._suspects:
+            self._evidence = 0
 
     def suspects(self, failure: Failure) -> bool:
         """Return whether a failure that has been counted may be one of an outage that is about to be found."""

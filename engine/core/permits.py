@@ -2,10 +2,11 @@
 
 Theory of operation
     The tracker asks for the permits of each lane once, when a run is set up, with a function from a Lane (`PermitsOf`).
-    By default a lane has permits of its own:
+    They `begin` when the run does, and `close` when it is over. By default a lane has permits of its own:
 
         FixedLimit   a number that only the user changes; the lane counts by itself, so that a task costs nothing extra
         Throttle     a limit that follows the endpoint, and a pace (throttle.py)
+        Share        a part of such a limit that several runs share (shared_limit.py)
 
     A source that is shared hands each run a `Permits` of its own, which forwards to it: the source then knows who
     asks. It may be shared by the runs of a process, or divide a lease that other processes hold parts of as well.
@@ -13,7 +14,8 @@ Theory of operation
     `earliest` is asked before every request and once more when the lane stops sending, so a source always knows how
     many requests of each run are waiting, also that there are none any more. It uses that to divide permits, and to
     find the runs to wake: when permits become free through somebody else, it calls the `wake` of a run that is waiting
-    for them, from any thread. The run then asks again. A source wakes no run that has nothing waiting.
+    for them, from any thread. The run then asks again. A source wakes no run that has nothing waiting, except when
+    the endpoint has changed.
 
     Every `sent` is followed by one `ended`, also when a run breaks off. Times are seconds of the clock that the shell
     uses. Runs that share a source use the same clock.
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .events import Cancelled, Done, Failed, Resized
     from .graph import Lane
     from .limits.adaptive_limit import Change
+    from .run_circuit import RunCircuit
 
 Permit = TypeVar("Permit")
 """What a source wants to remember of one request."""
@@ -52,6 +55,16 @@ class Permits(Protocol[Permit]):
         ...
 
     @property
+    def runs(self) -> int:
+        """The most runs that have shared the permits while this one lasted, itself included."""
+        ...
+
+    @property
+    def circuit(self) -> RunCircuit | None:
+        """The circuit of the endpoint; None before the run begins, and for what is no endpoint."""
+        ...
+
+    @property
     def history(self) -> Sequence[Change]:
         """How the limit has changed; empty where it never does."""
         ...
@@ -67,6 +80,14 @@ class Permits(Protocol[Permit]):
 
         Requests that it refused need no waits of their own then.
         """
+        ...
+
+    def begin(self, now: float) -> None:
+        """Begin: the run may now ask for permits."""
+        ...
+
+    def close(self, now: float) -> None:
+        """Leave the permits to others: the run is over, and every request has ended."""
         ...
 
     def cap(self, most: int, now: float) -> None:

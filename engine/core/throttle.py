@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .bounds import AdaptiveLimit
+from .circuit import Circuit
 from .events import Cancelled, Failed
 from .limits.adaptive_limit import LimitState
 from .limits.pace import PaceState
 from .permits import FixedLimit
+from .run_circuit import RunCircuit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .events import Done, Failure, Resized, Usage
+    from .events import Done, Resized, Usage
     from .graph import Lane
     from .limits.adaptive_limit import Change, Ticket
     from .permits import PermitsOf, Wake
@@ -30,12 +32,13 @@ Sent: TypeAlias = "tuple[Ticket, float]"
 class Throttle:
     """When a lane may send another request, and how many at once."""
 
-    def __init__(self, lane: Lane, retry: RetryPolicy) -> None:
+    def __init__(self, lane: Lane, retry: RetryPolicy, now: float = 0.0) -> None:
         """Start with what the lane allows at first; `retry` caps the waits that an endpoint asks for."""
         policy = AdaptiveLimit(most=lane.limit, start=min(lane.start or lane.limit, lane.limit))
-        self._limit = LimitState(policy, 0.0)
-        self._adaptive = lane.start is not None
-        self._pace = None if lane.pace is None else PaceState(lane.pace, 0.0)
+        self.requests = LimitState(policy, now)
+        self.pace = None if lane.pace is None else PaceState(lane.pace, now)
+        self.adaptive = lane.start is not None
+        self.circuit: RunCircuit | None = None
         self._retry = retry
         self._tokens = 0
         self._counted = 0
@@ -44,57 +47,78 @@ class Throttle:
     @property
     def limit(self) -> int:
         """How many may be in flight now."""
-        return self._limit.limit
+        return self.requests.limit
 
     @property
     def history(self) -> Sequence[Change]:
         """How the limit has changed; empty without an adaptive limit."""
-        return tuple(self._limit.history) if self._adaptive else ()
+        return tuple(self.requests.history) if self.adaptive else ()
 
     @property
     def shut(self) -> bool:
         """Whether the endpoint refuses everything and does not say for how long."""
-        return self._limit.shut
+        return self.requests.shut
+
+    @property
+    def runs(self) -> int:
+        """One: nobody else has these permits."""
+        return 1
+
+    @property
+    def estimate(self) -> float:
+        """The tokens that a request is estimated to take."""
+        return self._tokens / self._counted if self._counted else _UNKNOWN
+
+    def begin(self, now: float) -> None:
+        """Begin with a closed circuit, where there is an endpoint."""
+        self.circuit = RunCircuit(Circuit(), now) if self.adaptive else None
+
+    def close(self, now: float) -> None:
+        """Keep everything: nobody else needs it."""
 
     def cap(self, most: int, now: float) -> None:
         """Change how many may ever be in flight."""
-        self._limit.cap(most, now)
-        if not self._adaptive:
-            self._limit.limit = most
+        self.requests.cap(most, now)
+        if not self.adaptive:
+            self.requests.limit = most
 
     def earliest(self, waiting: int, now: float) -> float:  # noqa: ARG002 - nobody else wants the permits
         """Return when the next request may be sent: `now`, later, or infinity while as many as may be are in flight."""
-        at = self._limit.earliest(now)
-        return at if self._pace is None else self._pace.earliest(at)
+        at = self.requests.earliest(now)
+        return at if self.pace is None else self.pace.earliest(at)
 
     def sent(self, now: float) -> Sent:
         """Count a request that is being sent."""
         tokens = 0.0
-        if self._pace is not None:
-            tokens = self._tokens / self._counted if self._counted else _UNKNOWN
-            self._pace.sent(now, tokens)
-        return self._limit.sent(now), tokens
+        if self.pace is not None:
+            tokens = self.estimate
+            self.pace.sent(now, tokens)
+        return self.requests.sent(now), tokens
 
     def ended(self, permit: Sent, event: Done | Resized | Failed | Cancelled, now: float) -> None:
         """Let the limit and the pace learn from how a request ended."""
+        self.learn(permit, event, now, self._retry)
+
+    def learn(self, permit: Sent, event: Done | Resized | Failed | Cancelled, now: float, retry: RetryPolicy) -> None:
+        """Learn from how a request ended whose run has this policy."""
         ticket, tokens = permit
         if type(event) is Cancelled:
-            self._limit.cancelled(ticket)
+            self.requests.cancelled(ticket)
         elif type(event) is not Failed or not event.failure.retryable:
-            self._limit.answered(ticket, now)
+            self.requests.answered(ticket, now)
             self.rate_limited_since = None
         elif event.failure.rate_limited:
-            self._rate_limited(ticket, event.failure, now)
+            self._rate_limited(ticket, retry.asked(event.failure), now)
         else:
-            self._limit.failed(ticket)
-        if self._pace is not None:
-            self._correct(self._pace, tokens, event, now)
+            self.requests.failed(ticket)
+        if self.pace is not None:
+            self._correct(self.pace, tokens, event, now)
 
-    def _rate_limited(self, ticket: Ticket, failure: Failure, now: float) -> None:
-        if self._adaptive:
-            self._limit.rate_limited(ticket, now, self._retry.asked(failure))
+    def _rate_limited(self, ticket: Ticket, asked: float | None, now: float) -> None:
+        if self.adaptive:
+            self.requests.rate_limited(ticket, now, asked)
         else:
-            self._limit.cancelled(ticket)
+            self.requests.cancelled(ticket)
         if self.rate_limited_since is None:
             self.rate_limited_since = now
 

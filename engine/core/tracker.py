@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
     from .events import Command, Event, Reason, Usage
     from .graph import Graph
-    from .lanes import LaneState
+    from .lane_queue import LaneState
     from .limits.adaptive_limit import Change
     from .policy import Exhausted
     from .row_groups import GroupState, Plan
@@ -183,6 +183,7 @@ class Tracker:
             raise IllegalEventError("the run has started already")
         self._started = True
         self._began = self._now
+        self._lanes.begin(self._now)
         if self._cost is not None:
             self._tasks.out += self._cost.crossed()
             if self._cost.spent:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .circuit import Circuit
     from .events import Failed, Failure
+    from .run_circuit import RunCircuit
 
 
 class Undecided:
@@ -17,7 +17,7 @@ class Undecided:
 
     __slots__ = ("_circuit", "_seen", "tasks")
 
-    def __init__(self, circuit: Circuit) -> None:
+    def __init__(self, circuit: RunCircuit) -> None:
         """Start with none."""
         self.tasks: list[tuple[Failed, int]] = []
         self._circuit = circuit

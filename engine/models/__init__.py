@@ -5,6 +5,7 @@
 | model | Model and Price: what a user writes |
 | secrets | the keys that a model holds, and how text is cleaned of them |
 | provider | the protocols of an adapter that serves models, and the values that pass between it and the engine |
+| sharing | one limit, pace and circuit per endpoint, key and model, for all runs of the process |
 | prices | what a request to a model cost, and how an amount is written |
 | usage | the tokens and requests of a reply, and what its price depends on |
 | verdict | whether a reply is a complete answer |
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         in_words,
         providers,
     )
+    from .sharing import limit_key
 
 __all__ = [
     "IN_PROCESS_UNUSED",
@@ -64,6 +66,7 @@ __all__ = [
     "Reply",
     "Usage",
     "in_words",
+    "limit_key",
     "providers",
 ]
 
@@ -73,6 +76,7 @@ _MODULES = {
     "ModelFunction": ".model",
     "Price": ".model",
     "Usage": "..core.events",
+    "limit_key": ".sharing",
 }
 """The modules of the names that are not in `provider`."""
 

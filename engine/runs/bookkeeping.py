@@ -135,6 +135,7 @@ class Account:
                 for lane in self._tracker.lanes
                 if lane.open_since is not None
             },
+            shared={lane.name: lane.runs for lane in self._tracker.lanes if lane.runs > 1},
             retries=totals.retries,
             requests=spent.requests,
             prompt_tokens=spent.prompt_tokens,

@@ -17,6 +17,7 @@ from ..core.tracker import Tracker
 from ..datasets.reading import read_result
 from ..models.provider import providers
 from ..models.response_cache import ResponseCache
+from ..models.sharing import limit_keys, shared_limits
 from ..telemetry.outside import OutsideObserver
 from .bookkeeping import Account
 from .budget import cost_budget
@@ -67,7 +68,9 @@ class Execution:
         self._rewritten = output.past.rewritten
         caps = settings.max_cost, settings.max_tokens_total
         cost = None if caps == (None, None) else cost_budget(recipe, *caps, output.past.spent)
-        policies = Policies(settings.retry, settings.error_budget, cost, outage_after=settings.outage_after)
+        self._limit_keys: dict[str, bytes] = {}
+        permits = shared_limits.permits_of(settings.retry, self._limit_keys)
+        policies = Policies(settings.retry, settings.error_budget, cost, permits, settings.outage_after)
         self._tracker = Tracker(workload.graph, plan, policies)
         self._account = Account(recipe, self._tracker, output, settings, workload.working)
         self.id = secrets.token_hex(6)
@@ -160,8 +163,10 @@ class Execution:
             return connected
         if self._settings.cache is not None:
             self._cache = ResponseCache(self._settings.cache)
-        for alias, model in self._workload.models.items():
+        models = self._workload.models
+        for alias, model in models.items():
             connected[alias] = await providers.get(model.provider).connect(model, runtime)
+        self._limit_keys |= limit_keys((models[alias].lane, model) for alias, model in connected.items())
         return connected
 
     async def _work(self, connected: Mapping[str, ChatModel]) -> Reason | None:

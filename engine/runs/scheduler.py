@@ -11,6 +11,7 @@ Nothing outlives `run`: workers, timers and commits have ended when it returns o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import time
@@ -260,7 +261,8 @@ class Scheduler:
     def _look_soon(self, lane: int) -> None:
         """Look at a lane in the loop's next turn, because shared permits are free; from any thread."""
         look = functools.partial(self._guarded, functools.partial(self._feed, Woken(lane)))
-        self._loop.call_soon_threadsafe(look, context=self._context.copy())
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the run is over; another run must not fail
+            self._loop.call_soon_threadsafe(look, context=self._context.copy())
 
     def _record(self, command: Record) -> None:
         group = self._store.groups[command.group]

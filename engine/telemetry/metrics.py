@@ -141,7 +141,15 @@ class LoadSamples:
         return Load(
             running={column.name: total / count for column, total in zip(graph.columns, self._running, strict=False)},
             lanes=[
-                LaneReport(lane.name, in_flight / count, ready / count, full / count, now.limit, self._cuts(lane.name))
+                LaneReport(
+                    lane.name,
+                    in_flight / count,
+                    ready / count,
+                    full / count,
+                    now.limit,
+                    self._cuts(lane.name),
+                    now.runs,
+                )
                 for lane, now, (in_flight, ready, full) in zip(
                     graph.lanes, self._tracker.lanes, self._lanes, strict=True
                 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ..core.lanes import LaneState
+    from ..core.lane_queue import LaneState
 
 
 @dataclass(slots=True)

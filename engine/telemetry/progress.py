@@ -69,6 +69,8 @@ class ProgressSnapshot:
     """Why the run ends before every row is worked: "cancelled", "max_cost", "deadline" ...; None while it does not."""
     down: Mapping[str, float] = field(default_factory=dict)
     """For each lane whose endpoint is down, so that its rows wait: for how many seconds."""
+    shared: Mapping[str, int] = field(default_factory=dict)
+    """For each lane whose limit other runs of this process have shared: the most runs at a time, with this one."""
 
     @property
     def cells(self) -> int:

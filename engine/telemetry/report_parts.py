@@ -44,7 +44,8 @@ class SlowCell(msgspec.Struct, frozen=True):
 class LaneReport(msgspec.Struct, frozen=True):
     """The use of one lane: mean tasks in flight, mean tasks ready, and the share of time in which it was full.
 
-    `limit` is the most tasks in flight at the end of the run, `cuts` how often rate limits have lowered it.
+    `limit` is the most tasks in flight at the end of the run, `cuts` how often rate limits have lowered it, and `runs`
+    the most runs that shared the limit at a time, with this one.
     """
 
     lane: str
@@ -53,6 +54,7 @@ class LaneReport(msgspec.Struct, frozen=True):
     full: float
     limit: int
     cuts: int = 0
+    runs: int = 1
 
 
 class OutageReport(msgspec.Struct, frozen=True):
@@ -119,7 +121,8 @@ def _model_text(model: ModelReport) -> str:
 def _lane_text(lane: LaneReport) -> str:
     used = f"{lane.lane}: full {lane.full:.0%} of the time, {lane.ready:,.1f} ready on average"
     cuts = f", cut {lane.cuts} times by rate limits" if lane.cuts else ""
-    return f"{used}, {lane.limit} at once{cuts}"
+    shared = f", shared by {lane.runs} runs" if lane.runs > 1 else ""
+    return f"{used}, {lane.limit} at once{shared}{cuts}"
 
 
 def _means(load: Load) -> Iterator[str]:

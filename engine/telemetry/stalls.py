@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..core.events import Due, Event, Execute
     from ..core.graph import Graph
-    from ..core.lanes import LaneState
+    from ..core.lane_queue import LaneState
     from ..core.row_groups import Plan
 
 logger = safe_logger()

@@ -40,6 +40,11 @@ class HttpChat:
         key |= dict(endpoint.headers)
         self._exchange = Exchange(session, endpoint, failures, key)
 
+    @property
+    def limit_key(self) -> bytes:
+        """Identify what its requests share a limit with: the endpoint, the key and the model."""
+        return self._endpoint.limit_key(self._name)
+
     async def probe(self) -> tuple[int, bytes]:
         """Ask for the list of models, which costs nothing; raises ModelError if there is no answer."""
         return await self._exchange.get("models")

@@ -65,6 +65,11 @@ class ClientChat:
         self._name = name
         self._failures = failures
 
+    @property
+    def limit_key(self) -> bytes:
+        """Identify what its requests share a limit with: the endpoint, the key and the model."""
+        return self._endpoint.limit_key(self._name)
+
     async def probe(self) -> tuple[int, bytes]:
         """Ask for the list of models, which costs nothing; raises ModelError if there is no answer."""
         try:

@@ -135,6 +135,15 @@ class LimitState:
         """Whether the server refuses everything and does not say for how long: the lane sends single probes."""
         return self._shut.since is not None
 
+    @property
+    def room(self) -> int:
+        """How many more requests may be in flight now; less than none after a cut."""
+        return (self.limit if self._shut.since is None else self._most) - self.in_flight
+
+    def held(self, now: float) -> bool:
+        """Return whether nothing may be sent now, whatever is in flight."""
+        return self._opens_at > now
+
     def earliest(self, now: float) -> float:
         """Return when the next request may be sent: `now`, later, or infinity while as many as may be are in flight."""
         if self.in_flight >= (self.limit if self._shut.since is None else self._most):
@@ -215,6 +224,11 @@ class LimitState:
             self._ceiling = min(self._ceiling, most)
         if self.limit > most:
             self._set(most, now, "capped")
+
+    def start_at(self, start: int, now: float) -> None:
+        """Raise the limit to where a run would start, unless a cut has shown that it is too much."""
+        if not (self._cut_at or self.shut) and self.limit < start:
+            self._set(start, now, "started")
 
     def cancelled(self, ticket: Ticket) -> None:
         """Forget a request: it was cancelled, or is to have no effect."""

@@ -35,11 +35,20 @@ class PaceState:
 
     def __init__(self, pace: Budgets, now: float) -> None:
         """Start with both budgets whole."""
-        requests, tokens = pace.requests_per_minute, pace.tokens_per_minute
-        self._per_request = _MINUTE / requests if requests else 0.0
-        self._per_token = _MINUTE / tokens if tokens else 0.0
-        self._ahead = _MINUTE / 100 if requests and requests > 100 else 0.0  # noqa: PLR2004 - a hundredth is one then
+        self._per_request, self._per_token, self._ahead = _spacing(pace)
         self._requests_from = self._tokens_from = now
+
+    def change(self, pace: Budgets, now: float) -> None:
+        """Take other budgets. What was sent before stays counted, but keeps nobody waiting longer than it did."""
+        per_request, per_token, self._ahead = _spacing(pace)
+        self._requests_from = now + _rescaled(self._requests_from - now, self._per_request, per_request)
+        self._tokens_from = now + _rescaled(self._tokens_from - now, self._per_token, per_token)
+        self._per_request, self._per_token = per_request, per_token
+
+    @property
+    def spacing(self) -> float:
+        """The seconds between two requests, but for tokens."""
+        return self._per_request
 
     def earliest(self, now: float) -> float:
         """Return the time at which the next request may be sent: `now`, or later."""
@@ -50,6 +59,29 @@ class PaceState:
         self._requests_from = max(self._requests_from, now) + self._per_request
         self._tokens_from = max(self._tokens_from, now) + tokens * self._per_token
 
+    def book(self, now: float, tokens: float = 0) -> float:
+        """Count a request in advance, and return when it may be sent: `now`, or later."""
+        at = self.earliest(now)
+        self.sent(at, tokens)
+        return at
+
+    def cancel(self, tokens: float = 0) -> None:
+        """Take back the latest booking: the request will not be sent."""
+        self._requests_from -= self._per_request
+        self._tokens_from -= tokens * self._per_token
+
     def correct(self, estimated: float, tokens: float) -> None:
         """Replace the estimate of a request's tokens by what it took."""
         self._tokens_from += (tokens - estimated) * self._per_token
+
+
+def _spacing(pace: Budgets) -> tuple[float, float, float]:
+    """Return the seconds that a request and a token take, and how many seconds of requests may go at once."""
+    requests, tokens = pace.requests_per_minute, pace.tokens_per_minute
+    ahead = _MINUTE / 100 if requests and requests > 100 else 0.0  # noqa: PLR2004 - a hundredth is one then
+    return _MINUTE / requests if requests else 0.0, _MINUTE / tokens if tokens else 0.0, ahead
+
+
+def _rescaled(seconds: float, before: float, after: float) -> float:
+    """Return how long to wait for what was sent at another spacing."""
+    return min(seconds, seconds * after / before) if seconds > 0 and before else seconds

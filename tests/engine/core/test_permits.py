@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
-import random
-from dataclasses import dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -17,140 +13,23 @@ from hypothesis import given, settings
 from rowloop.engine.core.bounds import Pace
 from rowloop.engine.core.events import (
     Budgeted,
-    Cancel,
-    Cancelled,
-    Commit,
-    Committed,
     Done,
-    Due,
     Execute,
-    Failed,
-    Failure,
-    Halted,
     Paused,
     Resumed,
-    RunAfter,
     Started,
-    Stop,
     Wake,
     Woken,
 )
-from rowloop.engine.core.graph import Lane, Node, compile_graph
-from rowloop.engine.core.policy import ErrorBudget, Policies, RetryPolicy
-from rowloop.engine.core.row_groups import Plan
-from rowloop.engine.core.tracker import Tracker
-from shared_permits import SharedPermits
+from rowloop.engine.core.graph import Lane
+from shared_permits import RealPermits, SharedPermits
 from virtual_run import VirtualRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rowloop.engine.core.events import Command, Event
 
-LIMITED = Failure("ModelError", "too many", retryable=True, rate_limited=True, retry_after=2.0)
-PATIENT = RetryPolicy(3, lambda _: 0.1, longest_wait=5)
-
-
-@dataclass
-class Member:
-    """One of the runs that share a source: its tracker, and what is in flight."""
-
-    tracker: Tracker
-    running: list[Execute] = field(default_factory=list)
-    stopped: bool = False
-
-
-class Runs:
-    """Several runs in one time: whatever a command leads to happens later, in an order drawn at random."""
-
-    def __init__(self, lane: Lane, rows: list[int], seed: int = 0, share: float = 0.0) -> None:
-        """Give each run a tracker with one column in the lane; `share` of the requests are rate limited at first."""
-        self.rng = random.Random(seed)  # noqa: S311 - no secret
-        self.rate_limited = share
-        self.source = SharedPermits(lane, PATIENT)
-        graph = compile_graph([Node("c", lane=lane)])
-        policies = Policies(PATIENT, ErrorBudget(rate=None), permits=self.source)
-        self.members = [Member(Tracker(graph, Plan(count), policies)) for count in rows]
-        for i, member in enumerate(self.members):
-            member.tracker.on_permits(lambda lane, i=i: self.later(0.0, i, Woken(lane)))
-        self.numbers = itertools.count()
-        self.events: list[tuple[float, int, int, Event]] = []
-        self.now = 0.0
-
-    @property
-    def in_flight(self) -> list[int]:
-        """How many requests of each run are in flight."""
-        return [len(member.running) for member in self.members]
-
-    def later(self, delay: float, run: int, event: Event) -> None:
-        """Have something happen."""
-        heapq.heappush(self.events, (self.now + delay, next(self.numbers), run, event))
-
-    def start(self, run: int) -> None:
-        """Begin a run."""
-        self.feed(run, Started())
-
-    def feed(self, run: int, event: Event) -> list[Command]:
-        """Hand over what happened, and follow the commands."""
-        member = self.members[run]
-        if isinstance(event, Done | Failed | Cancelled):
-            member.running.remove(Execute(event.group, event.column, event.row))
-        commands = member.tracker.handle(event, self.now)
-        for command in commands:
-            self.follow(run, command)
-        return commands
-
-    def follow(self, run: int, command: Command) -> None:
-        """Do what is said, and see that all runs together stay within the limit."""
-        member = self.members[run]
-        match command:
-            case Execute(group, column, row):
-                member.running.append(command)
-                assert sum(self.in_flight) <= self.source.throttle.limit, "more in flight than the source allows"
-                limited = self.rng.random() < self.rate_limited * (self.now < 60)
-                ends: Event = Failed(group, column, row, LIMITED) if limited else Done(group, column, row)
-                self.later(self.rng.uniform(0.5, 1.5), run, ends)
-            case RunAfter(delay, group, column, row):
-                self.later(delay, run, Due(group, column, row))
-            case Wake(delay, lane):
-                self.later(delay, run, Woken(lane))
-            case Commit(group):
-                self.later(0.0, run, Committed(group))
-            case Stop():
-                member.stopped = True
-
-    def step(self) -> None:
-        """Let the next thing happen."""
-        self.now, _, run, event = heapq.heappop(self.events)
-        if not self.members[run].stopped:
-            self.feed(run, event)
-
-    def cancel(self, run: int) -> None:
-        """Halt a run, and cancel what it has in flight."""
-        assert Cancel() in self.feed(run, Halted("cancelled"))
-        for command in list(self.members[run].running):
-            self.feed(run, Cancelled(command.group, command.column, command.row))
-        self.events = [item for item in self.events if item[2] != run or not isinstance(item[3], Done | Failed)]
-        heapq.heapify(self.events)
-
-    def break_off(self, run: int) -> None:
-        """Let a run's shell fail: it closes the tracker, and nothing more is handed over."""
-        self.members[run].tracker.close(self.now)
-        self.members[run].running.clear()
-        self.members[run].stopped = True
-
-    def until(self, time: float) -> None:
-        """Let everything happen until then."""
-        while self.events and self.events[0][0] <= time:
-            self.step()
-        self.now = time
-
-    def finish(self) -> None:
-        """Let everything happen; every run ends, and the source has its permits back."""
-        while self.events:
-            self.step()
-        assert all(member.stopped for member in self.members), "a run waits for permits that nobody holds"
-        assert self.source.in_flight == 0
+from runs_together import Runs
 
 
 @given(
@@ -166,13 +45,20 @@ class Runs:
     ends=st.lists(st.sampled_from(["well", "well", "cancelled", "broken"]), min_size=4, max_size=4),
     seed=st.integers(0, 2**16),
     share=st.sampled_from([0.0, 0.1, 0.9]),
+    kind=st.sampled_from([RealPermits, RealPermits, SharedPermits]),
 )
 @settings(max_examples=100)
 def test_runs_that_share_permits_never_exceed_them_together_and_all_finish(  # noqa: PLR0913, PLR0917 - each is drawn
-    lane: Lane, rows: list[int], begins: list[float], ends: list[str], seed: int, share: float
+    lane: Lane,
+    rows: list[int],
+    begins: list[float],
+    ends: list[str],
+    seed: int,
+    share: float,
+    kind: type[RealPermits | SharedPermits],
 ) -> None:
     """Whatever the limit, the pace and the endpoint do, whenever each run begins, and however others end."""
-    runs = Runs(lane, rows, seed, share)
+    runs = Runs(lane, rows, seed, share, kind)
     for begin, run in sorted(zip(begins, range(len(rows)), strict=False)):
         runs.until(begin)
         runs.start(run)
@@ -266,8 +152,9 @@ def test_a_run_that_is_halted_leaves_the_permits_to_the_others() -> None:
     runs.start(1)
     runs.until(3.0)
     assert runs.in_flight == [2, 2]
+    halted = runs.source.shares[0]
     runs.cancel(0)
-    assert runs.source.shares[0].waiting == 0
+    assert halted.waiting == 0
     runs.until(runs.now)
     assert runs.in_flight == [0, 4]
     runs.finish()
@@ -313,7 +200,8 @@ def test_a_run_reports_the_limit_since_it_began() -> None:
 # In a real loop, with a clock that is virtual
 
 
-def test_schedulers_share_permits(virtually: Callable[[Any], Any]) -> None:
+@pytest.mark.parametrize("kind", [RealPermits, SharedPermits])
+def test_schedulers_share_permits(virtually: Callable[[Any], Any], kind: type[RealPermits | SharedPermits]) -> None:
     """Two runs in one loop: four requests at once together, each run half of the time, and all rows come out."""
     now, most, seen = 0, 0, []
 
@@ -329,7 +217,7 @@ def test_schedulers_share_permits(virtually: Callable[[Any], Any]) -> None:
         return work
 
     async def both() -> list[VirtualRun]:
-        source = SharedPermits(Lane("openai:m0", 4))
+        source = kind(Lane("openai:m0", 4))
         runs = [VirtualRun(call(i), rows=40, permits=source) for i in range(2)]
         assert await asyncio.gather(*(run() for run in runs)) == [None, None]
         assert source.in_flight == 0
@@ -354,8 +242,8 @@ def test_a_scheduler_that_breaks_off_gives_its_permits_back(virtually: Callable[
         return value
 
     async def both() -> list[Any]:
-        source = SharedPermits(Lane("openai:m0", 2))
-        runs = [VirtualRun(call, rows=10, permits=source) for call in (broken, fine)]
+        source = RealPermits(Lane("openai:m0", 2))
+        runs = [VirtualRun(call, rows=10, parallel=2, permits=source) for call in (broken, fine)]
         ended = await asyncio.gather(*(run() for run in runs), return_exceptions=True)
         assert source.in_flight == 0
         return [*ended, runs[1].tracker.totals.committed, runs[1].elapsed]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rowloop.engine.core.lanes import LaneState
+from rowloop.engine.core.lane_queue import LaneState
 from rowloop.engine.telemetry.outages import OutageWatch
 
 

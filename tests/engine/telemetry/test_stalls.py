@@ -12,7 +12,7 @@ import pytest
 import rowloop as rl
 from rowloop.engine.core.errors import ModelError
 from rowloop.engine.core.graph import Lane, Node, compile_graph
-from rowloop.engine.core.lanes import LaneState
+from rowloop.engine.core.lane_queue import LaneState
 from rowloop.engine.core.policy import RetryPolicy
 from rowloop.engine.core.row_groups import Plan
 from rowloop.engine.models.bytes_received import Arrival, received
