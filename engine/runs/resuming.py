@@ -207,10 +207,14 @@ def _groups_over(place: Place, found: FoundParts, dataset: str) -> _Groups:
             lost.append(group)
     for group in sorted(there.keys() - over.keys() - journal.cut()):
         note = found.notes.get(group)
-        if note is None or (note.dataset, note.row_group) != (dataset, group) or note.tally is None:
+        if note is None or note.tally is None:
             raise foreign(path, there[group], "no run has written it")
         if not note.tally.cut:  # else a later run works it again, and replaces the part
             over[group] = unmarked[group] = Over(note.tally, there[group].rows)
+    for part in parts:
+        note = found.notes.get(part.row_group)
+        if note is not None and (note.dataset, note.row_group) != (dataset, part.row_group):
+            raise foreign(path, part, f"it was written as row group {note.row_group} of dataset {note.dataset}")
     return _Groups(over, unmarked, lost)
 
 
