@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -17,11 +19,11 @@ if TYPE_CHECKING:
 Value: TypeAlias = Any
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A value with its usage: what the call of a column returns instead of the bare value.
 
-    `usage` is None where no model was asked. `beside` is the value of the column beside it, if there is one.
+    `usage` is None where no model was asked. `beside` is the value of the column beside it, if there is one. As events
+    are, it is a msgspec struct: there is one for every cell.
     """
 
     value: Value

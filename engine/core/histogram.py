@@ -24,11 +24,12 @@ class Latency:
 
     def add(self, seconds: float) -> None:
         """Add one duration."""
-        bucket = math.ceil(math.log2(max(seconds, _LEAST)) * _STEPS)
+        bucket = math.ceil(math.log2(seconds if seconds > _LEAST else _LEAST) * _STEPS)  # noqa: FURB136 - each answer
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
         self.count += 1
         self.total += seconds
-        self.longest = max(self.longest, seconds)
+        if seconds > self.longest:  # noqa: PLR1730 - the same
+            self.longest = seconds
 
     def quantile(self, share: float) -> float:
         """Return the seconds within which this share (0 to 1) of them ended; 0 where there are none."""
