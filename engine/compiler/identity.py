@@ -57,6 +57,21 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
     return hash_of(msgspec.json.encode(identity, order="deterministic", enc_hook=str))
 
 
+def with_code_of(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity with the code of the functions that columns of another one call, where all else is equal.
+
+    A run that retries what failed calls a mended function: its finished cells stay those of the code before.
+    """
+    columns = {name: _with_code(column, wanted["columns"].get(name)) for name, column in there["columns"].items()}
+    return {**there, "columns": columns}
+
+
+def _with_code(there: object, wanted: object) -> object:
+    if not (isinstance(there, dict) and isinstance(wanted, dict) and "code" in there and "code" in wanted):
+        return there
+    return {**there, "code": wanted["code"]}
+
+
 def differences(there: object, wanted: object, path: str = "") -> Iterator[str]:
     """Yield the differences between two identities in words: `columns.answer.prompt is 'b', and was 'a'`."""
     if isinstance(there, dict) and isinstance(wanted, dict):

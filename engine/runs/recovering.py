@@ -35,7 +35,9 @@ def facts_of_parts(path: Path, wanted: Facts) -> Facts | None:
     files = part_files(path)
     if not files:
         return None
-    note = next(filter(None, map(_note, files.values())), None)
+    notes = list(filter(None, map(_note, files.values())))
+    # A function that was mended for a retry leaves parts of two fingerprints.
+    note = next((note for note in notes if note.fingerprint == wanted.fingerprint), notes[0] if notes else None)
     if note is None:
         read_metadata(path)  # raises ResumeError for a file that rowloop did not write
         problem = f"'{shown(path)}' has parts, but its journal is gone, and they do not say how they were made"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ...runtime.logs import safe_logger
-from ..compiler.identity import differences
+from ..compiler.identity import differences, with_code_of
 from ..core.errors import Option, ResumeError
 from ..core.events import WHOLE
 from ..core.row_groups import Earlier, Plan
@@ -94,13 +94,14 @@ def _examine(place: Place, *, wanted: Wanted, settings: Settings) -> Claim:
 
 def _differences(there: Facts, wanted: Facts, settings: Settings) -> list[tuple[str | Option, ...]]:
     """Describe how an existing dataset differs from the wanted one."""
-    found: list[tuple[str | Option, ...]] = [(line,) for line in differences(there.identity, wanted.identity)]
+    was = with_code_of(there.identity, wanted.identity) if settings.retry_failed else there.identity
+    found: list[tuple[str | Option, ...]] = [(line,) for line in differences(was, wanted.identity)]
     asked = {
         "row_group_size": (there.row_group_size, settings.row_group_size),
         "engine": (there.engine, wanted.engine),
     }
     found += [
-        (Option(name), f" is {now}, and was {was}") for name, (was, now) in asked.items() if now not in {None, was}
+        (Option(name), f" is {now}, and was {old}") for name, (old, now) in asked.items() if now not in {None, old}
     ]
     if settings.rows < max(there.targets):
         shrunk = f" is {settings.rows}, and was {max(there.targets)}: a dataset can grow, but not shrink"
@@ -158,12 +159,13 @@ def _resumed(place: Place, there: Facts, wanted: Wanted, settings: Settings) -> 
         rewritten=rewriting is not None,
     )
     reopening = Reopening(groups.lost, groups.unmarked, void, retried, listed, rewriting)
-    return Claim(place, _grown(there, settings.rows), past, reopening)
+    return Claim(place, _grown(there, wanted.facts, settings.rows), past, reopening)
 
 
-def _grown(there: Facts, rows: int) -> Facts:
+def _grown(there: Facts, wanted: Facts, rows: int) -> Facts:
+    """Return the facts of a dataset that is resumed: the code of its functions may have been mended."""
     targets = there.targets if rows in there.targets else [*there.targets, rows]
-    return msgspec.structs.replace(there, targets=targets)
+    return msgspec.structs.replace(there, targets=targets, identity=wanted.identity, fingerprint=wanted.fingerprint)
 
 
 def _is_described(path: Path, rows: int) -> bool:

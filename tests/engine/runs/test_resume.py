@@ -574,6 +574,46 @@ def test_a_killed_retry_can_be_resumed(victim: Victims, tmp_path: Path, undistur
         assert outcome(result) == undisturbed(False), change  # noqa: FBT003 - rewritten
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_mended_function_works_the_failed_cells_alone(tmp_path: Path, asked: Asked, *, lost: bool):
+    """With retry_failed, changed code is taken; finished cells and answers stay, also if the journal is lost later."""
+
+    def broken(n: int, text: str) -> str:
+        return f"{text} {10 // (n % 5)}"
+
+    def mended(n: int, text: str) -> str:
+        return f"{text} mended {n}"
+
+    def recipe(function: Callable[..., str]) -> rl.Recipe:
+        column = rl.cell(name="ratio")(function)
+        return simple(asked, rows=12, columns=[column, rl.Text("after", model="m", prompt="{{ ratio }}")])
+
+    assert recipe(broken).build(tmp_path, 12, **GROUPS).dropped == 3
+    asked.new()
+    with pytest.raises(rl.ResumeError, match=r"columns\.ratio\.code has changed"):
+        recipe(mended).build(tmp_path, 12, **RESUME)
+    result = recipe(mended).build(tmp_path, 12, retry_failed=True, **RESUME)
+    assert asked.new() == [f"<row {n}> mended {n}" for n in (0, 10, 5)]
+    assert result.dataset["ratio"].tolist() == [
+        f"<row {n}> mended {n}" if n % 5 == 0 else f"<row {n}> {10 // (n % 5)}" for n in range(12)
+    ]
+    if lost:
+        for file in (tmp_path / ".rowloop").glob("journal*"):
+            file.unlink()
+    assert recipe(mended).build(tmp_path, 12, **RESUME).actual == 12
+    assert asked.new() == []
+    with pytest.raises(rl.ResumeError, match="has another dataset"):
+        recipe(broken).build(tmp_path, 12, **RESUME)
+
+
+def test_a_mended_function_is_the_only_change_that_a_retry_takes(tmp_path: Path, asked: Asked):
+    """Another prompt beside it is refused, and so is a function that was none before."""
+    asked.broken = {"row 1"}
+    simple(asked, rows=4).build(tmp_path, 4, **GROUPS)
+    with pytest.raises(rl.ResumeError, match=r"columns\.text\.prompt is"):
+        simple(asked, rows=4, prompt="r {{ n }}").build(tmp_path, 4, retry_failed=True, **RESUME)
+
+
 @pytest.mark.parametrize("fits", [True, False])
 def test_retry_failed_needs_a_dataset_to_resume(tmp_path: Path, asked: Asked, *, fits: bool):
     """It is refused without resume, and in a preview, naming the field."""
