@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .models.model import ModelFunction
     from .processors.processor import Processor
     from .runs.settings import RunOptions
+    from .runs.updates.plan import Plan
 
 T = TypeVar("T")
 _PREVIEWED = 5
@@ -225,6 +226,15 @@ class Recipe:
         """
         job = self._job(path_of(path), rows, options)
         return Run(job.submit(), job.execution)
+
+    def plan(self, path: str | Path, rows: int | None = None) -> Plan:
+        """Return what `build(path, rows, resume="update")` would keep and make, and about what that costs.
+
+        Nothing is paid for and nothing is changed. Raises ResumeError for a dataset that cannot be updated.
+        """
+        from .runs.job import plan_of  # noqa: PLC0415 - it loads pyarrow
+
+        return plan_of(self._compile(), self._seed, path_of(path), self._checked_rows(rows))
 
     def _job(self, path: Path | None, rows: int | None, options: RunOptions) -> Job:
         if self.awaited:

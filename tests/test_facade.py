@@ -28,7 +28,18 @@ PUBLIC: list[str] = vars(rowloop)["__all__"]  # type checkers read the stub, whi
 COLUMNS = ["Category", "Uniform", "Seed", "Expression", "Text", "Structured", "Embedding", "Validate"]
 OTHERS = [
     *("Recipe", "Workflow", "Stage", "Model", "Price", "batch", "cell", "Processor", "DropColumns", "SchemaTransform"),
-    *("Result", "Run", "ProgressSnapshot", "TaskTrace", "Part", "RetryPolicy", "ErrorBudget", "run_sync", "client"),
+    *(
+        "Result",
+        "Run",
+        "ProgressSnapshot",
+        "TaskTrace",
+        "Part",
+        "Plan",
+        "RetryPolicy",
+        "ErrorBudget",
+        "run_sync",
+        "client",
+    ),
 ]
 # Planned public names; no other may be added
 TO_COME = [

@@ -1,4 +1,4 @@
-"""The commands: `rowloop run`, `rowloop preview` and `rowloop schema`.
+"""The commands: `rowloop run`, `rowloop preview`, `rowloop plan` and `rowloop schema`.
 
 To add an option to a command, add a parameter here, its help text in recipe_options.py or run_options.py, and a line to
 docs/command-line.md. An option that passes a RunOptions value through has that value's name.
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from ...engine.core.errors import Option, RecipeError, ResumeError, RowloopError, one_line
+from ...engine.core.errors import Option, RecipeError, ResumeError, RowloopError, one_line, printable
 from ...engine.datasets.result import PartialDatasetError
 from ..displays.auto import auto
 from .endings import Terminated, describe_early, describe_interrupted, terminable
@@ -46,6 +46,7 @@ from .run_options import (
     RetryFailed,
     RowGroupSize,
     Rows,
+    Update,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
     seed: Seed = None,
     row_group_size: RowGroupSize = None,
     resume: Resume = False,
+    update: Update = False,
     retry_failed: RetryFailed = False,
     overwrite: Overwrite = False,
     min_completion: MinCompletion = None,
@@ -112,13 +114,10 @@ def run(  # noqa: PLR0913 - each is an option of the command
         options["outage_after"] = outage_after
     if row_group_size is not None:
         options["row_group_size"] = row_group_size
-    if resume or retry_failed:
-        options["resume"], options["retry_failed"] = "always", retry_failed
+    if resume or update or retry_failed:
+        options["resume"], options["retry_failed"] = "update" if update else "always", retry_failed
     made = read_recipe(recipe, model, base_url, seed)
-    if rows is None and (resume or retry_failed):
-        rows = _rows_of_dataset(output)
-    if rows is None and made.rows is None:
-        rows = ROWS
+    rows = _rows(output, rows, made.rows, resumed=not update and (resume or retry_failed), updated=update)
     try:
         result = made.build(output, rows, **options)
     except KeyboardInterrupt as error:
@@ -150,6 +149,26 @@ def preview(  # noqa: PLR0913 - each is an option of the command
         rows, progress=functools.partial(auto, final_line=False)
     )
     _print_result(result, result.target)
+
+
+@app.command
+def plan(  # noqa: PLR0913 - each is an option of the command
+    recipe: RecipeFile,
+    /,
+    *,
+    output: Output,
+    rows: Rows = None,
+    model: Models = None,
+    base_url: BaseUrl = None,
+    seed: Seed = None,
+    json_: Annotated[bool, Parameter(name="--json", show_default=False, help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Print what `run --update` would keep and make, and about what that costs; nothing is paid for."""
+    _configure_logging(debug=debug, quiet=False)
+    made = read_recipe(recipe, model, base_url, seed)
+    found = made.plan(output, _rows(output, rows, made.rows, updated=True))
+    print(json.dumps(found.to_dict(), indent=2) if json_ else printable(str(found)))  # noqa: T201 - the command's output
 
 
 @app.command
@@ -230,6 +249,15 @@ def _print_result(result: Result, rows: int) -> None:
     from .summary import print_report  # noqa: PLC0415 - not for --help
 
     print_report(result, Console(highlight=False), rows)
+
+
+def _rows(
+    output: Path, rows: int | None, of_seed: int | None, *, resumed: bool = False, updated: bool = False
+) -> int | None:
+    """Return the rows to make: as given, else of a resumed dataset, else of the seed table."""
+    if rows is None and (resumed or (updated and of_seed is None)):
+        rows = _rows_of_dataset(output)
+    return ROWS if rows is None and of_seed is None else rows
 
 
 def _rows_of_dataset(output: Path) -> int | None:

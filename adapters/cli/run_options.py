@@ -25,6 +25,13 @@ RowGroupSize = Annotated[
 Resume = Annotated[
     bool, Parameter(show_default=False, help="Resume the dataset in the directory. It must have the same recipe.")
 ]
+Update = Annotated[
+    bool,
+    Parameter(
+        show_default=False,
+        help="Resume with a changed recipe or changed seed data: only the cells that this changes are made again.",
+    ),
+]
 RetryFailed = Annotated[bool, Parameter(show_default=False, help="Resume, and also retry the cells that failed.")]
 Overwrite = Annotated[
     bool,

@@ -12,6 +12,7 @@ from ..core.sequential import in_sequence
 from ..models.provider import limits_of
 from ..processors.before_batch import with_before_batch
 from ..processors.processor import written_columns
+from .definitions import definitions_of
 from .identity import fingerprint, identity_of
 from .template_checks import check_fields
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..columns.column import Column, ColumnSpec
+    from ..core.definitions import Definition
     from ..core.graph import Graph
     from ..models.model import Model
     from ..processors.before_batch import BeforeBatch
@@ -45,6 +47,7 @@ class Compiled:
     description: dict[str, Any]
     identity: dict[str, Any]
     fingerprint: str
+    definitions: Sequence[Definition]
 
     @property
     def restorable(self) -> bool:
@@ -88,7 +91,8 @@ def compile_recipe(
         raise RecipeError("columns", "a recipe needs at least one column")
     written = written_columns(processors, [column.name for column in expanded])
     lanes = _lanes(models)
-    nodes, before = with_before_batch([column.node(lanes) for column in expanded], processors)
+    own = [column.node(lanes) for column in expanded]
+    nodes, before = with_before_batch(own, processors)
     graph = compile_graph(nodes)
     check_fields(expanded)
     identity = identity_of(description, models, columns, processors)
@@ -108,6 +112,7 @@ def compile_recipe(
         description=description,
         identity=identity,
         fingerprint=fingerprint(identity),
+        definitions=definitions_of(columns, {node.name: node for node in own}, identity["models"]),
     )
 
 

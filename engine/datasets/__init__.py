@@ -9,6 +9,7 @@
 | processes.py | the process that a claim names, and whether it has ended |
 | remote.py | what other processes read of a run, and the commands that they leave for it |
 | past.py | what earlier runs have left in a directory |
+| earlier.py | what a dataset was before an update, set aside |
 | found_parts.py | the parts in a directory, checked to belong to its dataset |
 | parts.py | one part: the file of a row group |
 | tables.py | row groups as Arrow tables of one schema |

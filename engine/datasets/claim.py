@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ...runtime.logs import safe_logger
 from ..core.errors import RecipeError, ResumeError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ..core.events import Restored
+    from ..core.store import RowGroup
     from .claim_files import Held
     from .directory import Resume
     from .journal_records import Facts
@@ -66,15 +68,21 @@ class Claim:
     facts: Facts
     past: Past = field(default_factory=Past)
     reopening: Reopening | None = None
+    update: EarlierValues | None = None
+    """What an update has set aside; `updating`: or is about to."""
+    updating: bool = False
 
     @property
     def is_new(self) -> bool:
         """Whether a new dataset begins here. Whatever the directory has of another one is removed then."""
-        return self.reopening is None
+        return self.reopening is None and not self.updating
 
     def begin(self) -> None:
         """Write to the journal that a run begins: a new one, or one that resumes the dataset."""
         journal = self.place.journal
+        if self.update is not None and self.updating:
+            self.update.begin()
+            return
         if self.reopening is None:
             journal.begin(self.facts)
             return
@@ -86,6 +94,30 @@ class Claim:
         if self.reopening.listed:
             journal.write([], self.reopening.listed, journal.spending)
         journal.resume(self.facts, self.reopening.void, self.reopening.retried)
+
+
+class EarlierValues(Protocol):
+    """What an update keeps of the tables that it has set aside."""
+
+    def begin(self) -> None:
+        """Set the dataset in force aside, and begin the new one in its journal."""
+        ...
+
+    def prepare(self) -> None:
+        """Find what is kept. Takes time: not on the loop."""
+        ...
+
+    def restore(self, group: RowGroup, known: Restored) -> Restored:
+        """Put kept values into a row group, beside what the journal has."""
+        ...
+
+    def finish(self) -> None:
+        """Remove what was set aside, as every row group has been worked."""
+        ...
+
+    def close(self) -> None:
+        """Close what was set aside."""
+        ...
 
 
 def claim(path: Path, resume: Resume, examine: Callable[[Place], Claim], *, overwrite: bool) -> Claim:

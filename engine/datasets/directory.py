@@ -15,7 +15,7 @@ from ..core.errors import shown as quoted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Resume: TypeAlias = Literal["never", "always", "if_possible"]
+Resume: TypeAlias = Literal["never", "always", "if_possible", "update"]
 """Whether a run resumes the dataset in its directory."""
 
 RESUME: Final = Option("resume", "always")
@@ -30,6 +30,9 @@ JOURNAL: Final = f"{HIDDEN}/journal.sqlite"
 CLAIMS: Final = f"{HIDDEN}/claims"
 DATA_NEW: Final = f"{HIDDEN}/data.new"
 DATA_OLD: Final = f"{HIDDEN}/data.old"
+EARLIER: Final = f"{HIDDEN}/earlier"
+EARLIER_GONE: Final = f"{HIDDEN}/earlier.old"
+"""What an update began from: a folder for each of the tables, until the update has ended."""
 
 OLD_JOURNAL: Final = "journal.sqlite"
 _OLD: Final = (
@@ -106,7 +109,7 @@ def existing(path: Path, name: str) -> Path:
 
 def remove_dataset(path: Path) -> None:
     """Remove what a run writes and nothing else; metadata.json last, since it describes the dataset."""
-    for name in (DATA_NEW, DATA_OLD):
+    for name in (EARLIER, EARLIER_GONE, DATA_NEW, DATA_OLD):
         shutil.rmtree(path / name, ignore_errors=True)
     for file in [*(path / "data").glob("part-*.parquet"), *(path / "data").glob(".part-*.parquet.tmp")]:
         file.unlink()

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from .parts import Stamp
 
 
-def find_parts(path: Path, plan: Plan, columns: list[str] | None, *, rewritten: bool) -> FoundParts:
+def find_parts(
+    path: Path, plan: Plan, columns: list[str] | None, *, rewritten: bool, dataset: str | None = None
+) -> FoundParts:
     """Read the schemas and numbers of rows of all parts; raises ResumeError naming a file that does not belong.
 
     `columns` are the table's; None if only running the processors shows them. Parts that after_generation has
-    `rewritten` follow each other without gaps, whatever the plan.
+    `rewritten` follow each other without gaps, whatever the plan. With a `dataset`, parts of others are
+    passed over: an update has not replaced them yet.
     """
     parts: list[Part] = []
     notes: dict[int, Note] = {}
@@ -33,6 +36,8 @@ def find_parts(path: Path, plan: Plan, columns: list[str] | None, *, rewritten: 
     uneven, start = False, 0
     for number, file in part_files(path).items():
         own, rows, note = _read_footer(file)
+        if dataset is not None and (note is None or note.dataset != dataset):
+            continue
         if note is not None:
             notes[number] = note
         if (columns is not None and own.names != columns) or (schema is not None and own.names != schema.names):

@@ -20,6 +20,7 @@ Theory of operation
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
@@ -196,6 +197,15 @@ class Journal:
         """Note that other parts, with these numbers of rows, are about to replace the existing ones."""
         with self._writing(durable=True):
             self._set("rewriting", parts)
+
+    def copy(self, file: Path) -> None:
+        """Write everything into another file, which is on the disk when this returns."""
+        try:
+            self._db.execute("VACUUM INTO ?", (str(file),))
+            with file.open("rb+") as copied:
+                os.fsync(copied.fileno())
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise DatasetGenerationError(f"cannot copy {self.file.name}: {error}", stage="journal") from error
 
     def close(self) -> None:
         """Release the lock, and remove the file if no run has begun."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from ..core.definitions import Definition  # noqa: TC001 - msgspec reads it when it decodes
 from ..core.events import Tally  # noqa: TC001 - msgspec reads it when it decodes
 from ..telemetry.failures import FailedCell  # noqa: TC001 - the same
 
@@ -37,6 +38,8 @@ class Facts(msgspec.Struct):
     targets: list[int]
     fingerprint: str = ""
     dataset: str = ""
+    definitions: list[Definition] = []
+    """Of its columns, in order; empty in a dataset of an earlier version."""
 
 
 class KeptFailure(msgspec.Struct, frozen=True, array_like=True):

@@ -74,7 +74,8 @@ class ParquetSink:
 
     async def restore(self, group: RowGroup) -> Restored:
         """Put the values of an earlier run into a row group."""
-        return await self._journal.restore(group)
+        known, update = await self._journal.restore(group), self._claim.update
+        return known if update is None else await self._writer.call(lambda: update.restore(group, known))
 
     async def commit(self, group: RowGroup, rows: Sequence[int], tally: Tally) -> None:
         """Write a part. The journal notes it before, and keeps the row group's entries until it is written.
@@ -114,6 +115,8 @@ class ParquetSink:
     def close(self) -> None:
         """End the threads and release the directory."""
         self._writer.close()
+        if self._claim.update is not None:
+            self._claim.update.close()
         self._journal.close()
         self._claim.place.close()
 
@@ -131,6 +134,8 @@ class ParquetSink:
         except OSError as error:
             raise DatasetGenerationError(f"cannot clear '{self.path}': {error}", stage="write") from error
         claim.begin()  # after the removal: a crash must not leave old parts in a new dataset
+        if claim.update is not None:
+            claim.update.prepare()
         if found.schema is not None:
             self._version = self._tables.version
             self._tables.resume(found.schema)
@@ -144,6 +149,8 @@ class ParquetSink:
             (self.path / FAILURES).unlink(missing_ok=True)
         if traces is not None:
             self._write(traces.table(), TRACES, None)
+        if self._claim.update is not None and metadata.reason is None and metadata.status in {"complete", "partial"}:
+            self._claim.update.finish()  # before metadata.json says that nothing is left to do
         text = metadata.to_json()
         self._write_file(METADATA, None, lambda path: path.write_bytes(text))
 

@@ -24,4 +24,6 @@
 | diagnostics.py | warnings, traces and load |
 | ending.py | status, error and last log record of a run |
 | handle.py | the handle of a run in the background |
+
+The folder `updates/` has what compares a dataset with an earlier one.
 """

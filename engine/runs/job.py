@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from ...runtime import Call
     from ..compiler.compiling import Compiled
     from ..datasets.claim import Claim
+    from ..datasets.journal_records import Facts
     from ..datasets.result import Result
     from ..datasets.tables import Tables
     from ..models.model import Model
     from .settings import RunOptions
+    from .updates.plan import Plan as UpdatePlan
 
 
 class Job:
@@ -96,14 +98,10 @@ def _preview(compiled: Compiled, settings: Settings, seed: int) -> Execution:
 
 
 def _build(compiled: Compiled, settings: Settings, seed: int, path: Path) -> Execution:
-    from ..datasets.journal_records import Facts  # noqa: PLC0415 - not for a preview
     from .resuming import Wanted, claim_directory  # noqa: PLC0415 - it loads pyarrow and sqlite3
 
-    size = settings.row_group_size or ROW_GROUP_SIZE
-    facts = Facts(
-        compiled.identity, seed, size, compiled.engine, [settings.rows], compiled.fingerprint, secrets.token_hex(8)
-    )
-    wanted = Wanted(facts, compiled.written, compiled.graph, compiled.kept, compiled.restorable)
+    facts = _new_facts(compiled, seed, settings.rows, settings.row_group_size)
+    wanted = Wanted(facts, compiled.written, compiled.graph, compiled.kept, compiled.restorable, compiled.columns)
     claim = claim_directory(path, wanted, settings)
     try:
         plan = Plan(settings.rows, claim.facts.row_group_size, earlier=claim.past.earlier, memory=settings.memory)
@@ -113,6 +111,30 @@ def _build(compiled: Compiled, settings: Settings, seed: int, path: Path) -> Exe
     except BaseException:
         claim.place.close()
         raise
+
+
+def plan_of(compiled: Compiled, seed: int | None, path: Path, rows: int) -> UpdatePlan:
+    """Plan an update of the dataset in a directory."""
+    from .updates.plan import planned  # noqa: PLC0415 - it loads pyarrow and sqlite3
+
+    rows = Settings(rows=rows).rows
+    return planned(path, _new_facts(compiled, secrets.randbits(32) if seed is None else seed, rows), compiled.columns)
+
+
+def _new_facts(compiled: Compiled, seed: int, rows: int, row_group_size: int | None = None) -> Facts:
+    """Return the facts of a dataset that begins."""
+    from ..datasets.journal_records import Facts  # noqa: PLC0415 - not for a preview
+
+    return Facts(
+        identity=compiled.identity,
+        seed=seed,
+        row_group_size=row_group_size or ROW_GROUP_SIZE,
+        engine=compiled.engine,
+        targets=[rows],
+        fingerprint=compiled.fingerprint,
+        dataset=secrets.token_hex(8),
+        definitions=list(compiled.definitions),
+    )
 
 
 def _output(compiled: Compiled, settings: Settings, claim: Claim) -> Output:

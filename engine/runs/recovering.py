@@ -48,7 +48,14 @@ def facts_of_parts(path: Path, wanted: Facts) -> Facts | None:
     problem = "the journal of '%s' is lost; its %d parts are kept, and what is in none of them is made again"
     logger.warning(problem, path, len(files))
     return Facts(
-        wanted.identity, note.seed, note.row_group_size, note.engine, note.targets, note.fingerprint, note.dataset
+        wanted.identity,
+        note.seed,
+        note.row_group_size,
+        note.engine,
+        note.targets,
+        note.fingerprint,
+        note.dataset,
+        wanted.definitions,
     )
 
 

@@ -16,17 +16,20 @@ from ..core.events import WHOLE
 from ..core.row_groups import Earlier, Plan
 from ..datasets.claim import Claim, Place, claim
 from ..datasets.directory import OVERWRITE, part_files, remove_new_data, shown, swap_data
+from ..datasets.earlier import earlier_tables
 from ..datasets.found_parts import check_part, check_rewritten, find_parts, foreign
 from ..datasets.journal_records import Facts, Over
 from ..datasets.parts import Part
 from ..datasets.past import FoundParts, Past, Reopening
 from ..datasets.reading import read_metadata
 from .recovering import facts_of_parts, listed_failures, over_without_journal, rewritten_rows
+from .updates.updating import Update, check_updatable, spending_of, updated_facts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from ..columns.column import Column
     from ..core.graph import Graph
     from ..datasets.journal import Journal
     from ..datasets.journal_records import KeptFailure, Task
@@ -52,6 +55,7 @@ class Wanted:
     graph: Graph
     kept: Collection[int]
     restorable: bool
+    columns: Sequence[Column] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ def _examine(place: Place, *, wanted: Wanted, settings: Settings) -> Claim:
     if settings.resume == "never" or there is None:
         return Claim(place, wanted.facts)
     found = _differences(there, wanted.facts, settings)
+    if found and settings.resume == "update" and not settings.overwrite:
+        return _updating(place, there, wanted, settings)
     if found and not settings.overwrite and not _is_empty(path, journal):
         parts = itertools.chain.from_iterable((*difference, "; ") for difference in found[:_SHOWN])
         more = f"and {len(found) - _SHOWN} more; " if len(found) > _SHOWN else ""
@@ -90,6 +96,18 @@ def _examine(place: Place, *, wanted: Wanted, settings: Settings) -> Claim:
     if found:
         return Claim(place, wanted.facts)
     return _resumed(place, there, wanted, settings)
+
+
+def _updating(place: Place, there: Facts, wanted: Wanted, settings: Settings) -> Claim:
+    """Claim a dataset that an update replaces: everything in it stays until what replaces it has been written."""
+    check_updatable(there, wanted.facts, rewritten=place.journal.rewriting is not None)
+    facts = updated_facts(there, wanted.facts, settings.row_group_size)
+    groups = Plan(settings.rows, facts.row_group_size).row_groups
+    past = Past(
+        earlier=Earlier((settings.rows,), begun=range(groups)),
+        spent=spending_of(place.journal.spending, there.definitions, facts.definitions),
+    )
+    return Claim(place, facts, past, update=Update(place, facts, wanted.columns, wanted.graph), updating=True)
 
 
 def _differences(there: Facts, wanted: Facts, settings: Settings) -> list[tuple[str | Option, ...]]:
@@ -127,7 +145,9 @@ def _resumed(place: Place, there: Facts, wanted: Wanted, settings: Settings) -> 
     plan = Plan(settings.rows, there.row_group_size, earlier=Earlier(tuple(there.targets)))
     if journal.facts is None:
         rewriting = rewritten_rows(path)
-    found = find_parts(path, plan, wanted.written, rewritten=rewriting is not None)
+    unfinished = bool(earlier_tables(path, there.dataset))
+    own = there.dataset if unfinished else None
+    found = find_parts(path, plan, wanted.written, rewritten=rewriting is not None, dataset=own)
     if rewriting is None:
         groups = _groups_over(place, found, there.dataset)
         parts = [_with_checksum(part, groups.over) for part in found.parts]
@@ -150,22 +170,29 @@ def _resumed(place: Place, there: Facts, wanted: Wanted, settings: Settings) -> 
             other=True,
         )
     again = {failure.task for failure in retried}
+    begun = _begun(journal, {*tallies, *groups.lost}, wanted)
+    if unfinished:
+        begun = range(plan.row_groups)
     past = Past(
-        earlier=replace(plan.earlier, over=tallies, begun=_begun(journal, {*tallies, *groups.lost}, wanted)),
+        earlier=replace(plan.earlier, over=tallies, begun=begun),
         spent=journal.spending,
         failures=[failure for failure in failures if failure.task not in again],
         found=found,
-        finished=done and _is_described(path, settings.rows),
+        finished=done and not unfinished and _is_described(path, settings.rows),
         rewritten=rewriting is not None,
     )
     reopening = Reopening(groups.lost, groups.unmarked, void, retried, listed, rewriting)
-    return Claim(place, _grown(there, wanted.facts, settings.rows), past, reopening)
+    facts = _grown(there, wanted.facts, settings.rows)
+    update = Update(place, facts, wanted.columns, wanted.graph) if unfinished else None
+    return Claim(place, facts, past, reopening, update)
 
 
 def _grown(there: Facts, wanted: Facts, rows: int) -> Facts:
     """Return the facts of a dataset that is resumed: the code of its functions may have been mended."""
     targets = there.targets if rows in there.targets else [*there.targets, rows]
-    return msgspec.structs.replace(there, targets=targets, identity=wanted.identity, fingerprint=wanted.fingerprint)
+    return msgspec.structs.replace(
+        there, targets=targets, identity=wanted.identity, fingerprint=wanted.fingerprint, definitions=wanted.definitions
+    )
 
 
 def _is_described(path: Path, rows: int) -> bool:

@@ -34,7 +34,8 @@ class RunOptions(TypedDict, total=False):
 
     - `row_group_size`: rows worked, written and kept in memory together (1000).
     - `resume`: "always" resumes the dataset in the directory, or raises ResumeError if it does not fit; "if_possible"
-      takes the next directory then (path-2, path-3, ...); "never" (the default) refuses a directory with a dataset.
+      takes the next directory then (path-2, path-3, ...); "never" (the default) refuses a directory with a dataset;
+      "update" takes a changed recipe and makes only the cells that this changes (docs/edits.md).
     - `retry_failed`: when it resumes, retry the cells that failed.
     - `overwrite`: replace the dataset in the directory.
     - `journal`: False keeps finished row groups only, and no finished cells of unfinished ones.

@@ -29,6 +29,7 @@ from .engine.processors.processor import Processor as Processor
 from .engine.processors.schema_transform import SchemaTransform as SchemaTransform
 from .engine.recipe import Recipe as Recipe
 from .engine.runs.handle import Run as Run
+from .engine.runs.updates.plan import Plan as Plan
 from .engine.telemetry.progress import ProgressSnapshot as ProgressSnapshot
 from .engine.telemetry.traces import TaskTrace as TaskTrace
 from .engine.workflow import Stage as Stage
