@@ -240,11 +240,16 @@ def _groups_over(place: Place, found: FoundParts, dataset: str) -> _Groups:
             raise foreign(path, there[group], "no run has written it")
         if not note.tally.cut:  # else a later run works it again, and replaces the part
             over[group] = unmarked[group] = Over(note.tally, there[group].rows)
-    for part in parts:
+    _check_notes(path, found, dataset)
+    return _Groups(over, unmarked, lost)
+
+
+def _check_notes(path: Path, found: FoundParts, dataset: str) -> None:
+    """Check that each part is what it says of itself, also where the journal knows no checksum of it."""
+    for part in found.parts:
         note = found.notes.get(part.row_group)
         if note is not None and (note.dataset, note.row_group) != (dataset, part.row_group):
             raise foreign(path, part, f"it was written as row group {note.row_group} of dataset {note.dataset}")
-    return _Groups(over, unmarked, lost)
 
 
 def _with_checksum(part: Part, over: Mapping[int, Over]) -> Part:
