@@ -163,7 +163,7 @@ class Recipe:
         changed = Model(**{**fields, **changes})
         # They were another model's as well: a function that stands in for an endpoint has no address.
         left: dict[str, Any] = {
-            name: None if name not in {"headers", "headers_env"} else {} for name in unused_by(changed)
+            name: {"headers": {}, "headers_env": {}, "hedge": False}.get(name) for name in unused_by(changed)
         }
         changed = replace(changed, **{name: value for name, value in left.items() if name not in changes})
         models = {**self._models, alias: changed}

@@ -108,14 +108,16 @@ class Prompted(Column):
         Costly templates are rendered in a thread, others on the spot.
         """
         messages = self.messages(binding)
+        # An answer in the response cache is known by how many equal requests there were before: two would be two cells.
+        hedged = binding.models[self.model].hedge and binding.cache is None
         if not any(template.costly for _, template in self._templates()):
-            return Await(lambda *values: ask(messages(values)), numbered=self.draws, fits=fits)
+            return Await(lambda *values: ask(messages(values)), numbered=self.draws, fits=fits, hedged=hedged)
         render = binding.off_loop(messages)
 
         async def call(*values: object) -> Answer:
             return await ask(await render(values))
 
-        return Await(call, numbered=self.draws, fits=fits)
+        return Await(call, numbered=self.draws, fits=fits, hedged=hedged)
 
     def sender(self, binding: Binding) -> Send:
         """Compile what the column's requests have in common, and return the call of one request.

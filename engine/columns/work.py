@@ -61,13 +61,15 @@ class Await:
     """A cell that is awaited: values of the needs -> value, or Answer.
 
     `foreign`: the code is the user's own, and any exception of it fails the cell. `numbered`: the row's number comes
-    after the values. `fits`: every value is known to be of the column's type, so none is checked.
+    after the values. `fits`: every value is known to be of the column's type, so none is checked. `hedged`: a cell that
+    takes long may be asked for a second time.
     """
 
     call: Callable[..., Awaitable[Value]]
     foreign: bool = False
     numbered: bool = False
     fits: bool = False
+    hedged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

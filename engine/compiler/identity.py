@@ -24,6 +24,7 @@ _HOW_TO_CALL = frozenset(
         "requests_per_minute",
         "tokens_per_minute",
         "timeout",
+        "hedge",
         "price",
     }
 )

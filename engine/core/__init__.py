@@ -16,6 +16,7 @@
 | open_groups | which row groups are open, which comes next, whose turn it is at a stateful column |
 | lane_queue | one lane: ready tasks that share a limit, and their permits |
 | lanes | ready tasks that share a limit, and which of them may start |
+| hedges | which slow cells get a second request |
 | permits | where a lane's permits come from: the protocol, and the fixed limit |
 | shared_limit | one limit, pace and circuit for all runs that ask an endpoint |
 | run_circuit | what one run sees of the circuit of an endpoint |

@@ -166,6 +166,30 @@ class Due(msgspec.Struct, frozen=True, gc=False):
     row: int
 
 
+class Slow(msgspec.Struct, frozen=True, gc=False):
+    """A cell in flight takes much longer than others of its column: a second request may be faster."""
+
+    group: int
+    column: int
+    row: int
+
+
+class HedgeEnded(msgspec.Struct, frozen=True):
+    """One of the two requests of a hedged cell has ended, or was cancelled because the other has an answer.
+
+    It comes before the outcome of the cell, which is that of the other request. `failure` is None for one that was
+    cancelled; its `usage` is then an estimate, as the endpoint reports none. `won`: the other one, whose outcome the
+    cell has, is the second request.
+    """
+
+    group: int
+    column: int
+    row: int
+    failure: Failure | None = None
+    usage: Usage | None = None
+    won: bool = False
+
+
 class Committed(msgspec.Struct, frozen=True, gc=False):
     """A row group is safe in the sink."""
 
@@ -219,7 +243,19 @@ Steering: TypeAlias = Halted | Paused | Resumed | Limited | Budgeted
 """What comes from outside, at any time."""
 
 Event: TypeAlias = (
-    Started | Restored | Done | Resized | Failed | Cancelled | Due | Committed | CommitFailed | Woken | Steering
+    Started
+    | Restored
+    | Done
+    | Resized
+    | Failed
+    | Cancelled
+    | Due
+    | Slow
+    | HedgeEnded
+    | Committed
+    | CommitFailed
+    | Woken
+    | Steering
 )
 
 
@@ -242,6 +278,14 @@ class Execute(msgspec.Struct, frozen=True, gc=False):
     column: int
     row: int
     rows: range | list[int] | None = None
+
+
+class Hedge(msgspec.Struct, frozen=True, gc=False):
+    """Send a second request for a cell in flight; answer with HedgeEnded as soon as one of the two has ended."""
+
+    group: int
+    column: int
+    row: int
 
 
 class RunAfter(msgspec.Struct, frozen=True, gc=False):
@@ -315,4 +359,6 @@ class Stop(msgspec.Struct, frozen=True):
     reason: Reason | None
 
 
-Command: TypeAlias = Admit | Execute | RunAfter | Wake | Null | Record | Commit | Discard | BudgetLow | Cancel | Stop
+Command: TypeAlias = (
+    Admit | Execute | Hedge | RunAfter | Wake | Null | Record | Commit | Discard | BudgetLow | Cancel | Stop
+)

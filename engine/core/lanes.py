@@ -97,6 +97,23 @@ class Lanes:
             self.touch(lane)
         return excused
 
+    def take_permit(self, lane: LaneQueue, now: float) -> object:
+        """Take a permit for a second request of a task in flight; None if there is none at this moment."""
+        permits = lane.permits
+        if permits is None or permits.earliest(lane.waiting + 1, now) > now:
+            return None
+        lane.in_flight += 1
+        permit: object = permits.sent(now)
+        return permit
+
+    def give_back(self, lane: LaneQueue, permit: object, event: Failed | Cancelled, now: float) -> None:
+        """Give back the permit of one of two requests for a task; the task itself has another."""
+        lane.in_flight -= 1
+        if lane.permits is not None:
+            lane.permits.ended(permit, event, now)
+        if not lane.touched:
+            self.touch(lane)
+
     def suspend(self, lane: LaneQueue | None, event: Failed, attempts: int) -> bool:
         """Return whether a task that has failed for the last time is undecided, as its endpoint may be down."""
         if lane is None or lane.undecided is None or not lane.undecided.may_be(event.failure):

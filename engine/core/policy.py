@@ -231,6 +231,11 @@ class CostBudget:
         too_dear = self.max_cost is not None and self.dollars >= self.max_cost
         return too_dear or (self.max_tokens is not None and self.tokens >= self.max_tokens)
 
+    def is_near(self, share: float) -> bool:
+        """Return whether this share of a limit has been spent."""
+        dear = self.max_cost is not None and self.dollars >= share * self.max_cost
+        return dear or (self.max_tokens is not None and self.tokens >= share * self.max_tokens)
+
     def crossed(self, before: CostBudget | None = None) -> list[BudgetLow]:
         """Return a warning for each limit of which 75 or 90 % have been spent since `before`, unless one is reached."""
         if self.spent:

@@ -42,10 +42,11 @@ Theory of operation
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from . import events
 from .events import WHOLE, IllegalEventError
+from .hedges import Hedges
 from .lanes import Lanes
 from .policy import CostBudget, Outcomes, Policies
 from .row_groups import DONE, DUE, FAILED, RUNNING
@@ -62,6 +63,9 @@ if TYPE_CHECKING:
     from .policy import Exhausted
     from .row_groups import GroupState, Plan
 
+_SPARING: Final = 0.9
+"""From this share of a budget on, no cell gets a second request."""
+
 
 class Tracker:
     """The state of one run. `handle` is the only way to change it; everything else only reads."""
@@ -73,6 +77,7 @@ class Tracker:
         self.plan = plan
         self._lanes = Lanes(graph, policies.permits or own_permits(policies.retry), policies.outage_after)
         self._tasks = Tasks(graph, plan, self._lanes)
+        self._hedges = Hedges(self._lanes)
         self._open = self._tasks.open
         self._groups = self._open.by_id
         self._sizes = self._open.sizes
@@ -104,6 +109,8 @@ class Tracker:
             events.Failed: self._on_failed,
             events.Cancelled: self._on_cancelled,
             events.Due: self._on_due,
+            events.Slow: self._on_slow,
+            events.HedgeEnded: self._on_hedge_ended,
             events.Committed: self._on_committed,
             events.CommitFailed: self._on_commit_failed,
             events.Woken: self._on_woken,
@@ -124,6 +131,8 @@ class Tracker:
         tasks = self._tasks
         out = tasks.out = []
         self._handlers[type(event)](event)
+        if self._hedges.waiting:
+            self._hedge_waiting()
         if self._draining and not (self.paused or tasks.on_the_spot or self.totals.running):
             self._skip_the_rest()
         elif self.halted is None and not self.paused:
@@ -144,6 +153,7 @@ class Tracker:
 
     def close(self, now: float) -> None:
         """Give back the permits of all that is in flight. For the end of a run, also of one that broke off."""
+        self._hedges.close(now)
         self._lanes.close(now)
 
     @property
@@ -247,6 +257,9 @@ class Tracker:
         failed, counted, since = group.count_attempt(event.column, event.row, now, rate_limited=limited, counts=counts)
         delay = self._retry.delay(failure, failed, counted, max(0.0, now - since))
         gone = self.over or not (group.live if event.row == WHOLE else group.alive[event.row])
+        self._hedges.waiting.pop((event.group, event.column, event.row), None)
+        if limited and lane is not None:
+            self._hedges.rate_limited(lane, now)
         undecided = delay is None and not gone and self._lanes.suspend(lane, event, failed)
         if delay is None and not undecided:
             self._fail(group, event, failed)
@@ -270,6 +283,34 @@ class Tracker:
         if group is not None and group.is_in(DUE, event.column, event.row):  # else dropped or halted while it waited
             self.totals.waiting_to_retry -= 1
             self._tasks.ready(group, event.column, event.row, first=True)
+
+    def _on_slow(self, event: events.Slow) -> None:
+        """Send a second request for a cell, unless the run is about to end or spends the last of a budget."""
+        group = self._groups.get(event.group)
+        if group is None or not group.is_in(RUNNING, event.column, event.row):
+            raise IllegalEventError(f"{event} for a task that is not running")
+        self._hedge(group, event)
+
+    def _hedge(self, group: GroupState, event: events.Slow) -> None:
+        near = self._cost is not None and self._cost.is_near(_SPARING)
+        if near or self.halted is not None or self.paused or not group.alive[event.row]:
+            return
+        lane, count = self._tasks.lane_of[event.column], self._counts[event.column]
+        if self._hedges.take(event, lane, count, self._now):
+            self._tasks.out.append(events.Hedge(event.group, event.column, event.row))
+
+    def _hedge_waiting(self) -> None:
+        """Send the second requests for which there are permits now, before the lanes are filled."""
+        waiting, self._hedges.waiting = self._hedges.waiting, {}
+        for event in waiting.values():
+            group = self._groups.get(event.group)
+            if group is not None and group.is_in(RUNNING, event.column, event.row):
+                self._hedge(group, event)
+
+    def _on_hedge_ended(self, event: events.HedgeEnded) -> None:
+        self._hedges.give_back(event, self._now)
+        if self._cost is not None and event.usage is not None:
+            self._pay(self._cost, event.column, event.usage)
 
     def _on_committed(self, event: events.Committed) -> None:
         group = self._open.committing(event.group)

@@ -23,7 +23,8 @@ class ColumnMetadata(msgspec.Struct, frozen=True):
     """The cells of one column, by how they ended, and the requests to its model.
 
     `cost` is None if it is not known; `structured` is None for a column without a JSON Schema. Files of rowloop 0.1
-    have neither `known_cost`, the cost of those requests whose cost is known, nor `cached_tokens`.
+    have neither `known_cost`, the cost of those requests whose cost is known, nor `cached_tokens`. `hedges` of the
+    requests were second requests for slow cells, and `hedges_won` of these gave the answer.
     """
 
     name: str
@@ -39,6 +40,8 @@ class ColumnMetadata(msgspec.Struct, frozen=True):
     structured: StructuredCounts | None
     known_cost: Dollars | None = None
     cached_tokens: NonNegative = 0
+    hedges: NonNegative = 0
+    hedges_won: NonNegative = 0
 
     @property
     def spent(self) -> Spent:
@@ -50,6 +53,8 @@ class ColumnMetadata(msgspec.Struct, frozen=True):
             cost=self.cost,
             known_cost=self.known_cost,
             cached_tokens=self.cached_tokens,
+            hedges=self.hedges,
+            hedges_won=self.hedges_won,
         )
 
 

@@ -109,6 +109,8 @@ class Model:
     - `requests_per_minute`, `tokens_per_minute` (prompts and answers together): never exceeded.
     - `timeout`: the total time of one attempt in seconds. "auto" is 600 until a column has 50 answers, then ten times
       their 99th percentile, but at least 15, and more where a few answers are far slower (docs/diagnostics.md).
+    - `hedge`: send a second request for a cell that takes longer than twice the 95th percentile, for at most 3 % of the
+      requests; the first answer is taken, and both requests are paid (docs/diagnostics.md).
     - `extra`: fields that go into the request body unchanged.
     - `price`: the cost of the model's tokens; it overrides the list price at the endpoint, and the bill that it states.
     - `client`: a function that makes a client of the provider's own kind (`lambda: AsyncAzureOpenAI(...)`), for what an
@@ -127,6 +129,7 @@ class Model:
     temperature: float | None = Field(default=None, ge=0, kw_only=True)
     max_tokens: int | None = Field(default=None, ge=1, kw_only=True)
     timeout: Timeout = Field(default="auto", kw_only=True)
+    hedge: bool = Field(default=False, kw_only=True, strict=True)
     extra: dict[str, Any] = Field(default_factory=dict, kw_only=True)
     price: Price | None = Field(default=None, kw_only=True)
     client: SkipJsonSchema[Callable[[], Any] | None] = Field(default=None, kw_only=True, exclude=True, repr=False)

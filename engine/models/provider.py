@@ -188,8 +188,9 @@ class Selective(Protocol):
         ...
 
 
-IN_PROCESS_UNUSED = frozenset({"base_url", "api_key", "api_key_env", "headers", "headers_env", "client"})
-"""The fields that describe an endpoint, for providers whose models have none."""
+IN_PROCESS_UNUSED = frozenset({"base_url", "api_key", "api_key_env", "headers", "headers_env", "client", "hedge"})
+"""The fields that describe an endpoint, for providers whose models have none. A second request would only be work twice
+over there, and a function may have effects of its own."""
 
 providers: Registry[Provider] = Registry("model provider", entry_points="rowloop.models")
 
@@ -208,7 +209,7 @@ def check_model(model: Model) -> None:
             raise RecipeError("spec", problem) from None
         raise
     for name in sorted(unused_by(model)):
-        if getattr(model, name) not in (None, {}):
+        if getattr(model, name) not in (None, {}, False):
             whose = f"models of {model.provider}:" if isinstance(model.spec, str) else "models that are functions"
             raise RecipeError(name, f"{whose} do not use this field; leave it out")
 

@@ -12,6 +12,7 @@
 | executor.py | the protocol of whoever works tasks |
 | local_executor.py | works tasks in this process and classifies their exceptions |
 | foreign.py | what exceptions of other people's code mean, as adapters judge them |
+| racing.py | two requests for a cell that takes long |
 | transfers.py | row groups between the store and the sink |
 | timers.py | retries, waking lanes, periodic checks |
 | slices.py | how long workers may occupy the loop |

@@ -205,6 +205,8 @@ class Account:
                 cost=spent.get(i, none).cost,
                 known_cost=spent.get(i, none).known_cost,
                 cached_tokens=spent.get(i, none).cached_tokens,
+                hedges=spent.get(i, none).hedges,
+                hedges_won=spent.get(i, none).hedges_won,
                 structured=structured.get(i, StructuredCounts()) if column.structured else None,
             )
             for i, (column, count) in enumerate(zip(self._recipe.columns, self._tracker.totals.columns, strict=False))

@@ -16,6 +16,8 @@ class Placement(enum.Enum):
 
     ON_THE_SPOT = enum.auto()
     IN_TASK = enum.auto()
+    HEDGED = enum.auto()
+    """In a task, and in a second one if the first takes long: the first answer is taken."""
     IN_THREAD = enum.auto()
 
 

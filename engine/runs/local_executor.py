@@ -228,6 +228,8 @@ def _beside(graph: Graph, works: Sequence[Work]) -> list[int | None]:
 def _place(work: Work) -> Placement:
     if isinstance(work, Fill | Render | Beside | Nothing):
         return Placement.ON_THE_SPOT
+    if isinstance(work, Await) and work.hedged:
+        return Placement.HEDGED
     return Placement.IN_THREAD if isinstance(work, InThread) else Placement.IN_TASK
 
 

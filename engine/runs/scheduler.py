@@ -27,6 +27,7 @@ from ..core.events import (
     Discard,
     Execute,
     Halted,
+    Hedge,
     Null,
     Record,
     RunAfter,
@@ -39,6 +40,7 @@ from ..models.bytes_received import received
 from ..telemetry.observer import methods_of
 from .budget import warn
 from .executor import Placement
+from .racing import Racing
 from .slices import Slices
 from .timers import Timers
 from .transfers import Transfers, cancelled
@@ -74,12 +76,15 @@ class Scheduler:
         self._on_command = methods_of(observers, "on_command")
         self.timers = Timers(self._feed, self._guarded)
         self._transfers = Transfers(store, sink, self._fail)
+        self._racing = Racing(executor, self._feed_guarded, self._spawn, lambda: tracker.halted is not None)
+        self._work_task = self._racing.work if Placement.HEDGED in executor.places else executor.work
         self._workers: dict[asyncio.Task[None], Execute] = {}
         self._in_threads: dict[int, Execute] = {}
         self._error: BaseException | None = None
         self._slices = Slices()
         self._carriers: dict[type, Callable[..., None]] = {
             Admit: self._admit,
+            Hedge: self._racing.hedge,
             RunAfter: self.timers.run_after,
             Wake: self.timers.wake,
             Null: store.null,
@@ -158,6 +163,9 @@ class Scheduler:
         if run is not None:
             self._start(run)
 
+    def _feed_guarded(self, event: Event) -> None:
+        self._guarded(lambda: self._feed(event))
+
     def _step(self, event: Event) -> Execute | None:
         """Feed an event and carry out the commands, except one Execute that the caller can carry out itself."""
         kept: Execute | None = None
@@ -190,19 +198,19 @@ class Scheduler:
     def _start(self, run: Execute) -> None:
         self._spawn(self._work(run))
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._tasks.create_task(coroutine, context=self._context.copy())
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._tasks.create_task(coroutine, context=self._context.copy())
 
     async def _work(self, first: Execute) -> None:
         """Work one task after the other, as long as the tracker has one."""
         run: Execute | None = first
-        slices, me = self._slices, asyncio.current_task()
+        slices, work, me = self._slices, self._work_task, asyncio.current_task()
         assert me is not None  # noqa: S101 - a coroutine of a task
         try:
             while run is not None:
                 self._workers[me] = run
                 try:
-                    event = _cancelled(run) if slices.cancelling else await slices.watch(self._executor.work(run))
+                    event = _cancelled(run) if slices.cancelling else await slices.watch(work(run))
                 except (asyncio.CancelledError, DatasetGenerationError) as error:
                     event = self._broken_off(run, error)
                 waited = slices.waited

@@ -115,6 +115,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The lanes whose endpoints were down for a time; their rows waited."""
     structured: dict[str, StructuredCounts] = {}
     cached_tokens: int = 0
+    hedges: int = 0
+    """Second requests for slow cells; the tokens of those that were cancelled are estimates."""
+    hedges_won: int = 0
     reason: str | None = None
     """Why the run ended before every row was worked."""
 
@@ -158,6 +161,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             yield "failures", _counted(self.failures)
         if self.retries:
             yield "retries", _counted(self.retries)
+        if self.hedges:
+            won = f"{self.hedges:,} second requests, {self.hedges_won:,} won"
+            yield "hedges", f"{won}; the tokens of the requests that were cancelled are estimates"
         yield from _structured_lines(self.structured)
         yield from _cache_lines(self)
         for model in self.models:
@@ -204,6 +210,8 @@ def report_of(metadata: Described, details: Details) -> Report:
         outages=list(details.outages),
         structured=dict(details.structured),
         cached_tokens=spent.cached_tokens,
+        hedges=spent.hedges,
+        hedges_won=spent.hedges_won,
     )
 
 

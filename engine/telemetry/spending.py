@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import msgspec
 
-from ..core.events import Billing, Cancelled, Done, Failed, Usage
+from ..core.events import Billing, Cancelled, Done, Failed, HedgeEnded, Usage
 from ..models.prices import cost_of
 from ..models.usage import Asked
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..core.events import Event
     from ..models.provider import Pricing
 
-_ATTEMPTS = (Done, Failed, Cancelled)
+_ATTEMPTS = (Done, Failed, Cancelled, HedgeEnded)
 
 
 @dataclass(slots=True)
@@ -27,7 +27,8 @@ class Spent:
     """Requests to a model, tokens, and cost in US dollars, None if the cost of any of the requests is not known.
 
     `known_cost` is the cost of those requests whose cost is known, None if there is none. `cached_tokens` are those
-    tokens of prompts that the endpoint has read from its cache.
+    tokens of prompts that the endpoint has read from its cache. `hedges` of the requests were second requests for slow
+    cells, and `hedges_won` of these gave the answer; the tokens and cost of the cancelled ones are estimates.
     """
 
     requests: int = 0
@@ -36,6 +37,8 @@ class Spent:
     cost: float | None = None
     known_cost: float | None = None
     cached_tokens: int = 0
+    hedges: int = 0
+    hedges_won: int = 0
 
     def __post_init__(self) -> None:
         """Know at least what is known in all."""
@@ -73,7 +76,8 @@ class Spending(msgspec.Struct, frozen=True, rename={"uncounted": "untold"}):
     `uncounted` are the columns with an attempt of unknown cost ("untold" in journals): its number of tokens is unknown,
     or the price of its terms. `structured` are the counts of structured columns. `costs` are in US dollars; a column
     without a price has none, and journals of rowloop 0.1 have none at all. `caches` are, of the prompt tokens, those
-    read from a cache and those written to one.
+    read from a cache and those written to one. `hedges` are, of the requests, the second ones for slow cells, and those
+    of them that gave the answer.
     """
 
     columns: dict[int, tuple[int, int, int]] = {}
@@ -83,6 +87,7 @@ class Spending(msgspec.Struct, frozen=True, rename={"uncounted": "untold"}):
     structured: dict[int, StructuredCounts] = {}
     costs: dict[int, float] = {}
     caches: dict[int, tuple[int, int]] = {}
+    hedges: dict[int, tuple[int, int]] = {}
 
     def costs_at(self, prices: Mapping[int, Pricing | None]) -> dict[int, float]:
         """Return the known cost of each column; attempts that had no price are charged as it is now."""
@@ -149,6 +154,7 @@ class UsageObserver:
         self._earlier = earlier or Spending()
         self._columns = {column: _Sums() for column in prices}
         self._structured: dict[int, StructuredCounts] = {}
+        self._hedges: dict[int, tuple[int, int]] = {}
 
     def on_event(self, event: Event) -> None:
         """Count an attempt."""
@@ -162,8 +168,11 @@ class UsageObserver:
                 if type(usage) is Asked:
                     sums.requests += usage.requests - 1
                     self._structured.setdefault(event.column, StructuredCounts()).add(usage)
-            elif type(event) is not Failed:
+            elif type(event) is not Failed and getattr(event, "failure", None) is None:
                 sums.unknown = True
+            if type(event) is HedgeEnded:
+                hedges, won = self._hedges.get(event.column, (0, 0))
+                self._hedges[event.column] = hedges + 1, won + event.won
 
     def structured(self) -> dict[int, StructuredCounts]:
         """Return the counts of each structured column with answers in this run."""
@@ -209,7 +218,11 @@ class UsageObserver:
                 costs[i] = costs.get(i, 0.0) + sums.cost
             if sums.unknown or (i in costs and (sums.unpriced or (requests and i not in before))):
                 uncounted.add(i)
-        return Spending(columns, sorted(uncounted), costs=costs, caches=caches)
+        hedges = dict(earlier.hedges)
+        for i, (sent, won) in self._hedges.items():
+            before_sent, before_won = hedges.get(i, (0, 0))
+            hedges[i] = before_sent + sent, before_won + won
+        return Spending(columns, sorted(uncounted), costs=costs, caches=caches, hedges=hedges)
 
     def _spent(self, totals: Spending) -> dict[int, Spent]:
         """Return the totals as values for users."""
@@ -217,7 +230,7 @@ class UsageObserver:
         for i, counts in totals.columns.items():
             known = totals.costs.get(i)
             cost = None if i in totals.uncounted else known
-            spent[i] = Spent(*counts, cost=cost, known_cost=known or cost, cached_tokens=totals.caches[i][0])
+            spent[i] = Spent(*counts, cost, known or cost, totals.caches[i][0], *totals.hedges.get(i, (0, 0)))
         return spent
 
 
@@ -233,6 +246,8 @@ def added_up(parts: Iterable[Spent]) -> Spent:
         cost=math.fsum(known) if known and len(known) == len(costs) else None,
         known_cost=known_cost(parts),
         cached_tokens=sum(part.cached_tokens for part in parts),
+        hedges=sum(part.hedges for part in parts),
+        hedges_won=sum(part.hedges_won for part in parts),
     )
 
 

@@ -13,7 +13,21 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
-from ..core.events import WHOLE, Admit, Cancelled, CommitFailed, Committed, Discard, Done, Due, Execute, Failed, Resized
+from ..core.events import (
+    WHOLE,
+    Admit,
+    Cancelled,
+    CommitFailed,
+    Committed,
+    Discard,
+    Done,
+    Due,
+    Execute,
+    Failed,
+    Hedge,
+    HedgeEnded,
+    Resized,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,11 +114,15 @@ class TraceObserver:
         self._records = bytearray()
         self._count = 0
         self._errors: dict[int, str] = {}
+        self._hedged: dict[tuple[int, int, int], float] = {}
+        """When the second requests of cells in flight started."""
 
     def on_command(self, command: Command) -> None:
         """Note when a task starts, and when its row group is opened."""
         if type(command) is Execute:
             self._groups[command.group].ended[command.column][command.row] = self._clock()
+        elif isinstance(command, Hedge):
+            self._hedged[command.group, command.column, command.row] = self._clock()
         elif isinstance(command, Admit):
             self._groups[command.group] = _Times(command, len(self._graph.columns), self._clock())
         elif isinstance(command, Discard):
@@ -122,6 +140,8 @@ class TraceObserver:
             self._ended(event, _FAILED, event.usage)
         elif isinstance(event, Cancelled):
             self._ended(event, _CANCELLED, None)
+        elif isinstance(event, HedgeEnded):
+            self._one_ended(event)
         elif isinstance(event, Due):
             times = self._groups.get(event.group)  # None: its row was dropped while it waited
             if times is not None:
@@ -147,15 +167,34 @@ class TraceObserver:
                 over = ended[need][WHOLE if whole else row]
                 if over > queued:  # noqa: PLR1730 - max() takes ten times as long
                     queued = over
-        if column >= self._traced:
-            return
+        if column < self._traced:
+            self._add(event, (queued - began, started - began, now - began), outcome, usage)
+
+    def _one_ended(self, event: HedgeEnded) -> None:
+        """Add a record for one of the two requests of a cell; the other is recorded when the cell ends."""
+        now, began, ended = self._clock(), self._began, self._groups[event.group].ended[event.column]
+        started = self._hedged.pop((event.group, event.column, event.row))
+        if event.won:
+            started, ended[event.row] = ended[event.row], started
+        if event.failure is not None:
+            self._errors[self._count] = f"{event.failure.error}: {event.failure.message}"
+        outcome = _CANCELLED if event.failure is None else _FAILED
+        self._add(event, (started - began, started - began, now - began), outcome, event.usage)
+
+    def _add(
+        self,
+        event: Done | Resized | Failed | Cancelled | HedgeEnded,
+        times: tuple[float, float, float],
+        outcome: int,
+        usage: Usage | None,
+    ) -> None:
+        """Add a record; `times`: when the attempt was queued, started and finished, since the run began."""
+        row = event.row
         self._records += _pack(
-            column,
+            event.column,
             event.group,
-            WHOLE if row == WHOLE else times.start + row,
-            queued - began,
-            started - began,
-            now - began,
+            WHOLE if row == WHOLE else self._groups[event.group].start + row,
+            *times,
             outcome,
             0 if usage is None else usage.prompt_tokens,
             0 if usage is None else usage.completion_tokens,

@@ -87,6 +87,8 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     fault_cut: Annotated[Rate, _says("share whose body or stream stops midway, and the connection with it")] = 0.0
     fault_disconnect: Annotated[Rate, _says("share whose connection is closed without an answer")] = 0.0
     fault_hang: Annotated[Rate, _says("share never answered")] = 0.0
+    slow_times: Annotated[float, _says("how many times as long an answer takes that meets the fault slow")] = 30.0
+    fault_slow: Annotated[Rate, _says("share answered after slow_times the latency")] = 0.0
     fault_trickle: Annotated[Rate, _says("share whose body comes in small pieces over trickle_seconds")] = 0.0
     fault_garbage: Annotated[Rate, _says("share answered 200 with a body that is not JSON")] = 0.0
     fault_invalid_json: Annotated[Rate, _says("share whose content is JSON that breaks off")] = 0.0
@@ -147,6 +149,7 @@ class Dice:
         self._latency = behaviour.latency
         self._jitter = behaviour.jitter
         self._seed = behaviour.seed
+        self._slow = behaviour.slow_times
 
     def throw(self, prompt: bytes, attempt: int) -> Throw:
         """Draw for the given attempt (counted from 1) at a prompt."""
@@ -157,7 +160,8 @@ class Dice:
         if self._attempts is not None and attempt > self._attempts:
             return Throw("", wait)
         point = _share(digest[:8])
-        return Throw(next((name for bound, name in self._bounds if point < bound), ""), wait)
+        fault = next((name for bound, name in self._bounds if point < bound), "")
+        return Throw(fault, self._slow * wait if fault == "slow" else wait)
 
 
 def _share(eight_bytes: bytes) -> float:
