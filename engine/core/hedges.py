@@ -9,7 +9,8 @@ from .events import Cancelled, Failed, IllegalEventError
 
 if TYPE_CHECKING:
     from .events import HedgeEnded, Slow
-    from .lanes import LaneQueue, Lanes
+    from .lane_queue import LaneQueue
+    from .lanes import Lanes
     from .totals import CellCounts
 
 Task: TypeAlias = tuple[int, int, int]

@@ -100,7 +100,10 @@ class Lanes:
     def take_permit(self, lane: LaneQueue, now: float) -> object:
         """Take a permit for a second request of a task in flight; None if there is none at this moment."""
         permits = lane.permits
-        if permits is None or permits.earliest(lane.waiting + 1, now) > now:
+        if permits is None:
+            return None
+        if permits.earliest(lane.waiting + 1, now) > now:
+            permits.earliest(lane.waiting, now)  # the request is not sent later either
             return None
         lane.in_flight += 1
         permit: object = permits.sent(now)
