@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import aiohttp
 import msgspec
 import numpy as np
+from calls import Bench, Variant, measure, report
 
 import rowloop
-from calls import Bench, Variant, measure, report
 from contenders import bare
 from contenders.job import NAME, PROMPT, TEMPERATURE
 from fake_openai import FakeOpenAI
@@ -137,9 +137,7 @@ class Answers(Bench):
 
     def through(self, column: Any, *, journal: bool) -> Variant:
         """Use all of rowloop."""
-        model = rowloop.Model(
-            f"openai:{NAME}", base_url=self.url, temperature=TEMPERATURE, max_parallel=self.in_flight
-        )
+        model = rowloop.Model(f"openai:{NAME}", base_url=self.url, temperature=TEMPERATURE, max_parallel=self.in_flight)
 
         def run() -> None:
             self.round += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -11,6 +10,7 @@ from ..core.errors import ModelError, RecipeError
 from ..core.events import Usage
 from ..core.graph import Node, OnError
 from ..core.spec import spec
+from ..core.vector import Vector
 from ..models.deadline import Deadline
 from ..models.provider import Embedder, EmbeddingParameters
 from .column import Column
@@ -20,7 +20,7 @@ from .templates.template import Template
 from .work import Answer, Await
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     import pyarrow as pa
 
@@ -83,7 +83,7 @@ class Embedding(Column):
             )
             raise RecipeError(f"columns.{self.name}.model", problem)
         embed = connected.embed(EmbeddingParameters(self.dimensions, self.batch_size, model.extra))
-        template, check = self._compile(), size_check(model, None)
+        template, check, checked = self._compile(), size_check(model, None), self._checking()
         render = template.renderer(draw_of(binding.seed, self.name), self.name)
         enforce = Deadline(model.timeout).enforce
 
@@ -94,26 +94,43 @@ class Embedding(Column):
             embedded, seconds = await enforce(embed(text), key=text)
             usage = Usage(embedded.prompt_tokens, 0, seconds, embedded.billing)
             try:
-                return Answer(self._checked(embedded.vector), usage)
+                return Answer(checked(embedded.vector), usage)
             except ModelError as error:
                 error.usage = usage
                 raise
 
         if not template.costly:
-            return Await(lambda *values: embedded_text(render(*values)), numbered=template.draws, fits=True)
+            return Await(
+                lambda *values: embedded_text(render(*values)), numbered=template.draws, fits=True, vectors=True
+            )
         render_off_loop = binding.off_loop(render)
 
         async def call(*values: object) -> Answer:
             return await embedded_text(await render_off_loop(*values))
 
-        return Await(call, numbered=template.draws, fits=True)
+        return _vectors(call, template)
 
-    def _checked(self, vector: list[float]) -> list[float]:
-        """Refuse an empty vector, numbers that are not finite, and any length but `dimensions`."""
-        if not vector or not math.isfinite(math.fsum(vector)):
-            problem = "the vector has numbers that are not finite" if vector else "the vector is empty"
-            raise ModelError(problem, kind="invalid_output", retryable=False)
-        if self.dimensions not in {None, len(vector)}:
-            problem = f"the vector has {len(vector)} numbers, not {self.dimensions}; leave `dimensions` out"
-            raise ModelError(problem, kind="invalid_output", retryable=False)
-        return vector
+    def _checking(self) -> Callable[[list[float] | Vector], Vector]:
+        """Return the function from what a provider gives to a vector.
+
+        It refuses an empty one, numbers that are not finite, and any length but `dimensions`.
+        """
+        import numpy as np  # noqa: PLC0415 - not at import time
+
+        all_of = np.logical_and.reduce
+
+        def checked(given: list[float] | Vector) -> Vector:
+            vector = given if type(given) is Vector else Vector.of(given)
+            if not vector or not all_of(np.isfinite(np.frombuffer(vector, np.float32))):
+                problem = "the vector has numbers that are not finite" if vector else "the vector is empty"
+                raise ModelError(problem, kind="invalid_output", retryable=False)
+            if self.dimensions is not None and len(vector) != self.dimensions:
+                problem = f"the vector has {len(vector)} numbers, not {self.dimensions}; leave `dimensions` out"
+                raise ModelError(problem, kind="invalid_output", retryable=False)
+            return vector
+
+        return checked
+
+
+def _vectors(call: Callable[..., Awaitable[Answer]], text: Template) -> Await:
+    return Await(call, numbered=text.draws, fits=True, vectors=True)

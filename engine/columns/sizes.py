@@ -11,10 +11,12 @@ from math import isqrt
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
+from ..core.vector import Vector
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-FLAT: Final = frozenset({str, bytes, bytearray, int, float, bool, type(None), array})
+FLAT: Final = frozenset({str, bytes, bytearray, int, float, bool, type(None), array, Vector})
 """The types whose `getsizeof` counts all of a value."""
 
 SMALL: Final = frozenset({int, float, bool, type(None)})

@@ -62,7 +62,8 @@ class Await:
 
     `foreign`: the code is the user's own, and any exception of it fails the cell. `numbered`: the row's number comes
     after the values. `fits`: every value is known to be of the column's type, so none is checked. `hedged`: a cell that
-    takes long may be asked for a second time.
+    takes long may be asked for a second time. `vectors`: the values are vectors, which the columns that need them get
+    as lists.
     """
 
     call: Callable[..., Awaitable[Value]]
@@ -70,6 +71,7 @@ class Await:
     numbered: bool = False
     fits: bool = False
     hedged: bool = False
+    vectors: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@
 | policy | retries, error budget, cost budget, time limit |
 | totals | the counts of a run |
 | store | the values of open row groups |
+| vector | an embedding as an array of 32-bit floats |
 | histogram | durations in bounded memory, and their quantiles |
 
 The folder `limits/` has what follows an endpoint: the adaptive limit and the pace.

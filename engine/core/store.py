@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .vector import plain
+
 if TYPE_CHECKING:
     from .events import Admit, Null
     from .graph import Graph
@@ -25,9 +27,9 @@ class RowGroup:
         self.values: list[Any] = [None if column.whole else [None] * admit.rows for column in graph.columns]
 
     def value(self, column: int, row: int) -> Any:
-        """Return one value, None where there is none yet."""
+        """Return one value, None where there is none yet; a vector as a list of floats."""
         values = self.values[column]
-        return None if values is None else values[row]
+        return None if values is None else plain(values[row])
 
 
 class Store:

@@ -1,18 +1,21 @@
 """Journal records: what a journal stores, and which values can be stored.
 
-A value is stored only if it can be read back unchanged: text, numbers, booleans, None, and lists and dicts of those.
-Integers beyond 64 bits are stored as their bytes.
+A value is stored only if it can be read back unchanged: text, numbers, booleans, None, and lists and dicts of those,
+which a walk over their types finds out. Integers beyond 64 bits are stored as their bytes, vectors as theirs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from datetime import UTC, datetime
+from math import isnan
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
 from ..core.definitions import Definition  # noqa: TC001 - msgspec reads it when it decodes
 from ..core.events import Tally  # noqa: TC001 - msgspec reads it when it decodes
+from ..core.vector import Vector
 from ..telemetry.failures import FailedCell  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
@@ -81,10 +84,18 @@ class Known:
     failures: list[KeptFailure] = field(default_factory=list)
 
 
-_DIGITS = 1
+_DIGITS: Final = 1
 """The type of an extension of msgpack that holds an integer beyond 64 bits."""
-_DEEPEST = 100
-_PLAIN = frozenset({str, int, float, bool, type(None)})
+_VECTOR: Final = 2
+"""The type of an extension that holds a vector: little-endian 32-bit floats."""
+_DEEPEST: Final = 100
+"""The deepest nesting that is stored: some calls of functions for each level, here and when it is read."""
+_LEAST, _MOST = -(2**63), 2**64
+_PLAIN: Final = frozenset({str, int, float, bool, type(None), Vector})
+_NO_LOOK: Final = frozenset({bool, type(None), bytes, Vector})
+"""Types whose every value is read back as it was."""
+_NUMBERS: Final = {float}
+_KEYS: Final = frozenset({str, int, float, bool, type(None), bytes})
 
 
 def bodies_of(entries: Iterable[Entry]) -> Iterator[tuple[int, bytes]]:
@@ -98,45 +109,74 @@ def bodies_of(entries: Iterable[Entry]) -> Iterator[tuple[int, bytes]]:
 
 def _body(values: list[tuple[int, int, Any]]) -> bytes:
     if not all(type(value) in _PLAIN for _, _, value in values):
-        values = list(_storable(values, _PLAIN))
+        values = list(_storable(values))
     try:
         return encode(values)
     except (OverflowError, UnicodeError):  # integers beyond 64 bits, halves of characters
         return encode(list(_storable(values)))
 
 
-def _storable(values: Iterable[tuple[int, int, Any]], plain: Collection[object] = ()) -> Iterator[tuple[int, int, Any]]:
-    """Yield the entries whose values can be read back unchanged, as they can be stored; `plain` types need no look."""
+def _storable(values: Iterable[tuple[int, int, Any]]) -> Iterator[tuple[int, int, Any]]:
+    """Yield the entries whose values can be read back unchanged, as they can be stored."""
     for column, row, value in values:
-        if type(value) in plain or _reads_back(value, value):
+        if type(value) is float or reads_back((value,)):
             yield column, row, value
-        elif _reads_back(digits := _with_digits(value), value):
-            yield column, row, digits
+        elif reads_back((value,), digits=True):
+            yield column, row, _with_digits(value)
+        elif type(value).__module__ == "numpy" and type(value).__name__ in _NUMPY:
+            yield column, row, value
 
 
-def _reads_back(stored: object, value: object) -> bool:
-    """Return whether a value is the same, and of the same types, after it was stored in this form."""
+def reads_back(values: Collection[Any], *, digits: bool = False, depth: int = _DEEPEST) -> bool:
+    """Return whether all values are read back unchanged, and of the same types, by a walk over their types.
+
+    `digits` lets integers be of any size, for `_with_digits`.
+    """
+    kinds = set(map(type, values))
+    if kinds == _NUMBERS:
+        return not any(map(isnan, values))
+    return kinds <= _NO_LOOK or all(
+        _reads_back(value, digits, depth) for value in values if type(value) not in _NO_LOOK
+    )
+
+
+def _reads_back(value: Any, digits: bool, depth: int) -> bool:  # noqa: FBT001 - passed on at every level
+    kind = type(value)
+    if kind is str:
+        return value.isascii() or _has_utf8(value)
+    if kind is float:
+        return not isnan(value)  # it would equal nothing
+    if kind is int:
+        return digits or _LEAST <= value < _MOST
+    if kind is list:
+        return depth > 0 and reads_back(value, digits=digits, depth=depth - 1)
+    if kind is dict:
+        keys = depth > 0 and set(map(type, value)) <= _KEYS and reads_back(value.keys())
+        return keys and reads_back(value.values(), digits=digits, depth=depth - 1)
+    # Other zones are read back as this one.
+    return kind is datetime and value.tzinfo is UTC and not value.fold
+
+
+def _has_utf8(text: str) -> bool:
     try:
-        if type(value).__module__ == "numpy":
-            return _simple(value) == value
-        back = decode(encode(stored), Any)
-        return bool(back == value) and repr(back) == repr(value)  # equal times may be of other zones
-    except Exception:  # noqa: BLE001 - whatever a value's own methods raise; its cell is worked again
+        text.encode()
+    except UnicodeError:
         return False
+    return True
 
 
-def _with_digits(value: Any, depth: int = 0) -> Any:
-    """Replace integers beyond 64 bits by their bytes; a value nested too deeply stays."""
-    if type(value) is int and not -(2**63) <= value < 2**64:
+def _with_digits(value: Any) -> Any:
+    """Replace integers beyond 64 bits by their bytes."""
+    if type(value) is int and not _LEAST <= value < _MOST:
         return msgspec.msgpack.Ext(_DIGITS, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
-    if type(value) is list and depth < _DEEPEST:
-        return [_with_digits(item, depth + 1) for item in value]
-    if type(value) is dict and depth < _DEEPEST:
-        return {key: _with_digits(item, depth + 1) for key, item in value.items()}
-    return value
+    if type(value) is list:
+        return [_with_digits(item) for item in value]
+    return {key: _with_digits(item) for key, item in value.items()} if type(value) is dict else value
 
 
 def _of_extension(code: int, data: memoryview) -> Any:
+    if code == _VECTOR:
+        return Vector.from_bytes(data)
     return int.from_bytes(data, "big", signed=True) if code == _DIGITS else msgspec.msgpack.Ext(code, bytes(data))
 
 
@@ -145,9 +185,15 @@ def decode(body: bytes, type_: Any) -> Any:
     return msgspec.msgpack.decode(body, type=type_, ext_hook=_of_extension)
 
 
+_NUMPY: Final = frozenset({"float64", "int64", "bool"})
+"""The numpy scalars that a table does not distinguish from Python's numbers."""
+
+
 def _simple(value: Any) -> object:
-    """Convert the numpy scalars that a table does not distinguish from Python's numbers."""
-    if type(value).__name__ in {"float64", "int64", "bool"}:
+    """Convert a vector or a scalar of numpy to what msgpack holds."""
+    if type(value) is Vector:
+        return msgspec.msgpack.Ext(_VECTOR, value.to_bytes())
+    if type(value).__name__ in _NUMPY:
         return value.item()
     raise TypeError(f"a {type(value).__name__} is no plain value")
 

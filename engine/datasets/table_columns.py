@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from ..columns.sources.json_shapes import shape_of
 from ..columns.sources.json_text import UNWRITABLE, any_encoded, encoded, is_json, marked
 from ..columns.sources.python_values import python_value
 from ..columns.storable import ANY, declared_array, misfit
+from ..core.vector import Vector, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +31,7 @@ _MOST_WIDENINGS: Final = 8
 _CHANGED_TOGETHER: Final = ({str, bytes}, {dt.date, dt.datetime}, {bool, float})
 """Types of Python that Arrow would make one type of, so that the values of one change."""
 _MAY_CHANGE: Final = (kinds.is_binary, kinds.is_date, kinds.is_floating)
+_VECTORS: Final = pa.list_(pa.float32())
 _KEPT_APART: Final = (kinds.is_string, kinds.is_binary, kinds.is_date, kinds.is_timestamp)
 
 
@@ -76,6 +79,10 @@ class DeclaredColumn:
     def array(self, values: Sequence[Any]) -> pa.Array[Any]:
         """Make an array; raises Misfit."""
         type_ = self.field.type
+        if type_.equals(_VECTORS):
+            if all(value is None or type(value) is Vector for value in values):
+                return _of_vectors(values)
+            values = [plain(value) for value in values]  # some are of a function, or of an earlier version
         try:
             return declared_array(values, type_)
         except UNWRITABLE:  # each value may fit, and all together need not
@@ -162,6 +169,15 @@ class OfSchema(OpenColumn):
         if self._strays is not None and any(map(self._strays, values)):
             raise TypeError("a key that the type lacks")
         return pa.array(values, self.field.type)
+
+
+def _of_vectors(values: Sequence[Vector | None]) -> pa.Array[Any]:
+    """Make an array of vectors: their bytes, one after the other, and where each begins."""
+    made = [vector for vector in values if vector is not None]
+    numbers = pa.Array.from_buffers(pa.float32(), sum(map(len, made)), [None, pa.py_buffer(b"".join(made))])
+    ends = accumulate((0 if vector is None else len(vector) for vector in values), initial=0)
+    missing = None if len(made) == len(values) else pa.array([vector is None for vector in values], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), numbers, mask=missing)
 
 
 def recast(column: Values, was: pa.Field[Any], field: pa.Field[Any]) -> Values:

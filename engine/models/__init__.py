@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..core.events import Billing, Usage
+    from ..core.vector import Vector
     from .model import Model, ModelFunction, Price
     from .provider import (
         IN_PROCESS_UNUSED,
@@ -65,6 +66,7 @@ __all__ = [
     "Provider",
     "Reply",
     "Usage",
+    "Vector",
     "in_words",
     "limit_key",
     "providers",
@@ -77,6 +79,7 @@ _MODULES = {
     "Price": ".model",
     "Usage": "..core.events",
     "limit_key": ".sharing",
+    "Vector": "..core.vector",
 }
 """The modules of the names that are not in `provider`."""
 

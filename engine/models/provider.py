@@ -19,6 +19,7 @@ from ..core.registry import Registry
 if TYPE_CHECKING:
     from ...runtime import Runtime
     from ..core.events import Usage
+    from ..core.vector import Vector
     from .model import Model
 
 Message: TypeAlias = dict[str, Any]
@@ -89,9 +90,12 @@ class EmbeddingParameters:
 
 @dataclass(slots=True)
 class Embedded:
-    """The vector of one text, its tokens, and what their price depends on beside their number."""
+    """The vector of one text, its tokens, and what their price depends on beside their number.
 
-    vector: list[float]
+    A `Vector` is taken as it is; the numbers of a list are rounded to 32 bits.
+    """
+
+    vector: list[float] | Vector
     prompt_tokens: int = 0
     billing: Billing | None = None
 

@@ -23,6 +23,7 @@ from ..columns.work import (
 )
 from ..core.errors import CellError, DatasetGenerationError, Invalid, ModelError, writable
 from ..core.events import WHOLE, Done, Failed, Failure, Resized
+from ..core.vector import plain
 from .executor import Placement
 from .foreign import judgement_of
 
@@ -57,6 +58,8 @@ class LocalExecutor:
         self._checks = checks or [None] * len(works)
         self._needs = [column.needs for column in graph.columns]
         self._numbered = [isinstance(work, Render | Await) and work.numbered for work in works]
+        self._vectors = {i for i, work in enumerate(works) if isinstance(work, Await) and work.vectors}
+        self._as_lists = [not self._vectors.isdisjoint(needs) for needs in self._needs]
         self.places = [_place(work) for work in works]
 
     def work_now(self, run: Execute) -> Done | Failed:
@@ -163,7 +166,7 @@ class LocalExecutor:
         rows, needs = run.rows or (), self._columns[run.column].needs
         if type(work) is Rewrite:
             return await _rewrite(group, run, rows, work)
-        given = [_live(group, need, rows) for need in needs]
+        given = self._whole_inputs(group, needs, rows)
         if type(work) is Resize:
             given = await work.call([self._columns[need].name for need in needs], given)
             self._check_whole(group, run, range(len(given[-1])), given[-1])
@@ -177,9 +180,18 @@ class LocalExecutor:
     def _inputs(self, group: RowGroup, run: Execute) -> list[Any]:
         values, row = group.values, run.row
         inputs = [values[need][row] for need in self._needs[run.column]]
+        if self._as_lists[run.column]:
+            inputs = [plain(value) for value in inputs]
         if self._numbered[run.column]:
             inputs.append(group.start + row)
         return inputs
+
+    def _whole_inputs(self, group: RowGroup, needs: Sequence[int], rows: Sequence[int]) -> list[list[Any]]:
+        given = [_live(group, need, rows) for need in needs]
+        for i, need in enumerate(needs):
+            if need in self._vectors:
+                given[i] = [plain(value) for value in given[i]]
+        return given
 
 
 async def _rewrite(group: RowGroup, run: Execute, rows: Sequence[int], work: Rewrite) -> Done | Resized:

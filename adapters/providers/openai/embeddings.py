@@ -7,9 +7,6 @@ answers with numbers anyway is understood as well, and one that refuses the fiel
 from __future__ import annotations
 
 import copy
-import sys
-from array import array
-from base64 import b64decode
 from itertools import accumulate, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,6 +15,7 @@ import msgspec
 
 from ....engine.core.errors import ModelError
 from ....engine.core.events import Billing
+from ....engine.core.vector import Vector
 from ....engine.models.provider import Embedded
 from ....runtime.logs import safe_logger
 from ..wire.request import NOT_JSON
@@ -35,7 +33,8 @@ if TYPE_CHECKING:
 
 
 class _Item(msgspec.Struct, gc=False):
-    embedding: str | list[float]
+    embedding: bytes | list[float]
+    """Bytes of base64, or numbers."""
     index: int = 0
 
 
@@ -97,12 +96,8 @@ class EmbeddingWire:
         """Return the vectors in the body of an answer with status 200; raises ModelError for any other content."""
         try:
             answer = _decode(raw)
-            vectors = [_numbers(item.embedding) for item in sorted(answer.data, key=_index)]
-        except (
-            msgspec.DecodeError,
-            ValueError,
-            RecursionError,
-        ) as error:  # base64 raises ValueError
+            vectors = [_vector(item.embedding) for item in sorted(answer.data, key=_index)]
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:  # half a number raises ValueError
             raise self._failures.undecoded(raw, error) from None
         if len(vectors) != len(texts):
             raise self._failures.unreadable(raw, truncated=False)
@@ -168,11 +163,5 @@ def _input(texts: list[str]) -> str | list[str]:
     return texts[0] if len(texts) == 1 else texts
 
 
-def _numbers(embedding: str | list[float]) -> list[float]:
-    if not isinstance(embedding, str):
-        return embedding
-    numbers = array("f")
-    numbers.frombytes(b64decode(embedding, validate=True))
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tolist()
+def _vector(embedding: bytes | list[float]) -> Vector:
+    return Vector.from_bytes(embedding) if isinstance(embedding, bytes) else Vector.of(embedding)

@@ -15,6 +15,7 @@ from unittest import mock
 
 from ..engine.core.errors import ModelError, RecipeError
 from ..engine.core.events import Billing
+from ..engine.core.vector import Vector
 from ..engine.models.model import Model
 from ..engine.models.provider import (
     ChatParameters,
@@ -220,7 +221,8 @@ async def _embeds(embed: Embed, number: int) -> None:
     for embedded in vectors:
         assert isinstance(embedded, Embedded), _unlike("embed(text)", "a rowloop.engine.models.Embedded", embedded)
         vector = embedded.vector
-        numbers = isinstance(vector, list) and all(type(number) in {float, int} for number in vector)
+        is_list = isinstance(vector, list) and all(type(number) in {float, int} for number in vector)
+        numbers = is_list or isinstance(vector, Vector)
         assert numbers, _unlike("Embedded.vector", "a list of floats", vector)
         assert vector, "Embedded.vector is empty"
         assert all(map(math.isfinite, vector)), "Embedded.vector has numbers that are not finite"

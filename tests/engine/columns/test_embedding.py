@@ -85,6 +85,45 @@ def test_cells_that_are_ready_at_once_may_share_a_request(server, way):
     assert (result.usage.requests, result.usage.prompt_tokens) == (60, server.counters().prompt_tokens)
 
 
+def test_functions_and_templates_read_a_vector_as_a_list_of_floats(server, tmp_path: Path):
+    """Of a cell and of a batch, with the numbers that are in the file; only the engine has an array."""
+    seen: list[object] = []
+
+    @rl.cell
+    def first(vector: list[float]) -> float:
+        seen.append(vector)
+        return vector[0]
+
+    @rl.batch
+    def length(vector: Any) -> list[int]:
+        seen.extend(vector)
+        return [len(numbers) for numbers in vector]
+
+    vector = rl.Embedding("vector", model="m", text="About {{ word }}")
+    columns = [rl.Category("word", values=WORDS), vector, rl.Expression("shown", "{{ vector }}"), first, length]
+    made = rl.Recipe(models={"m": at(server.url)}, columns=columns, seed=7)
+    frame = made.build(tmp_path / "out", rows=5).to_pandas()
+    assert {type(vector) for vector in seen} == {list}
+    assert frame["first"].tolist() == [vector[0] for vector in frame["vector"]]
+    assert frame["length"].tolist() == [8] * 5
+    assert frame["shown"].tolist() == [str(vector.tolist()) for vector in frame["vector"]]
+
+
+def test_vectors_of_a_halted_run_are_read_from_the_journal(server, tmp_path: Path):
+    """What was answered is not asked again, and is in the file bit by bit beside what is new."""
+    alone = recipe(at(server.url)).build(tmp_path / "alone", rows=40).to_pandas()
+    server.reset()
+    server.configure(fault_400=0.3, seed=3)
+    budget = rl.ErrorBudget(rate=None)
+    recipe(at(server.url)).build(tmp_path / "out", rows=40, error_budget=budget)
+    server.configure(Behaviour())
+    server.reset()
+    result = recipe(at(server.url)).build(tmp_path / "out", rows=40, resume="always", retry_failed=True)
+    frame = result.to_pandas()
+    assert 0 < server.counters().requests < 40
+    assert [vector.tobytes() for vector in frame["vector"]] == [vector.tobytes() for vector in alone["vector"]]
+
+
 SAID = "{% if word.endswith('9') %}{{ '\\ud800' }}{% else %}{{ word }}{% endif %}"
 """A text that cannot be sent, of one word in ten."""
 
