@@ -10,7 +10,7 @@ from ..core.errors import ModelError, RecipeError
 from ..core.events import Usage
 from ..core.graph import Node, OnError
 from ..core.spec import spec
-from ..core.vector import Vector
+from ..core.store import Vector
 from ..models.deadline import Deadline
 from ..models.provider import Embedder, EmbeddingParameters
 from .column import Column

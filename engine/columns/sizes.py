@@ -11,7 +11,7 @@ from math import isqrt
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
-from ..core.vector import Vector
+from ..core.store import Vector
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -26,8 +26,7 @@
 | bounds | how many requests may be in flight and per minute, as a recipe states it |
 | policy | retries, error budget, cost budget, time limit |
 | totals | the counts of a run |
-| store | the values of open row groups |
-| vector | an embedding as an array of 32-bit floats |
+| store | the values of open row groups; a vector is an array of 32-bit floats |
 | histogram | durations in bounded memory, and their quantiles |
 
 The folder `limits/` has what follows an endpoint: the adaptive limit and the pace.

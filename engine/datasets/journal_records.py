@@ -15,7 +15,7 @@ import msgspec
 
 from ..core.definitions import Definition  # noqa: TC001 - msgspec reads it when it decodes
 from ..core.events import Tally  # noqa: TC001 - msgspec reads it when it decodes
-from ..core.vector import Vector
+from ..core.store import Vector
 from ..telemetry.failures import FailedCell  # noqa: TC001 - the same
 
 if TYPE_CHECKING:

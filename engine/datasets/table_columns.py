@@ -14,7 +14,7 @@ from ..columns.sources.json_shapes import shape_of
 from ..columns.sources.json_text import UNWRITABLE, any_encoded, encoded, is_json, marked
 from ..columns.sources.python_values import python_value
 from ..columns.storable import ANY, declared_array, misfit
-from ..core.vector import Vector, plain
+from ..core.store import Vector, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..core.events import Billing, Usage
-    from ..core.vector import Vector
+    from ..core.store import Vector
     from .model import Model, ModelFunction, Price
     from .provider import (
         IN_PROCESS_UNUSED,
@@ -79,7 +79,7 @@ _MODULES = {
     "Price": ".model",
     "Usage": "..core.events",
     "limit_key": ".sharing",
-    "Vector": "..core.vector",
+    "Vector": "..core.store",
 }
 """The modules of the names that are not in `provider`."""
 

@@ -19,7 +19,7 @@ from ..core.registry import Registry
 if TYPE_CHECKING:
     from ...runtime import Runtime
     from ..core.events import Usage
-    from ..core.vector import Vector
+    from ..core.store import Vector
     from .model import Model
 
 Message: TypeAlias = dict[str, Any]

@@ -23,7 +23,7 @@ from ..columns.work import (
 )
 from ..core.errors import CellError, DatasetGenerationError, Invalid, ModelError, writable
 from ..core.events import WHOLE, Done, Failed, Failure, Resized
-from ..core.vector import plain
+from ..core.store import plain
 from .executor import Placement
 from .foreign import judgement_of
 

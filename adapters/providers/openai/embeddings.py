@@ -15,7 +15,7 @@ import msgspec
 
 from ....engine.core.errors import ModelError
 from ....engine.core.events import Billing
-from ....engine.core.vector import Vector
+from ....engine.core.store import Vector
 from ....engine.models.provider import Embedded
 from ....runtime.logs import safe_logger
 from ..wire.request import NOT_JSON

@@ -15,7 +15,7 @@ from unittest import mock
 
 from ..engine.core.errors import ModelError, RecipeError
 from ..engine.core.events import Billing
-from ..engine.core.vector import Vector
+from ..engine.core.store import Vector
 from ..engine.models.model import Model
 from ..engine.models.provider import (
     ChatParameters,

@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given
 
-from rowloop.engine.core.vector import Vector
+from rowloop.engine.core.store import Vector
 from rowloop.engine.datasets.journal_records import bodies_of, decode, encode, reads_back
 
 KEYS = st.text(max_size=3) | st.integers() | st.booleans() | st.floats(allow_nan=False) | st.none() | st.binary()
