@@ -62,6 +62,7 @@ class Journal:
     def __init__(self, file: Path) -> None:
         """Open or make the file, and lock it; raises ResumeError where it is in use, broken or not a journal."""
         self.file = file
+        self._durable = False
         try:
             self._db = open_file(self.file, _FORMAT, exclusive=True)
         except sqlite3.OperationalError as error:
@@ -151,12 +152,20 @@ class Journal:
             self._db.executemany("DELETE FROM failures WHERE row_group = ?", ((group,) for group in groups))
             self._put_failures(failure for failure in there if failure.task not in again)
 
-    def write(self, entries: Sequence[Entry], failures: Sequence[KeptFailure], spending: Spending) -> None:
-        """Add what has ended since the last call. Values that cannot be read back unchanged are left out."""
-        with self._writing(durable=bool(failures)):
-            self._db.executemany("INSERT INTO entries VALUES (NULL, ?, 0, ?)", bodies_of(entries))
+    def write(self, entries: Sequence[Entry], failures: Sequence[KeptFailure], spending: Spending | None) -> None:
+        """Add what has ended since the last call. Values that cannot be read back unchanged are left out.
+
+        The values of one row group alone are one statement. Each statement lets go of the interpreter, and may wait for
+        it for some milliseconds.
+        """
+        bodies = list(bodies_of(entries))
+        alone = len(bodies) == 1 and not failures and spending is None
+        with self._writing(durable=bool(failures), alone=alone):
+            for body in bodies:
+                self._db.execute("INSERT INTO entries VALUES (NULL, ?, 0, ?)", body)
             self._put_failures(failures)
-            self._set("spending", spending)
+            if spending is not None:
+                self._set("spending", spending)
 
     def mark_cut(self, row_group: int) -> None:
         """Note that a later part will replace whatever part a row group has, or is about to get."""
@@ -247,12 +256,18 @@ class Journal:
             raise ResumeError(f"'{self.file}' has a record that rowloop did not write: {error}") from error
 
     @contextlib.contextmanager
-    def _writing(self, *, durable: bool = False) -> Iterator[None]:
-        """Put what is written into one transaction; a durable one, and all before it, survive a power cut."""
+    def _writing(self, *, durable: bool = False, alone: bool = False) -> Iterator[None]:
+        """Put what is written into one transaction; a durable one, and all before it, survive a power cut.
+
+        A statement that is `alone` is a transaction by itself.
+        """
         try:
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            if durable != self._durable:
+                self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
             with self._db:
-                self._db.execute("BEGIN")
+                if not alone:
+                    self._db.execute("BEGIN")
                 yield
         except sqlite3.DatabaseError as error:
             raise DatasetGenerationError(f"cannot write {self.file.name}: {error}", stage="journal") from error

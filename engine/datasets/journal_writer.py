@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_DELAY: Final = 0.03
+_DELAY: Final = 0.01
 """Seconds for which ended tasks are collected, so that one transaction writes all of them."""
+
+_BETWEEN: Final = 0.1
+"""Seconds between two notes of what the run has spent."""
 
 _MOST_BYTES: Final = 1024**2
 """Bytes of values that are written without waiting any longer: they are encoded as one."""
@@ -53,6 +57,7 @@ class JournalWriter:
         self._rewriting = rewriting or {}
         self._entries: list[Entry] = []
         self._bytes = 0
+        self._due = self._spending_due = 0.0
         self._failures: list[KeptFailure] = []
         self._thread = OneThread("rowloop-journal")
         self._timer: asyncio.TimerHandle | None = None
@@ -77,8 +82,8 @@ class JournalWriter:
             return
         self._entries.append((event.group, event.column, event.row, value))
         self._bytes += event.size
-        if self._bytes > _MOST_BYTES:
-            self._write()
+        if self._bytes > _MOST_BYTES or (self._timer is not None and time.monotonic() > self._due):
+            self._write()  # a busy loop comes to its timers late
         else:
             self._schedule()
 
@@ -155,6 +160,7 @@ class JournalWriter:
     def _schedule(self) -> None:
         self._raise()
         if self._timer is None:
+            self._due = time.monotonic() + _DELAY
             self._timer = asyncio.get_running_loop().call_later(_DELAY, self._write)
 
     def _write(self, *, always: bool = False) -> None:
@@ -163,7 +169,10 @@ class JournalWriter:
         entries, failures = self._entries, self._failures
         if self._spending is not None and (entries or failures or always):
             self._entries, self._failures, self._bytes = [], [], 0
-            self._post(functools.partial(self.journal.write, entries, failures, self._spending()))
+            now, spending = time.monotonic(), None
+            if always or failures or now > self._spending_due:
+                self._spending_due, spending = now + _BETWEEN, self._spending()
+            self._post(functools.partial(self.journal.write, entries, failures, spending))
 
     def _post(self, work: Callable[[], None]) -> None:
         """Queue work for the thread; its error is raised on the next occasion."""
