@@ -87,7 +87,9 @@ def main() -> None:
         child(url, folder, int(in_flight))
         return
     load, luck = os.getloadavg()[0], random.Random(1)  # noqa: S311 - repeatable, not secret
-    with FakeOpenAI(latency=given.latency, jitter=given.latency * given.jitter, record=1_000_000, reply="echo", seed=1) as server:
+    with FakeOpenAI(
+        latency=given.latency, jitter=given.latency * given.jitter, record=1_000_000, reply="echo", seed=1
+    ) as server:
         taken = [measure(server, given.in_flight, given.latency, luck) for _ in range(given.kills)]
     lost = [one["lost"] for one in taken]
     result = {

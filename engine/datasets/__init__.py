@@ -20,6 +20,7 @@
 | journal.py | the SQLite file with everything that is in no part yet |
 | journal_records.py | what the journal stores, and which values it can store |
 | journal_writer.py | sends what ends in a run to the journal, from a thread |
+| kept.py | what a later run needs of a journal that is gone |
 | metadata.py | the contract of metadata.json, and its JSON Schema |
 | result.py | the result of a run, its report, and PartialDatasetError |
 | reading.py | reads a dataset back as a result |

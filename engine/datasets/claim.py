@@ -23,8 +23,9 @@ from .directory import (
 )
 from .heartbeat import Heartbeat
 from .journal import Journal, open_journal
+from .kept import make_again
 from .past import Past
-from .reading import read_metadata
+from .reading import readable_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +146,7 @@ def _check_contents(path: Path, resume: Resume, *, overwrite: bool) -> None:
         problem = f"'{shown(path)}' has a dataset already; use "
         raise RecipeError("path", problem, RESUME, " to resume it, or ", OVERWRITE, " to replace it")
     if not journal_files(path) and not (path / OLD_JOURNAL).exists():
-        read_metadata(path)  # raises ResumeError for a file that rowloop did not write
+        readable_metadata(path)  # raises ResumeError for a file that rowloop did not write
 
 
 def _claimed(path: Path, resume: Resume, examine: Callable[[Place], Claim], *, overwrite: bool) -> Claim:
@@ -164,6 +165,8 @@ def _claimed(path: Path, resume: Resume, examine: Callable[[Place], Claim], *, o
         held.release()
         raise
     try:
+        if resume != "never" and place.journal.facts is None and (ended := readable_metadata(path)) is not None:
+            make_again(place.journal, path, ended)
         return examine(place)
     except BaseException:
         place.close()

@@ -86,6 +86,14 @@ def foreign(path: Path, part: Part, why: str) -> ResumeError:
     return ResumeError(f"'{path}/{part.file}' belongs to another dataset: {why}; move it elsewhere to resume")
 
 
+def read_note(file: Path) -> Note | None:
+    """Return what a part says of itself; None where it says nothing, or is broken."""
+    try:
+        return note_of(pq.read_schema(file))
+    except (OSError, pa.ArrowException):
+        return None  # it is named when all parts are looked at
+
+
 def _read_footer(file: Path) -> tuple[pa.Schema, int, Note | None]:
     try:
         with pq.ParquetFile(file) as part:

@@ -55,6 +55,8 @@ CREATE TABLE groups (row_group INTEGER PRIMARY KEY, over BLOB);
 """,
 )
 
+_FEW_PAGES: Final = 256
+
 
 class Journal:
     """The journal of one dataset. Raises DatasetGenerationError where it cannot be written."""
@@ -63,6 +65,7 @@ class Journal:
         """Open or make the file, and lock it; raises ResumeError where it is in use, broken or not a journal."""
         self.file = file
         self._durable = False
+        self._removed = False  # when it is closed
         try:
             self._db = open_file(self.file, _FORMAT, exclusive=True)
         except sqlite3.OperationalError as error:
@@ -112,6 +115,11 @@ class Journal:
         """Return what failed for good, in the order of the failures."""
         return [self._decoded(body, KeptFailure) for (body,) in self._read("SELECT body FROM failures ORDER BY id")]
 
+    @property
+    def has_failures(self) -> bool:
+        """Whether any cell has failed for good."""
+        return bool(self._read("SELECT 1 FROM failures LIMIT 1"))
+
     def recall(self, row_group: int) -> Known:
         """Return the values and failures of a row group."""
         known = Known()
@@ -131,6 +139,7 @@ class Journal:
 
     def begin(self, facts: Facts) -> None:
         """Delete everything: a new dataset begins."""
+        self._removed = False
         with self._writing(durable=True):
             for table in ("facts", "entries", "failures", "groups"):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
@@ -141,6 +150,7 @@ class Journal:
 
         `void` has the tasks whose values no longer count, for each row group that is opened again.
         """
+        self._removed = False
         again = {failure.task for failure in retried}
         groups = {failure.row_group for failure in retried}
         there = [failure for failure in self.failures() if failure.row_group in groups]
@@ -151,6 +161,32 @@ class Journal:
                 self._db.execute("INSERT INTO entries VALUES (NULL, ?, 1, ?)", (group, encode(tasks)))
             self._db.executemany("DELETE FROM failures WHERE row_group = ?", ((group,) for group in groups))
             self._put_failures(failure for failure in there if failure.task not in again)
+
+    def make_again(
+        self, facts: Facts, spending: Spending, over: Mapping[int, Over], rewriting: list[int] | None
+    ) -> None:
+        """Take what metadata.json has kept of a journal; until a run begins, the file is removed when it is closed."""
+        self._removed = True
+        with self._writing():
+            self._set("run", facts)
+            self._set("spending", spending)
+            if rewriting is not None:
+                self._set("rewriting", rewriting)
+            for group, one in over.items():
+                self._set_over(group, one)
+
+    def shrink(self) -> None:
+        """Give the space of deleted entries back to the system, where it is most of the file."""
+        try:
+            (free,), (pages,) = (self._db.execute(f"PRAGMA {of}").fetchone() for of in ("freelist_count", "page_count"))
+            if free > max(_FEW_PAGES, pages // 2):
+                self._db.execute("VACUUM")
+        except sqlite3.DatabaseError as error:
+            raise DatasetGenerationError(f"cannot write {self.file.name}: {error}", stage="journal") from error
+
+    def remove_when_closed(self, *, removed: bool) -> None:
+        """Decide whether the file goes: metadata.json has what a later run needs."""
+        self._removed = removed
 
     def write(self, entries: Sequence[Entry], failures: Sequence[KeptFailure], spending: Spending | None) -> None:
         """Add what has ended since the last call. Values that cannot be read back unchanged are left out.
@@ -217,14 +253,14 @@ class Journal:
             raise DatasetGenerationError(f"cannot copy {self.file.name}: {error}", stage="journal") from error
 
     def close(self) -> None:
-        """Release the lock, and remove the file if no run has begun."""
-        empty = False
+        """Release the lock, and remove the file if no run has begun, or nothing in it is needed any more."""
+        empty = self._removed
         with contextlib.suppress(sqlite3.Error, ResumeError):
-            empty = self.facts is None
+            empty = empty or self.facts is None
         with contextlib.suppress(sqlite3.Error):  # everything that had to be written has been
             self._db.close()
         if empty:
-            self.file.unlink(missing_ok=True)
+            remove_journal(self.file)
 
     # Statements
 

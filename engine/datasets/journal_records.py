@@ -17,6 +17,7 @@ from ..core.definitions import Definition  # noqa: TC001 - msgspec reads it when
 from ..core.events import Tally  # noqa: TC001 - msgspec reads it when it decodes
 from ..core.store import Vector
 from ..telemetry.failures import FailedCell  # noqa: TC001 - the same
+from ..telemetry.spending import Spending  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -74,6 +75,19 @@ class Over(msgspec.Struct, frozen=True, array_like=True):
     written: int | None
     checksum: str | None = None
     stamp: tuple[int, int] | None = None
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What metadata.json keeps of a journal: the facts, what was spent, and the parts.
+
+    A part has its row group, rows, checksum and stamp. `rewriting` are the rows of each part of after_generation, if
+    there are any.
+    """
+
+    facts: Facts
+    spending: Spending
+    parts: list[tuple[int, int, str | None, tuple[int, int] | None]]
+    rewriting: list[int] | None = None
 
 
 @dataclass(slots=True)

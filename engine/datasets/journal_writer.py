@@ -13,6 +13,7 @@ from ..columns.sizes import size_of
 from ..core.errors import ResumeError
 from ..core.events import WHOLE, Done, Restored
 from .journal_records import KeptFailure, Over
+from .kept import kept_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..telemetry.failures import FailedCell
     from ..telemetry.spending import Spending
     from .journal import Journal
-    from .journal_records import Entry, Known
+    from .journal_records import Entry, Kept, Known
     from .parts import Stamp
 
 T = TypeVar("T")
@@ -101,10 +102,13 @@ class JournalWriter:
         """Raise the error of an earlier write, also where no event comes for a long time."""
         self._raise()
 
-    async def flush(self) -> None:
-        """Write everything collected so far, and the spending; raises DatasetGenerationError if that fails."""
+    async def flush(self, *, shrinking: bool = False) -> None:
+        """Write everything collected so far, and the spending; raises DatasetGenerationError if that fails.
+
+        `shrinking`: give back the space of what was deleted.
+        """
         self._write(always=True)
-        await self._call(lambda: None)
+        await self._call(self.journal.shrink if shrinking else lambda: None)
 
     async def restore(self, group: RowGroup) -> Restored:
         """Put the journal's values of a row group into it."""
@@ -147,6 +151,11 @@ class JournalWriter:
         """Note that nothing is left to do in a row group without a part; does not wait."""
         self._write()
         self.post_over(group, Over(tally, 0))
+
+    async def retire(self) -> Kept | None:
+        """Return what to keep of a journal that is not needed any more; None where it is."""
+        await self.flush()
+        return await self._call(lambda: kept_of(self.journal))
 
     async def mark_rewriting(self, parts: list[int]) -> None:
         """Note that other parts, with these numbers of rows, are about to replace the existing ones."""

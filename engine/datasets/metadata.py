@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 
 from ..telemetry.spending import Spent, StructuredCounts, added_up, by_model
+from .journal_records import Kept  # noqa: TC001 - msgspec reads it when it decodes
 
 SCHEMA_VERSION: Final = 1
 
@@ -101,6 +102,8 @@ class Metadata(msgspec.Struct, frozen=True):
     elapsed: Seconds
     reason: str | None = None
     """Why the run ended before every row was worked; None if it worked them all. Older files do not have it."""
+    kept: Kept | None = None
+    """What a later run needs, where the journal is gone; None while there is one."""
 
     @property
     def usage_by_column(self) -> dict[str, Spent]:
@@ -127,8 +130,8 @@ class Metadata(msgspec.Struct, frozen=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return dict(msgspec.to_builtins(self))
+        """Return what the file has, as plain data."""
+        return dict(msgspec.json.decode(msgspec.json.encode(self)))
 
 
 def json_schema() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -107,10 +108,18 @@ class ParquetSink:
         await self._writer.call(lambda: swap_data(self.path))
         self.parts = parts
 
-    async def describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None = None) -> None:
-        """Write metadata.json, failures.parquet and traces.parquet where there are any, and flush the journal."""
+    async def describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None = None) -> Metadata:
+        """Write metadata.json, failures.parquet and traces.parquet where there are any, and flush the journal.
+
+        Where nothing is left to do, metadata.json keeps what a later run needs of the journal, and the journal goes
+        when the sink is closed.
+        """
+        kept = await self._journal.retire() if metadata.status == "complete" else None
+        metadata = msgspec.structs.replace(metadata, kept=kept)
         await self._writer.call(lambda: self._describe(metadata, failures, traces))
-        await self._journal.flush()
+        await self._journal.flush(shrinking=kept is None and metadata.status != "running")
+        self._claim.place.journal.remove_when_closed(removed=kept is not None)
+        return metadata
 
     def close(self) -> None:
         """End the threads and release the directory."""

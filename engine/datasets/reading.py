@@ -10,7 +10,7 @@ import msgspec
 from ..core.errors import ResumeError
 from ..telemetry.failures import FailedCell
 from ..telemetry.report import Details, report_of
-from .directory import FAILURES, METADATA, existing, shown
+from .directory import FAILURES, METADATA, existing, part_files, shown
 from .metadata import Metadata
 from .result import Result
 
@@ -30,6 +30,18 @@ def read_metadata(path: Path) -> Metadata | None:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeError) as error:
         raise ResumeError(f"cannot read '{file}' as the metadata of a dataset: {error}") from error
+
+
+def readable_metadata(path: Path) -> Metadata | None:
+    """Read metadata.json; None if it is broken and a part says that it is rowloop's, else raises ResumeError."""
+    from .found_parts import read_note  # noqa: PLC0415 - it loads pyarrow
+
+    try:
+        return read_metadata(path)
+    except ResumeError:
+        if not any(map(read_note, part_files(path).values())):
+            raise
+        return None
 
 
 def read_result(path: Path) -> Result:

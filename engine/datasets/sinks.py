@@ -74,8 +74,8 @@ class Sink(RowGroupSink, Protocol):
         """Replace everything committed by a changed table."""
         ...
 
-    async def describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None = None) -> None:
-        """Keep the metadata, the failures table and the traces."""
+    async def describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None = None) -> Metadata:
+        """Keep the metadata, the failures table and the traces; return the metadata with what the sink has added."""
         ...
 
     def close(self) -> None:
@@ -128,8 +128,9 @@ class MemorySink:
         self._schema = table.schema
         self.parts = [Part(i, start, piece.num_rows) for i, (start, piece) in enumerate(pieces)]
 
-    async def describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None = None) -> None:
+    async def describe(self, metadata: Metadata, failures: pd.DataFrame, traces: Traces | None = None) -> Metadata:  # noqa: ARG002 - a build's
         """Keep nothing: the result has them."""
+        return metadata
 
     def close(self) -> None:
         """End the writer thread."""

@@ -256,7 +256,7 @@ class Execution:
     async def _describe(self, status: Status, error: BaseException | None) -> tuple[Metadata, pd.DataFrame]:
         """Write the state of the run into the sink's directory."""
         metadata, failures = self._account.metadata(status, error), self._account.failures.frame()
-        await self._sink.describe(metadata, failures, None if status == "running" else self._account.traces)
+        metadata = await self._sink.describe(metadata, failures, None if status == "running" else self._account.traces)
         return metadata, failures
 
     def _log(self, metadata: Metadata) -> Report:

@@ -11,8 +11,8 @@ from ...runtime.logs import safe_logger
 from ..core.errors import ResumeError
 from ..core.events import Tally
 from ..datasets.directory import FAILURES, part_files, shown
+from ..datasets.found_parts import read_note
 from ..datasets.journal_records import Facts, KeptFailure, Over
-from ..datasets.parts import note_of
 from ..datasets.reading import read_metadata
 from ..telemetry.failures import FailedCell
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from ..core.graph import Graph
     from ..core.row_groups import Plan
-    from ..datasets.parts import Note
 
 logger = safe_logger()
 
@@ -35,7 +34,7 @@ def facts_of_parts(path: Path, wanted: Facts) -> Facts | None:
     files = part_files(path)
     if not files:
         return None
-    notes = list(filter(None, map(_note, files.values())))
+    notes = list(filter(None, map(read_note, files.values())))
     # A function that was mended for a retry leaves parts of two fingerprints.
     note = next((note for note in notes if note.fingerprint == wanted.fingerprint), notes[0] if notes else None)
     if note is None:
@@ -62,7 +61,7 @@ def facts_of_parts(path: Path, wanted: Facts) -> Facts | None:
 def rewritten_rows(path: Path) -> list[int] | None:
     """Return the rows of each part where after_generation has made the parts, else None."""
     files = part_files(path)
-    notes = {number: _note(file) for number, file in files.items()}
+    notes = {number: read_note(file) for number, file in files.items()}
     if not notes or any(note is None or note.tally is not None for note in notes.values()):
         return None
     return [pq.read_metadata(files[number]).num_rows for number in sorted(files)]
@@ -98,10 +97,3 @@ def _lines(path: Path) -> list[FailedCell]:
     except (OSError, pa.ArrowException, TypeError) as error:
         logger.warning("cannot read '%s': %s", path / FAILURES, error)
         return []
-
-
-def _note(file: Path) -> Note | None:
-    try:
-        return note_of(pq.read_schema(file))
-    except (OSError, pa.ArrowException):
-        return None  # it is named when all parts are looked at

@@ -232,6 +232,19 @@ def test_a_journal_in_use_is_refused_to_everyone_else_at_once(journal: Journal):
     reopened(journal).close()
 
 
+def test_a_journal_shrinks_when_most_of_it_was_deleted(journal: Journal):
+    """What is left can be read."""
+    journal.begin(FACTS)
+    for group in range(50):
+        journal.write([(group, 0, row, "x" * 5_000) for row in range(40)], [], Spending())
+    for group in range(49):
+        journal.mark_over(group, Over(TALLY, 40))
+    journal.shrink()
+    assert journal.recall(49).values == {(0, row): "x" * 5_000 for row in range(40)}
+    journal.close()
+    assert journal.file.stat().st_size < 500_000
+
+
 def test_a_journal_in_which_no_run_has_begun_leaves_no_file(tmp_path: Path):
     """A refused run leaves nothing behind."""
     Journal(tmp_path / "journal.sqlite").close()

@@ -163,7 +163,7 @@ def test_only_what_a_run_writes_is_removed(tmp_path: Path):
         (tmp_path / mine).write_text("mine")
     result = rl.Recipe(columns=[rl.Uniform("v")]).build(tmp_path, 1, progress=False, overwrite=True)
     assert list(result.dataset.columns) == ["v"]
-    ours = {"data/part-00000.parquet", ".rowloop/journal.sqlite", ".rowloop/metadata.json"}
+    ours = {"data/part-00000.parquet", ".rowloop/metadata.json"}
     assert names(tmp_path) == {*ours, "data/mine.parquet", "data/part-x.txt", "notes.txt"}
     remove_dataset(tmp_path)
     assert not (tmp_path / ".rowloop/metadata.json").exists()

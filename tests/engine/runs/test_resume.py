@@ -31,9 +31,10 @@ import rowloop as rl
 import victims
 from directories import contents, names
 from rowloop.engine.datasets.journal import Journal
+from rowloop.engine.datasets.kept import make_again
 from rowloop.engine.datasets.parquet_sink import ParquetSink
-from rowloop.engine.datasets.reading import read_result
-from victims import CRASHED, Victims, at, chain, echo, outcome
+from rowloop.engine.datasets.reading import read_metadata, read_result
+from victims import CRASHED, Reversed, Victims, at, chain, echo, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -322,18 +323,94 @@ def test_a_finished_dataset_sends_no_request_and_needs_no_endpoint(
 
 def test_stale_or_broken_metadata_is_rewritten(tmp_path: Path, asked: Asked):
     """The parts are the truth; no request is sent."""
-    whole = simple(asked).build(tmp_path, 9, **GROUPS).metadata
+    asked.broken.add("row 5")
+    whole = simple(asked, on_error="null").build(tmp_path, 9, **GROUPS).metadata
     file = tmp_path / ".rowloop/metadata.json"
     for text in (None, "{", "{}", json.dumps({**whole, "status": "running", "actual_num_records": 0, "parts": []})):
         asked.new()
         file.unlink() if text is None else file.write_text(text)
-        again = simple(asked).build(tmp_path, 9, **RESUME)
+        again = simple(asked, on_error="null").build(tmp_path, 9, **RESUME)
         assert asked.new() == []
         written = metadata(tmp_path)
         assert again.metadata == written
         assert [written[name] for name in ("status", "columns", "parts")] == [
             whole[name] for name in ("status", "columns", "parts")
         ]
+
+
+# After a clean end
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_after_success_no_journal_is_left(tmp_path: Path, asked: Asked, *, rewritten: bool):
+    """A finished dataset is read back, and leaves none either; no file changes by that."""
+    recipe = simple(asked, processors=[Reversed()] if rewritten else [])
+    first = recipe.build(tmp_path, 16, **GROUPS)
+    before = contents(tmp_path)
+    assert not [file for file in before if "journal" in file.name]
+    again = recipe.build(tmp_path, 16, **RESUME)
+    assert again.metadata == first.metadata == metadata(tmp_path)
+    assert again.dataset.equals(first.dataset)
+    assert contents(tmp_path) == before
+
+
+def test_a_dataset_without_its_journal_grows_and_goes_on_counting(tmp_path: Path, asked: Asked):
+    """The recipe, the seed, what was spent and the counts come from metadata.json and the parts."""
+    columns = [rl.Category("word", values=["a", "b", "c"])]
+    simple(asked, columns=columns).build(tmp_path, 16, **GROUPS)
+    asked.new()
+    grown = simple(asked, columns=columns).build(tmp_path, 20, **RESUME)
+    assert asked.new() == prompts(*range(16, 20))
+    assert grown.usage.requests == 20
+    whole = simple(Asked(), columns=columns, seed=grown.metadata["seed"]).build(tmp_path / "whole", 20, **GROUPS)
+    assert grown.dataset.equals(whole.dataset)
+    assert not list(tmp_path.glob(".rowloop/journal*"))
+
+
+def test_a_dataset_without_its_journal_is_compared_as_with_one(
+    tmp_path: Path, asked: Asked, caplog: pytest.LogCaptureFixture
+):
+    """Another recipe is refused with the difference, a changed part is named, and a missing one is made again."""
+    path = tmp_path / "out"
+    simple(asked).build(path, 16, **GROUPS)
+    before = contents(path)
+    with pytest.raises(rl.ResumeError, match=r"columns\.text\.prompt is 'line .*', and was 'row "):
+        simple(asked, prompt="line {{ n }}").build(path, 16, **RESUME)
+    part = path / "data/part-00001.parquet"
+    part.write_bytes(before[path / "data/part-00000.parquet"])
+    with pytest.raises(rl.ResumeError, match=r"part-00001\.parquet' is damaged or was changed"):
+        simple(asked).build(path, 17, **RESUME)
+    part.unlink()
+    asked.new()
+    again = simple(asked).build(path, 16, **RESUME)
+    assert "the part of row group 1 is missing" in caplog.text
+    assert (again.status, asked.new()) == ("complete", prompts(*range(6, 12)))
+    assert again.usage.requests == 22
+
+
+@pytest.mark.parametrize("text", [None, "{"])
+def test_parts_without_journal_and_metadata_are_kept(tmp_path: Path, asked: Asked, text: str | None):
+    """They say of themselves what they are; what they cost is not known any more."""
+    whole = simple(asked).build(tmp_path, 9, **GROUPS)
+    file = tmp_path / ".rowloop/metadata.json"
+    file.unlink() if text is None else file.write_text(text)
+    asked.new()
+    again = simple(asked).build(tmp_path, 9, **RESUME)
+    assert (asked.new(), again.status) == ([], "complete")
+    assert again.dataset.equals(whole.dataset)
+    assert again.metadata == metadata(tmp_path)
+
+
+def test_a_journal_is_kept_while_something_may_be_retried(tmp_path: Path, asked: Asked):
+    """A retry that succeeds removes it."""
+    asked.broken.add("row 5")
+    simple(asked, on_error="null").build(tmp_path, 9, **GROUPS)
+    assert (tmp_path / ".rowloop/journal.sqlite").exists()
+    asked.broken.clear()
+    asked.new()
+    again = simple(asked, on_error="null").build(tmp_path, 9, retry_failed=True, **RESUME)
+    assert (asked.new(), again.status) == (prompts(5), "complete")
+    assert not list(tmp_path.glob(".rowloop/journal*"))
 
 
 def test_a_dataset_can_grow_also_by_less_than_a_row_group(tmp_path: Path, asked: Asked):
@@ -382,6 +459,10 @@ def test_types_widened_by_later_rows_are_those_of_an_undisturbed_run(tmp_path: P
         table = pq.read_table(part, partitioning=None)
         at = table.schema.names.index("half")
         journal = Journal(tmp_path / ".rowloop/journal.sqlite")
+        ended = read_metadata(tmp_path)
+        assert ended is not None
+        make_again(journal, tmp_path, ended)
+        journal.remove_when_closed(removed=False)
         journal.set_checksums({0: None})
         journal.close()
         pq.write_table(table.set_column(at, "half", table.column("half").cast("int64")), part)
@@ -800,8 +881,10 @@ def test_a_missing_part_is_made_again(tmp_path: Path, asked: Asked, caplog: pyte
 
 
 def no_journal(path: Path) -> None:
-    """Remove it."""
-    (path / ".rowloop/journal.sqlite").unlink()
+    """Remove it, and what metadata.json keeps of it after a clean end."""
+    (path / ".rowloop/journal.sqlite").unlink(missing_ok=True)
+    file = path / ".rowloop/metadata.json"
+    file.write_text(json.dumps({**json.loads(file.read_bytes()), "kept": None}))
 
 
 def empty_journal(path: Path) -> None:
@@ -964,7 +1047,7 @@ def garbled_journal(path: Path) -> str:
 
 def of_another_version(path: Path) -> str:
     """Remove the journal, and what the parts say of themselves."""
-    (path / ".rowloop/journal.sqlite").unlink()
+    no_journal(path)
     for part in (path / "data").iterdir():
         pq.write_table(pq.read_table(part, partitioning=None).replace_schema_metadata(None), part)
     return "has parts, but its journal is gone, and they do not say how they were made"
