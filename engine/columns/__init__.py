@@ -27,6 +27,7 @@
 | json_repairs.py  | JSON found in an answer's prose, and repaired                                               |
 | microbatch.py    | callers with one item each share calls of many: SQL in a thread, embeddings over HTTP       |
 | code_hash.py     | whether a function or class is still the one that made a table                              |
+| definitions.py   | what makes a column's values, so that two recipes can be compared                           |
 
 To add a kind, write its class in one file and add one line to the table below. The line makes it known to recipe files
 and to their JSON Schema. Another package lists its class under the entry points `rowloop.columns` instead; what such a

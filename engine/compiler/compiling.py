@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..columns.column import Column, ColumnSpec
-    from ..core.definitions import Definition
+    from ..columns.definitions import Definition
     from ..core.graph import Graph
     from ..models.model import Model
     from ..processors.before_batch import BeforeBatch
@@ -112,7 +112,7 @@ def compile_recipe(
         description=description,
         identity=identity,
         fingerprint=fingerprint(identity),
-        definitions=definitions_of(columns, {node.name: node for node in own}, identity["models"]),
+        definitions=definitions_of(columns, own, identity["models"]),
     )
 
 

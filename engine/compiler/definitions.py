@@ -1,4 +1,4 @@
-"""The definitions of a recipe's columns: from the columns as written to what core/definitions.py compares."""
+"""The definitions of a recipe's columns: from the columns as written to what columns/definitions.py compares."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..columns.code_hash import hash_of
+from ..columns.definitions import Definition
 from ..columns.templates.canonical import canonical
-from ..core.definitions import Definition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..columns.column import Column, ColumnSpec
-    from ..core.definitions import Kind
+    from ..columns.definitions import Kind
     from ..core.graph import Node
 
 _NOT_OF_VALUES = frozenset({"name", "model", "on_error", "max_parallel", "batch_size", "reasoning", "images"})
 """Fields that do not decide a value: the name, what happens on failure, speed; or that are looked at by themselves."""
 
 
-def definitions_of(
-    columns: Sequence[ColumnSpec], nodes: Mapping[str, Node], models: Mapping[str, Any]
-) -> list[Definition]:
-    """Return the definition of every column of the table, in order. `models` has the identities of models by alias."""
-    return [_definition(column, given, nodes[column.name], models) for given in columns for column in given.expand()]
+def definitions_of(columns: Sequence[ColumnSpec], nodes: Sequence[Node], models: Mapping[str, Any]) -> list[Definition]:
+    """Return the definition of every column of the table, in order, as the nodes are.
+
+    `models` has the identities of models by alias.
+    """
+    expanded = [(column, given) for given in columns for column in given.expand()]
+    return [_definition(column, given, node, models) for (column, given), node in zip(expanded, nodes, strict=True)]
 
 
 def _definition(column: Column, given: ColumnSpec, node: Node, models: Mapping[str, Any]) -> Definition:

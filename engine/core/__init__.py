@@ -11,7 +11,6 @@
 | sequential | the same graph, with one column after the other |
 | tracker | the state of a run: events in, commands out |
 | tasks | how a task starts and ends, and what that starts or skips |
-| definitions | what makes a column's values, to compare two recipes |
 | row_groups | how rows are divided, and the task states of one row group |
 | open_groups | which row groups are open, which comes next, whose turn it is at a stateful column |
 | lane_queue | one lane: ready tasks that share a limit, and their permits |

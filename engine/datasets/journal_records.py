@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from ..core.definitions import Definition  # noqa: TC001 - msgspec reads it when it decodes
+from ..columns.definitions import Definition  # noqa: TC001 - msgspec reads it when it decodes
 from ..core.events import Tally  # noqa: TC001 - msgspec reads it when it decodes
 from ..core.store import Vector
 from ..telemetry.failures import FailedCell  # noqa: TC001 - the same

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ...core.definitions import in_order, matched, paid_before, roots_of
+from ...columns.definitions import in_order, matched, paid_before, roots_of
 from .matching import Assigned, Rows, assign, combined, digests_of, kept, numbers
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ...core.definitions import Definition
+    from ...columns.definitions import Definition
     from ...datasets.earlier import EarlierTable
 
 _BLOCK: Final = 4096

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...core.definitions import why_changed
+from ...columns.definitions import why_changed
 from ...datasets.claim import Claim, claim
 from ...datasets.directory import has_dataset
 from ...datasets.earlier import opened

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ...columns.column import Column
-    from ...core.definitions import Definition
+    from ...columns.definitions import Definition
     from ...core.graph import Graph
     from ...core.store import RowGroup
     from ...datasets.claim import Place

@@ -304,7 +304,7 @@ def test_changes_gives_snapshots_until_the_end(tmp_path: Path, gate: Gate):
 
 def _hashable(snapshot: rl.ProgressSnapshot) -> rl.ProgressSnapshot:
     """Return a snapshot without the mappings in it."""
-    return replace(snapshot, rate_limited=(), down=())  # type: ignore[arg-type] # to be hashed alone
+    return replace(snapshot, rate_limited=(), down=(), shared=())  # type: ignore[arg-type] # to be hashed alone
 
 
 def test_a_reader_of_changes_that_leaves_does_not_end_the_run(tmp_path: Path, gate: Gate):
