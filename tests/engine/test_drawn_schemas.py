@@ -193,7 +193,7 @@ def check_case(victim: Victims, path: Path, case: tuple[Shape, list[str], bool],
 @example(
     case=(["object", {"a": ["int"]}, ["a"], "silent"], ['{"a": 1}'] * 4 + ['{"a": 1, "more": 2}'], False), crash=30
 )
-@settings(max_examples=25)
+@settings(max_examples=16)
 def test_nothing_is_lost_and_no_run_is_ended_by_a_value(
     victim: Victims, tmp_path_factory: pytest.TempPathFactory, case: tuple[Shape, list[str], bool], crash: int
 ):

@@ -22,7 +22,8 @@ import rowloop as rl
 from identifiers import by_repr
 from rowloop.engine.columns.sources.json_text import is_json
 from rowloop.engine.datasets.journal import Journal
-from rowloop.engine.datasets.reading import read_result
+from rowloop.engine.datasets.kept import make_again
+from rowloop.engine.datasets.reading import read_metadata, read_result
 from ways import by_address
 
 if TYPE_CHECKING:
@@ -342,7 +343,11 @@ def test_parts_of_a_crash_while_a_column_became_json_text_are_read_and_mended(tm
     part = tmp_path / "data" / "part-00000.parquet"
     table = pq.read_table(part, partitioning=None)
     pq.write_table(table.set_column(1, "x", pa.array(["1", "2"])), part)  # as the crash left it
+    metadata = read_metadata(tmp_path)
+    assert metadata is not None
     journal = Journal(tmp_path / ".rowloop/journal.sqlite")
+    make_again(journal, tmp_path, metadata)
+    journal.remove_when_closed(removed=False)
     journal.set_checksums({0: None, 1: None})
     journal.close()
     assert read_result(tmp_path).dataset["x"].tolist() == values[:4]

@@ -273,6 +273,7 @@ def test_the_default_timeout_of_a_model_is_auto():
             rl.Model("openai:m", timeout=wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.stress
 def test_a_run_of_short_answers_survives_requests_that_hang_for_ever(
     server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

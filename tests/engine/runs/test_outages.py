@@ -79,6 +79,7 @@ def test_three_thousand_rows_with_an_outage_of_20_s_take_25_s_longer(server: Fak
     assert 20 <= took <= plain + 25
 
 
+@pytest.mark.stress
 def test_5xx_for_a_time_are_an_outage(server: FakeOpenAI):
     """The server answers twenty requests in a row with 503; no row is dropped."""
     server.configure(latency=0.02)

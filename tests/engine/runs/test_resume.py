@@ -290,7 +290,7 @@ def check_replaced(recipe: rl.Recipe, out: Path, rows: int, draw: random.Random)
 @pytest.mark.outside
 def test_kills_and_lost_journals_remove_no_part(server: FakeOpenAI, victim: Victims, tmp_path: Path):
     """A write-ahead log without its journal, a journal without its log, and neither."""
-    check_losses(server, victim, tmp_path, 10, seed=1)
+    check_losses(server, victim, tmp_path, 6, seed=1)
 
 
 @pytest.mark.stress

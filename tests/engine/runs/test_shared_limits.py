@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import openai
+import pytest
 from pydantic import SecretStr
 
 import rowloop as rl
@@ -37,6 +38,7 @@ def test_six_runs_at_once_have_64_requests_in_flight_together(server: FakeOpenAI
     assert any("64 at once, shared by 6 runs" in str(result.report) for result in results)
 
 
+@pytest.mark.stress
 def test_six_runs_at_once_keep_one_pace_in_two_runtimes(server: FakeOpenAI, tmp_path: Any) -> None:
     """1,200 a minute: a hundred requests take at least 4.4 s, whichever thread's loop sends them."""
     server.configure(latency=0.01)
@@ -75,6 +77,7 @@ def test_a_client_of_the_users_own_shares_by_its_address_and_key(server: FakeOpe
     assert server.counters().peak <= 8
 
 
+@pytest.mark.stress
 def test_a_run_that_begins_during_an_outage_waits_as_the_other_does(server: FakeOpenAI, tmp_path: Any) -> None:
     """It does not fail because the endpoint cannot be reached: the process knows that it has worked."""
     server.configure(latency=0.02)
