@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from asyncio import _get_running_loop
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from . import guards, lifecycle
 from .errors import shown
@@ -17,11 +17,13 @@ from .hosts import host_client
 from .runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable
+    from collections.abc import Callable, Coroutine, Hashable, Iterator
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
+_MOST_PARTS: Final = 250
+"""So many are also less deep than Python can follow."""
 _default: Runtime | None = None
 _lock = threading.Lock()
 
@@ -74,12 +76,19 @@ def _check_factory(factory: object) -> None:
         raise TypeError(message)
 
 
-def _frozen(value: Any) -> Hashable:
-    """Return a hashable key for arguments; keys are equal for equal arguments of equal type."""
+def _frozen(value: Any, parts: Iterator[int] | None = None) -> Hashable:
+    """Return a hashable key for arguments; keys are equal for equal arguments of equal type.
+
+    `parts` counts the values in it: a few lists that are repeated, or hold themselves, have no end.
+    """
+    parts = parts or iter(range(_MOST_PARTS))
+    if next(parts, None) is None:
+        message = f"client() shares by its arguments, but these have more than {_MOST_PARTS} values"
+        raise TypeError(f"{message}; use rt.enter(factory, key=...)")
     if isinstance(value, dict):
-        return (dict, frozenset((key, _frozen(item)) for key, item in value.items()))
+        return (dict, frozenset((key, _frozen(item, parts)) for key, item in value.items()))
     if isinstance(value, (list, tuple)):
-        return (type(value), tuple(map(_frozen, value)))
+        return (type(value), tuple(_frozen(item, parts) for item in value))
     try:
         hash(value)
     except TypeError as error:

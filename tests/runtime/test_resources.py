@@ -265,6 +265,14 @@ def test_client_is_the_same_from_sync_code_and_inside_column_functions():
             client(NeedsEntering)
         with pytest.raises(TypeError, match="not hashable"):
             client(Sync, "a", headers=bytearray())
+        circle: list[object] = []
+        circle.append(circle)
+        repeated: list[object] = []
+        for _ in range(40):
+            repeated = [repeated] * 9
+        for endless in (circle, repeated):
+            with pytest.raises(TypeError, match=r"more than 250 values; use rt\.enter"):
+                client(Sync, "a", headers=endless)
     finally:
         default().close()
 
