@@ -284,7 +284,7 @@ CLOSE = {
 
 @pytest.mark.outside
 @pytest.mark.parametrize(("before", "during"), CLOSE.values(), ids=CLOSE)
-@pytest.mark.parametrize("progress", ["True", "'plain'"])
+@pytest.mark.parametrize("progress", ["True", pytest.param("'plain'", marks=pytest.mark.stress)])
 def test_closed_streams_cost_nothing(tmp_path: Path, before: str, during: str, progress: str):
     """A run that drops a row logs a warning at its end. The result is returned, and the process ends well."""
     script = f"""

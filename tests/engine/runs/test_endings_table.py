@@ -267,8 +267,8 @@ def test_max_tokens_total_is_spent(endings: Endings, row: Row):
 def test_the_deadline_is_over(endings: Endings, row: Row):
     """Some rows are answered at once, the others never."""
     endings.server.configure(fault_hang=0.2)
-    row.check(endings.python, endings.build(deadline=3, row_group_size=1))
-    row.check_command(endings.command, endings.run("--deadline", 3, "--row-group-size", 1))
+    row.check(endings.python, endings.build(deadline=1, row_group_size=1))
+    row.check_command(endings.command, endings.run("--deadline", 1, "--row-group-size", 1))
     endings.server.configure(fault_hang=0.0)
     assert endings.resumed(endings.command).status == "complete"
 

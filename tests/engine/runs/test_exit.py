@@ -113,7 +113,7 @@ def test_a_run_at_the_end_of_a_script_completes(
     assert "Error" not in err
 
 
-@pytest.mark.parametrize("use", ["used before", "first use"])
+@pytest.mark.parametrize("use", [pytest.param("used before", marks=pytest.mark.stress), "first use"])
 def test_ctrl_c_ends_a_run_that_the_interpreter_waits_for(
     script: Callable[..., subprocess.Popen[str]], server: FakeOpenAI, tmp_path: Path, use: str
 ):

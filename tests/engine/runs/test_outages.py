@@ -112,6 +112,7 @@ def test_a_server_that_comes_and_goes_drops_no_row(server: FakeOpenAI):
     assert result.report.outages[0].outages == 3
 
 
+@pytest.mark.stress
 def test_an_outage_that_lasts_ends_the_run_and_it_can_be_resumed(server: FakeOpenAI, tmp_path: Path):
     """The run ends after `outage_after`, with that reason; no row is dropped, and a plain resume makes the rest."""
     server.configure(latency=0.02)
