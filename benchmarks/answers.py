@@ -29,7 +29,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import aiohttp
 import msgspec
 import numpy as np
 from calls import Bench, Variant, measure, report
@@ -71,15 +70,11 @@ async def _embedding(url: str) -> AsyncIterator[Callable[[list[dict[str, str]]],
     """Give what asks for one vector by hand."""
     encode = msgspec.json.Encoder().encode
     decode = msgspec.json.Decoder(_Vectors).decode
-    endpoint = f"{url}/embeddings"
-    headers = {"Authorization": "Bearer any", "Content-Type": "application/json"}
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(headers=headers, connector=connector, raise_for_status=True) as client:
+    async with bare.posting(f"{url}/embeddings") as post:
 
         async def call(messages: list[dict[str, str]]) -> Any:
             body = encode({"model": NAME, "input": messages[0]["content"], "encoding_format": "base64"})
-            async with client.post(endpoint, data=body) as response:
-                return np.frombuffer(decode(await response.read()).data[0].embedding, "<f4")
+            return np.frombuffer(decode(await post(body)).data[0].embedding, "<f4")
 
         yield call
 

@@ -59,19 +59,29 @@ def run_retrying(job: Job, _folder: Path) -> int:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Call]:
-    """Give what encodes messages, posts them and decodes the answer."""
-    encode = msgspec.json.Encoder().encode
-    decode = msgspec.json.Decoder(_Completion).decode
-    endpoint = f"{url}/chat/completions"
+async def posting(endpoint: str) -> AsyncIterator[Callable[[bytes], Awaitable[bytes]]]:
+    """Give what posts a body and returns that of the answer."""
     headers = {"Authorization": "Bearer any", "Content-Type": "application/json"}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(headers=headers, connector=connector, raise_for_status=True) as client:
 
+        async def post(body: bytes) -> bytes:
+            async with client.post(endpoint, data=body) as response:
+                return await response.read()
+
+        yield post
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Call]:
+    """Give what encodes messages, posts them and decodes the answer."""
+    encode = msgspec.json.Encoder().encode
+    decode = msgspec.json.Decoder(_Completion).decode
+    async with posting(f"{url}/chat/completions") as post:
+
         async def call(messages: list[dict[str, str]]) -> str:
             body = encode({"model": NAME, "temperature": TEMPERATURE, "messages": messages})
-            async with client.post(endpoint, data=body) as response:
-                return decode(await response.read()).choices[0].message.content
+            return decode(await post(body)).choices[0].message.content
 
         yield call
 

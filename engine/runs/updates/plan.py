@@ -137,7 +137,6 @@ def _why(comparison: Comparison, tables: Sequence[EarlierTable], name: str, made
     column = next(one for one in comparison.columns if one.name == name)
     latest = comparison.same[0]
     if any(name in same for same in comparison.same):
-        then = next(table.rows for table in tables)
-        added = comparison.wish.rows - then
+        added = comparison.wish.rows - tables[0].rows
         return f"new rows: {added:,}" if made == added else "rows are new, changed, or failed before"
     return why_changed(column, tables[0].facts.definitions, latest)

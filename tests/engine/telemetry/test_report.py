@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fake_openai import FakeOpenAI
+    from rowloop.engine.telemetry.progress import Display
 
 
 @pytest.fixture
@@ -258,8 +259,8 @@ def test_the_environments_address_is_not_openais_own(server: FakeOpenAI, monkeyp
     assert recipe.preview(3, progress=False).usage.cost is None
 
 
-def test_snapshots_have_the_cost(server: FakeOpenAI):
-    """Run.progress has the cost so far; the last snapshot agrees with the result."""
+def two_looks() -> tuple[list[rl.ProgressSnapshot], Display]:
+    """Return a display that looks once at the beginning and once at the end, and what it has seen."""
     seen: list[rl.ProgressSnapshot] = []
 
     @contextmanager
@@ -268,6 +269,12 @@ def test_snapshots_have_the_cost(server: FakeOpenAI):
         yield
         seen.append(look())
 
+    return seen, display
+
+
+def test_snapshots_have_the_cost(server: FakeOpenAI):
+    """Run.progress has the cost so far; the last snapshot agrees with the result."""
+    seen, display = two_looks()
     recipe = priced_and_not(server.url, big=rl.Price(1.0, 10.0), small=rl.Price(1.0, 2.0))
     result = recipe.preview(5, progress=display)
     assert [snapshot.cost for snapshot in seen] == [0.0, result.usage.cost]
@@ -277,14 +284,7 @@ def test_snapshots_have_the_cost(server: FakeOpenAI):
 
 def test_a_snapshot_names_the_option_that_ends_the_run(server: FakeOpenAI):
     """Once the tokens are spent, the snapshot has the result's reason and rows."""
-    seen: list[rl.ProgressSnapshot] = []
-
-    @contextmanager
-    def display(look: Callable[[], rl.ProgressSnapshot]) -> Iterator[None]:
-        seen.append(look())
-        yield
-        seen.append(look())
-
+    seen, display = two_looks()
     recipe = priced_and_not(server.url, big=rl.Price(1.0, 10.0), small=rl.Price(1.0, 2.0))
     result = recipe.preview(300, progress=display, max_tokens_total=2000, row_group_size=10)
     assert [snapshot.ending for snapshot in seen] == [None, "max_tokens_total"]
@@ -362,14 +362,7 @@ def test_a_snapshot_of_a_run_is_frozen_and_adds_up():
         return n
 
     recipe = rl.Recipe(columns=[rl.Uniform("n"), rl.cell(same)], seed=1)
-    seen: list[rl.ProgressSnapshot] = []
-
-    @contextmanager
-    def display(look: Callable[[], rl.ProgressSnapshot]) -> Iterator[None]:
-        seen.append(look())
-        yield
-        seen.append(look())
-
+    seen, display = two_looks()
     result = recipe.preview(100, progress=display, error_budget=rl.ErrorBudget(rate=None))
     first, last = seen
     assert (first.target, first.committed, first.cells, first.cells_over) == (100, 0, 200, 0)
