@@ -42,7 +42,7 @@ TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 demo: .venv/.stamp-demo  ## a table written by a real language model on this machine, in under three minutes
 	$(BIN)/rowloop run examples/reviews.yaml -o out/reviews --overwrite $(ARGS)
 
-test: .venv/.stamp-test  ## every test but the long stress runs; under four minutes on two cores
+test: .venv/.stamp-test  ## every test but the long stress runs; about five minutes on two cores
 	$(BIN)/python -m pytest $(SHARED) -m 'not stress' $(ARGS)
 
 quick: .venv/.stamp-test  ## the tests that start no process and open no connection; under thirty seconds

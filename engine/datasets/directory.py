@@ -60,16 +60,23 @@ def path_of(path: object, what: str = "a directory") -> Path:
     """Return an absolute path, as the working directory may change; raises RecipeError for a value that is no path."""
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise RecipeError("path", f"takes the path of {what}, not {quoted(path)}")
+    problem = path_problem(path)
+    if problem is not None:
+        raise RecipeError("path", problem)
+    return Path(path).absolute()
+
+
+def path_problem(path: str | os.PathLike[str]) -> str | None:
+    """Return why no file can have this path; None where one can."""
     try:
         written = os.fsencode(path)
     except UnicodeEncodeError:
-        problem = f"{quoted(path)} is not a path: it contains half of a character (a lone surrogate)"
-        raise RecipeError("path", problem) from None
+        return f"{quoted(path)} is not a path: it contains half of a character (a lone surrogate)"
     if b"\0" in written:
-        raise RecipeError("path", f"{quoted(path)} is not a path: it contains a null character")
+        return f"{quoted(path)} is not a path: it contains a null character"
     if len(written) > _LONGEST:
-        raise RecipeError("path", f"{quoted(path)} is not a path: it is {len(written):,} bytes long")
-    return Path(path).absolute()
+        return f"{quoted(path)} is not a path: it is {len(written):,} bytes long"
+    return None
 
 
 def make_directory(path: Path) -> None:

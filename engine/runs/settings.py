@@ -14,7 +14,7 @@ from ...runtime import Runtime
 from ..core.errors import shown
 from ..core.policy import ErrorBudget, RetryPolicy
 from ..core.spec import spec
-from ..datasets.directory import Resume
+from ..datasets.directory import Resume, path_problem
 from ..telemetry.observer import METHODS
 from ..telemetry.progress import displays
 
@@ -136,7 +136,12 @@ class Settings:
     @classmethod
     def _make_absolute(cls, cache: str | os.PathLike[str] | None) -> Path | None:
         """Make the path absolute: the working directory may change while a run writes."""
-        return None if cache is None else Path(cache).absolute()
+        if cache is None:
+            return None
+        problem = path_problem(cache)
+        if problem is not None:
+            raise ValueError(problem)
+        return Path(cache).absolute()
 
     @field_validator("progress")
     @classmethod

@@ -68,6 +68,7 @@ OPTIONS: list[tuple[str, list[Any]]] = [
     ("on_part", [5]),
     ("engine", ["fast", 5]),
     ("runtime", [5]),
+    ("cache", ["a\0b", HALF, Path("a\0b"), "x" * 5000]),
 ]
 
 
